@@ -1,0 +1,1 @@
+"""Decathlon: ten topics of PyTorch practice as one experiment matrix."""

@@ -1,0 +1,98 @@
+"""A cell is one point of the matrix, one training; a budget is how much of it a profile buys.
+
+Both are frozen values. A cell's id reads ``vgg/vgg11-ce-cosine-ddp-s0`` and is a valid pytest id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
+
+
+class UsageError(ValueError):
+    """Bad input: one line that names it and says what is allowed."""
+
+
+def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
+    """The error for a value outside a fixed set, nearest match first."""
+    choices = sorted(allowed)
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+    ordered = near + [choice for choice in choices if choice not in near]
+    return UsageError(f"unknown {kind} {value!r}: choose from {', '.join(ordered) or 'nothing'}")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training: a topic's model under a loss, a schedule and a parallel configuration."""
+
+    topic: str
+    model: str
+    loss: str
+    schedule: str
+    parallel: str = "single"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for axis in AXES[:-1]:
+            if not NAME.fullmatch(getattr(self, axis)):
+                raise UsageError(
+                    f"{axis} {getattr(self, axis)!r} is no name: "
+                    "lower-case letters, digits and underscores, a letter first"
+                )
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} is negative: seeds are 0, 1, 2, ...")
+
+    @property
+    def id(self) -> str:
+        return (
+            f"{self.topic}/{self.model}-{self.loss}-{self.schedule}-{self.parallel}-s{self.seed}"
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """The cell of an id. Raises UsageError for text that is none."""
+        match = re.fullmatch(r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)-s(\d+)", text)
+        if not match:
+            raise UsageError(
+                f"{text!r} is no cell id: it reads topic/model-loss-schedule-parallel-sSEED, "
+                "for example vgg/vgg11-ce-cosine-single-s0"
+            )
+        *names, seed = match.groups()
+        return cls(*names, seed=int(seed))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much training a profile buys for a topic.
+
+    steps: optimizer steps; batch_size: samples a step over all ranks together; samples: training
+    samples used (None: all); timeout_s: the cell's deadline in seconds of wall time.
+    """
+
+    steps: int
+    batch_size: int
+    samples: int | None = None
+    timeout_s: float = 600.0
+
+
+def fingerprint(**parts: object) -> str:
+    """12 hex digits over everything that decides a cell's numbers.
+
+    Dataclasses and plain values only; equal parts give equal fingerprints on every machine.
+    """
+
+    def plain(value: object) -> object:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {"": type(value).__qualname__, **dataclasses.asdict(value)}
+        raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

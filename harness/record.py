@@ -1,0 +1,63 @@
+"""What one cell left behind: a plain value that becomes one JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.cell import Budget, Cell
+
+STATUSES = ("done", "diverged", "failed", "timeout", "skipped")
+
+
+@dataclass
+class Record:
+    """A cell's outcome.
+
+    status is one of STATUSES; reason says why in a sentence unless it is ``done``.
+    metrics and baseline share their names: trained, and untrained or random beside it.
+    directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
+    curve holds equally long lists: step, loss, lr. cost is in the units its names end in
+    (s, ms, mb). checkpoint and parity are empty where they were not measured; parity then has
+    its ``reason``. ``tables.cells`` turns records into a DataFrame.
+    """
+
+    cell: Cell
+    fingerprint: str
+    status: str
+    reason: str = ""
+    traceback: str = ""
+    profile: str = ""
+    dataset: str = ""
+    world_size: int = 1
+    command: str = ""
+    started: str = ""
+    budget: Budget | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    baseline: dict[str, float] = field(default_factory=dict)
+    directions: dict[str, str] = field(default_factory=dict)
+    curve: dict[str, list[float]] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the cell's axes and id at the top level."""
+        fields = dataclasses.asdict(self)
+        cell = fields.pop("cell")
+        return {"id": self.cell.id, **cell, **fields}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Record:
+        """The inverse of to_dict. Raises KeyError, TypeError or ValueError if it is no record."""
+        values = dict(values)
+        cell = Cell(**{f.name: values.pop(f.name) for f in dataclasses.fields(Cell)})
+        if values.pop("id") != cell.id:
+            raise ValueError(f"id and axes disagree for {cell.id}")
+        budget = values.pop("budget")
+        record = cls(cell=cell, budget=Budget(**budget) if budget else None, **values)
+        if record.status not in STATUSES:
+            raise ValueError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
+        return record

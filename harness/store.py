@@ -1,0 +1,83 @@
+"""The run's folder: one JSON file a cell, written atomically, so a crash loses nothing finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.cell import Cell
+from harness.record import Record
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Temporary file, fsync, rename: readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Store:
+    """Records and checkpoints of one run under ``folder``.
+
+    A record that cannot be read is moved to ``cells/corrupt/`` and named in ``set_aside``;
+    its cell counts as not run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.set_aside: list[str] = []
+
+    def path(self, cell: Cell) -> Path:
+        return self.cells / f"{cell.id.replace('/', '--')}.json"
+
+    def checkpoint(self, cell: Cell, name: str) -> Path:
+        """Where the cell keeps its checkpoint ``name`` (``middle`` or ``final``)."""
+        return self.folder / "checkpoints" / cell.id / f"{name}.pt"
+
+    def write(self, record: Record) -> Path:
+        """Once this returns, the record survives a crash of this machine."""
+        path = self.path(record.cell)
+        write_atomically(path, json.dumps(record.to_dict(), indent=1).encode())
+        return path
+
+    def read(self, cell: Cell) -> Record | None:
+        """The cell's record, or None if there is none that can be read."""
+        return self._read(self.path(cell))
+
+    def __iter__(self) -> Iterator[Record]:
+        """All readable records in the order of their file names."""
+        for path in sorted(self.cells.glob("*.json")):
+            record = self._read(path)
+            if record is not None:
+                yield record
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Record.from_dict(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            corrupt = self.cells / "corrupt" / f"{path.stem}.{uuid.uuid4().hex[:8]}.json"
+            corrupt.parent.mkdir(exist_ok=True)
+            os.replace(path, corrupt)
+            self.set_aside.append(f"{path} is no record ({error}): moved to {corrupt}")
+            return None
