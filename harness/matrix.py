@@ -1,0 +1,165 @@
+"""From axes to cells: what applies and why not, the covering design, the full product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, product
+
+from allpairspy import AllPairs
+
+from harness import losses, parallel, schedules
+from harness.cell import Cell, UsageError, unknown
+from harness.topic import Topic
+
+PROFILES = ("smoke", "quick", "full")
+FULL_SEEDS = (0, 1, 2)
+
+
+def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
+    """Why this cell would measure nothing, as a sentence; None if it is worth a training.
+
+    devices: GPUs there are. Raises UsageError for a value that is on no axis.
+    """
+    for axis, allowed in (
+        ("model", topic.models),
+        ("loss", losses.FAMILIES),
+        ("schedule", schedules.NAMES),
+        ("parallel", parallel.NAMES),
+    ):
+        if getattr(cell, axis) not in allowed:
+            raise unknown(axis, getattr(cell, axis), allowed)
+    reason = topic.skip(cell)
+    if reason is None and cell.model not in topic.fits:
+        reason = schedules.skip_reason(cell.schedule, topic.base_optimizer(cell.model))
+    return reason or parallel.skip_reason(cell.parallel, devices)
+
+
+def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
+    """Each model under the topic's default loss and schedule (constant where it is grown)."""
+    loss, schedule = topic.recipe
+    for model, seed in product(topic.models, seeds):
+        used = "constant" if model in topic.fits else schedule
+        yield Cell(topic.name, model, loss, used, "single", seed)
+
+
+def smoke(topic: Topic) -> list[Cell]:
+    """Every model once, and the first trained one under ddp."""
+    cells = list(recipes(topic))
+    trained = next((cell for cell in cells if cell.model not in topic.fits), None)
+    if trained is None:
+        return cells
+    return [*cells, Cell(topic.name, trained.model, trained.loss, trained.schedule, "ddp")]
+
+
+def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
+    """The whole product, cells that do not apply included: they are skipped with their reason."""
+    axes = (topic.models, losses.FAMILIES, schedules.NAMES, parallel.NAMES, tuple(seeds))
+    return [Cell(topic.name, *values) for values in product(*axes)]
+
+
+def covering(topics: Sequence[Topic], devices: int = 0) -> dict[str, list[Cell]]:
+    """The quick profile's cells by topic.
+
+    Each topic meets every value of every axis that applies to it, and every applicable pair of
+    loss, schedule and parallel values occurs in some topic: the last topic in the order of cost
+    (a quick cell's steps times batch size) takes the pairs that the others leave.
+    """
+    ordered = sorted(topics, key=lambda topic: -_work(topic))
+    cells = {topic.name: list(recipes(topic)) for topic in topics}
+    covered: set[tuple[tuple[str, str], ...]] = set()
+    for number, topic in enumerate(ordered):
+        cells[topic.name] += _each_value(topic, number, devices, cells[topic.name])
+        for cell in cells[topic.name]:
+            covered |= pairs(cell)
+    if ordered:
+        cheapest = ordered[-1]
+        cells[cheapest.name] += list(recipes(cheapest, FULL_SEEDS[1:]))
+        cells[cheapest.name] += _missing_pairs(cheapest, covered, devices)
+    return {name: list(dict.fromkeys(chosen)) for name, chosen in cells.items()}
+
+
+def pairs(cell: Cell) -> set[tuple[tuple[str, str], ...]]:
+    """The pairs of loss, schedule and parallel values that a cell covers."""
+    axes = ("loss", "schedule", "parallel")
+    return set(combinations([(axis, getattr(cell, axis)) for axis in axes], 2))
+
+
+def _work(topic: Topic) -> int:
+    budget = topic.budgets["quick"]
+    return budget.steps * budget.batch_size
+
+
+def _trained(topic: Topic) -> list[str]:
+    return [model for model in topic.models if model not in topic.fits]
+
+
+def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
+    return skip_reason(topic, Cell(topic.name, *values), devices) is None
+
+
+def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) -> list[Cell]:
+    """A few cells that with ``have`` meet each loss, schedule and parallel value once."""
+    if not (models := _trained(topic)):
+        return []
+    missing = {}
+    for axis, names in _axes().items():
+        met = {getattr(cell, axis) for cell in have}
+        missing[axis] = [name for name in names if name not in met] or [have[0].__dict__[axis]]
+    missing["schedule"] = [
+        name
+        for name in missing["schedule"]
+        if _applies(topic, (models[0], topic.recipe[0], name, "single"), devices)
+    ]
+    missing["parallel"] = [
+        name for name in missing["parallel"] if not parallel.skip_reason(name, devices)
+    ] or ["single"]
+    count = max(map(len, missing.values()))
+    chosen = []
+    for row in range(count):
+        loss, schedule, ranks = (
+            names[(row + shift * place) % len(names)] for place, names in enumerate(missing.values())
+        )
+        if row >= len(missing["parallel"]):
+            ranks = "single"
+        chosen.append(Cell(topic.name, models[row % len(models)], loss, schedule, ranks))
+    return chosen
+
+
+def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
+    """Pairwise design (allpairspy) over loss, schedule and parallel, its models taken in turn."""
+    if not (models := _trained(topic)):
+        return []
+    rows = AllPairs(
+        list(_axes().values()),
+        filter_func=lambda row: len(row) < 3 or _applies(topic, (models[0], *row), devices),
+    )
+    chosen = []
+    for row in rows:
+        cell = Cell(topic.name, models[len(chosen) % len(models)], *row)
+        if not pairs(cell) <= covered:
+            chosen.append(cell)
+            covered |= pairs(cell)
+    return chosen
+
+
+def _axes() -> dict[str, tuple[str, ...]]:
+    return {"loss": losses.FAMILIES, "schedule": schedules.NAMES, "parallel": parallel.NAMES}
+
+
+def select(
+    topics: Mapping[str, Topic], profile: str, names: Sequence[str] | None = None, devices: int = 0
+) -> dict[str, list[Cell]]:
+    """The cells of a profile by topic. Raises UsageError for unknown profiles or topics."""
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
+    for name in names or ():
+        if name not in topics:
+            raise unknown("topic", name, topics)
+    if not topics:
+        raise UsageError("no topic is registered under the entry point harness.topics")
+    if profile == "quick":
+        chosen = covering(list(topics.values()), devices)
+    else:
+        choose = smoke if profile == "smoke" else full
+        chosen = {name: choose(topic) for name, topic in topics.items()}
+    return {name: cells for name, cells in chosen.items() if not names or name in names}

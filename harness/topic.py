@@ -1,0 +1,100 @@
+"""What a topic gives: its networks, its players, its batches and its evaluation. Nothing else.
+
+To add one, write a frozen dataclass derived from Topic and name it under the entry point
+``harness.topics``, or return it from ``pytest_decathlon_topics`` in your own conftest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.cell import Budget, Cell
+from harness.schedules import Optimizer
+
+Networks = Mapping[str, nn.Module]
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Player:
+    """A set of parameters with its optimizer and its objective.
+
+    networks names the networks whose parameters it moves. objective is a pure function of
+    (networks, batch) to a scalar, so the same lines run alone, wrapped in DDP or under vmap.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    objective: Callable[[Networks, Batch], Tensor]
+    optimizer: Optimizer
+
+
+class Batches(Protocol):
+    """A stream of batches that can be saved and brought back at any step."""
+
+    def draw(self, size: int) -> dict[str, Tensor]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of the matrix. Its dataclass fields are its hyper-parameters.
+
+    models: the values of the model axis. recipe: the default (loss, schedule).
+    budgets: one for each of the profiles smoke, quick and full; expected_s in each is a first
+    guess of a cell's seconds on one core. directions: ``max`` or ``min`` per metric, the primary
+    one first. fits: the models trained by ``fit`` (scikit-learn) instead of by players.
+    """
+
+    name: ClassVar[str]
+    models: ClassVar[tuple[str, ...]]
+    recipe: ClassVar[tuple[str, str]]
+    budgets: ClassVar[Mapping[str, Budget]]
+    directions: ClassVar[Mapping[str, str]]
+    fits: ClassVar[tuple[str, ...]] = ()
+
+    def dataset_id(self) -> str:
+        """Name and content hash of the data, for the record and the fingerprint."""
+        raise NotImplementedError
+
+    def skip(self, cell: Cell) -> str | None:
+        """Why this cell means nothing here, as a sentence; None if it does."""
+        return None
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        """The optimizer that the schedules drive; decides which schedules are equal."""
+        raise NotImplementedError
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        """Fresh networks on the CPU, drawn from torch's global generator, which the loop seeds."""
+        raise NotImplementedError
+
+    def players(self, cell: Cell) -> list[Player]:
+        """Who trains what; taken in turn at every step."""
+        raise NotImplementedError
+
+    def batches(
+        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+    ) -> Batches:
+        """The training stream; all its randomness comes from ``generator``."""
+        raise NotImplementedError
+
+    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
+        """Held-out metrics, named as in ``directions``; they go into the record."""
+        raise NotImplementedError
+
+    def fit(self, cell: Cell) -> Any:
+        """The fitted scikit-learn estimator of a model in ``fits``."""
+        raise NotImplementedError
+
+    def baseline(self, cell: Cell) -> dict[str, float]:
+        """The same metrics without training: untrained networks unless a topic says otherwise."""
+        torch.manual_seed(cell.seed)
+        networks = {name: network.eval() for name, network in self.networks(cell).items()}
+        return self.evaluate(networks, cell)

@@ -1,0 +1,1 @@
+"""One file a topic, reading top to bottom: data, networks, objective, evaluation."""

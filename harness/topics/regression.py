@@ -1,0 +1,162 @@
+"""Regression (note 95): linear, svr, mlp in torch; tree and forest by scikit-learn's ``fit``.
+
+Shapes: B batch, F features, W outputs a value (the loss form's width). Targets are standardised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness import data, losses, metrics
+from harness.cell import Budget, Cell
+from harness.schedules import Optimizer
+from harness.topic import Batch, Batches, Networks, Player, Topic
+
+# How scikit-learn's trees read a loss family: two criteria on the value itself; entropy on the
+# value's bin for the three whose numeric form is a histogram (kl: information gain is a KL
+# divergence), decoded to the expected bin centre as the torch forms are.
+ON_VALUES = {"mse": "squared_error", "mae": "absolute_error"}
+ON_BINS = {"ce": "entropy", "kl": "entropy", "log_loss": "log_loss"}
+SUPPORT = (-4.0, 4.0)
+BINS = 32
+
+
+class RBF(nn.Module):
+    """Kernel features phi(x) = exp(-gamma |x - c|^2) around the training points c_CF.
+
+    With the linear layer on top this is the kernel machine of scikit-learn's SVR in its primal;
+    gamma is scikit-learn's ``scale``.
+    """
+
+    centres_CF: Tensor
+
+    def __init__(self, centres_CF: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centres_CF", centres_CF.clone())
+        self.gamma = 1.0 / (centres_CF.shape[1] * centres_CF.var(correction=0).item())
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        distance_BC = (x_BF[:, None] - self.centres_CF).square().sum(-1)
+        return (-self.gamma * distance_BC).exp()
+
+
+@dataclass(frozen=True)
+class Regression(Topic):
+    """One numeric target from a table; the diabetes table unless ``table`` names another."""
+
+    table: str | None = None
+    target: str | None = None
+    hidden: int = 64
+    trees: int = 100
+    depth: int = 4
+    kernel_points: int = 2000
+
+    name: ClassVar[str] = "regression"
+    models: ClassVar[tuple[str, ...]] = ("linear", "svr", "tree", "forest", "mlp")
+    fits: ClassVar[tuple[str, ...]] = ("tree", "forest")
+    recipe: ClassVar[tuple[str, str]] = ("mse", "cosine")
+    directions: ClassVar[Mapping[str, str]] = {"mse": "min", "mae": "min", "r2": "max"}
+    budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=60, batch_size=64, timeout_s=60),
+        "quick": Budget(steps=1000, batch_size=64, timeout_s=120),
+        "full": Budget(steps=4000, batch_size=64, timeout_s=600),
+    }
+
+    def dataset_id(self) -> str:
+        return f"{self.table or 'diabetes'}@{self._data.sha}"
+
+    @property
+    def _data(self) -> data.Split:
+        return data.table(self.table, self.target)
+
+    def skip(self, cell: Cell) -> str | None:
+        if cell.model not in self.fits:
+            return None
+        if cell.loss not in (*ON_VALUES, *ON_BINS):
+            return f"scikit-learn's trees have no {cell.loss} criterion"
+        if cell.schedule != "constant":
+            return f"{cell.model} is grown by scikit-learn: it has no learning rate to schedule"
+        if cell.parallel != "single":
+            return f"{cell.model} is grown by scikit-learn: it has no gradient to share"
+        return None
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        lr = {"linear": 0.02, "svr": 0.02, "mlp": 0.01}.get(model, 0.0)
+        return Optimizer("sgd", lr=lr, adaptive_lr=2e-3, momentum=0.9, weight_decay=1e-4)
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        features = self._data.train_x.shape[1]
+        width = losses.numeric(cell.loss, *SUPPORT, bins=BINS).width
+        if cell.model == "linear":
+            return {"model": nn.Linear(features, width)}
+        if cell.model == "svr":
+            centres_CF = self._data.train_x[: self.kernel_points]
+            return {"model": nn.Sequential(RBF(centres_CF), nn.Linear(len(centres_CF), width))}
+        return {
+            "model": nn.Sequential(
+                nn.Linear(features, self.hidden),
+                nn.ReLU(),
+                nn.Linear(self.hidden, self.hidden),
+                nn.ReLU(),
+                nn.Linear(self.hidden, width),
+            )
+        }
+
+    def players(self, cell: Cell) -> list[Player]:
+        form = losses.numeric(cell.loss, *SUPPORT, bins=BINS)
+
+        def objective(networks: Networks, batch: Batch) -> Tensor:
+            return form.loss(networks["model"](batch["x"]), batch["y"]).mean()
+
+        return [Player("regressor", ("model",), objective, self.base_optimizer(cell.model))]
+
+    def batches(
+        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+    ) -> Batches:
+        x_NF, y_N = self._data.train_x[: budget.samples], self._data.train_y[: budget.samples]
+        return data.Shuffled({"x": x_NF, "y": y_N}, generator, device)
+
+    def fit(self, cell: Cell) -> Any:
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+        from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+        shape: dict[str, Any] = {"max_depth": self.depth, "random_state": cell.seed}
+        if cell.model == "forest":
+            shape = {"n_estimators": self.trees, "min_samples_leaf": 3, "random_state": cell.seed}
+        x_NF, y_N = self._data.train_x.numpy(), self._data.train_y.numpy()
+        if cell.loss in ON_VALUES:
+            regressor = DecisionTreeRegressor if cell.model == "tree" else RandomForestRegressor
+            return regressor(criterion=ON_VALUES[cell.loss], **shape).fit(x_NF, y_N)
+        classifier = DecisionTreeClassifier if cell.model == "tree" else RandomForestClassifier
+        return classifier(criterion=ON_BINS[cell.loss], **shape).fit(x_NF, _bin(y_N))
+
+    @torch.no_grad()
+    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
+        model, x_NF = networks["model"], self._data.test_x
+        if isinstance(model, nn.Module):
+            form = losses.numeric(cell.loss, *SUPPORT, bins=BINS)
+            predicted_N = form.decode(model(x_NF.to(next(model.parameters()).device))).cpu()
+        elif cell.loss in ON_VALUES:
+            predicted_N = torch.from_numpy(model.predict(x_NF.numpy()))
+        else:
+            low, high = SUPPORT
+            centres_K = low + (model.classes_ + 0.5) * (high - low) / BINS
+            predicted_N = torch.from_numpy(model.predict_proba(x_NF.numpy()) @ centres_K)
+        return metrics.regression(predicted_N, self._data.test_y)
+
+    def baseline(self, cell: Cell) -> dict[str, float]:
+        if cell.model not in self.fits:
+            return super().baseline(cell)
+        mean_N = self._data.train_y.mean().expand(len(self._data.test_y))
+        return metrics.regression(mean_N, self._data.test_y)
+
+
+def _bin(y_N: np.ndarray) -> np.ndarray:
+    low, high = SUPPORT
+    return np.clip((y_N - low) / (high - low) * BINS, 0, BINS - 1).astype("int64")

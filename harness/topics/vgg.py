@@ -1,0 +1,101 @@
+"""VGG (note 94; Simonyan & Zisserman 2014): torchvision's networks, fitted to the image size.
+
+Shapes: B batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torchvision.models.vgg import VGG as TorchvisionVGG
+from torchvision.models.vgg import cfgs, make_layers
+
+from harness import data, losses, metrics
+from harness.cell import Budget, Cell
+from harness.schedules import Optimizer
+from harness.topic import Batch, Batches, Networks, Player, Topic
+
+LAYERS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
+CLASSES = 10
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class VGG(Topic):
+    """Image classification by torchvision's VGG.
+
+    width is the first layer's channels: torchvision's 64, or 16 for the 8x8 digits, which hold
+    too little to need more. There is no dropout, so that parallel configurations are comparable.
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
+    width: int | None = None
+
+    name: ClassVar[str] = "vgg"
+    models: ClassVar[tuple[str, ...]] = tuple(LAYERS)
+    recipe: ClassVar[tuple[str, str]] = ("ce", "one_cycle")
+    directions: ClassVar[Mapping[str, str]] = {"accuracy": "max", "top3": "max", "ece": "min"}
+    budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120),
+        "quick": Budget(steps=220, batch_size=64, timeout_s=300),
+        "full": Budget(steps=940, batch_size=64, timeout_s=7200),
+    }
+
+    def dataset_id(self) -> str:
+        return f"{self.dataset}@{self._data.sha}"
+
+    @property
+    def _data(self) -> data.Split:
+        return data.images(self.dataset, self.data_dir, self.download)
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        return Optimizer("sgd", lr=0.02, adaptive_lr=5e-4, momentum=0.9, weight_decay=5e-4)
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        width = self.width or (16 if self.dataset == "digits" else 64)
+        plan = [n if n == "M" else int(n) * width // 64 for n in cfgs[LAYERS[cell.model]]]
+        channels = 8 * width
+        network = TorchvisionVGG(make_layers(plan), CLASSES, init_weights=False, dropout=0.0)
+        network.avgpool = nn.AdaptiveAvgPool2d(1)
+        network.classifier = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(True), nn.Linear(channels, CLASSES)
+        )
+        first = self._data.train_x.shape[1]
+        network.features[0] = nn.Conv2d(first, plan[0], kernel_size=3, padding=1)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(network.classifier[-1].weight, std=0.01)
+        return {"model": network}
+
+    def players(self, cell: Cell) -> list[Player]:
+        form = losses.categorical(cell.loss, CLASSES)
+
+        def objective(networks: Networks, batch: Batch) -> torch.Tensor:
+            return form.loss(networks["model"](batch["x"]), batch["y"]).mean()
+
+        return [Player("classifier", ("model",), objective, self.base_optimizer(cell.model))]
+
+    def batches(
+        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+    ) -> Batches:
+        x_BCHW = data.fit_images(self._data.train_x[: budget.samples], SIZE)
+        y_B = self._data.train_y[: budget.samples]
+        return data.Shuffled({"x": x_BCHW, "y": y_B}, generator, device)
+
+    @torch.no_grad()
+    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
+        form = losses.categorical(cell.loss, CLASSES)
+        device = next(networks["model"].parameters()).device
+        outputs = [
+            networks["model"](data.fit_images(chunk_BCHW.to(device), SIZE))
+            for chunk_BCHW in self._data.test_x.split(256)
+        ]
+        return metrics.classification(form.decode(torch.cat(outputs)).cpu(), self._data.test_y)

@@ -1,0 +1,184 @@
+"""The one loop: trains a topic for a cell. Everything random in it is seeded, saved and restored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness import checkpoint, parallel, schedules
+from harness.cell import Budget, Cell, UsageError
+from harness.topic import Batch, Networks, Player, Topic
+
+CHECK_EVERY = 10
+
+
+class Diverged(Exception):
+    """The loss is no longer finite: a result, not a fault."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+class Training:
+    """A cell's training at some step: fresh at construction, brought elsewhere by ``restore``.
+
+    losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
+    its learning rate. Raises UsageError if the batch size cannot be shared among the ranks.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        cell: Cell,
+        budget: Budget,
+        device: torch.device | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if budget.batch_size % world_size:
+            raise UsageError(
+                f"batch size {budget.batch_size} does not divide among {world_size} ranks"
+            )
+        self.topic, self.cell, self.budget = topic, cell, budget
+        self.rank, self.world_size = rank, world_size
+        self.device = device or torch.device("cpu")
+        seed_everything(cell.seed)
+        self.networks = {
+            name: network.to(self.device) for name, network in topic.networks(cell).items()
+        }
+        self.players = topic.players(cell)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.schedules: dict[str, Any] = {}
+        for player in self.players:
+            optimizer, schedule = schedules.build(
+                cell.schedule, player.optimizer, parameters(player, self.networks), budget.steps
+            )
+            self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
+        self.generator = torch.Generator().manual_seed(cell.seed + 1)
+        self.batches = topic.batches(cell, budget, self.generator, self.device)
+        self.called: Networks = (
+            parallel.wrap(cell.parallel, self.networks) if world_size > 1 else self.networks
+        )
+        self.step = 0
+        self.losses: list[Tensor] = []
+        self.rates: list[float] = []
+
+    def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
+        """Train up to and including step ``until``. Raises Diverged when the loss is not finite."""
+        for network in self.networks.values():
+            network.train()
+        while self.step < until:
+            self.advance()
+            if self.step % CHECK_EVERY == 0 or self.step == until:
+                self._check_finite()
+            if each_step is not None:
+                each_step(self.step)
+
+    def advance(self) -> None:
+        """One step: each player in turn on its shard of the next global batch."""
+        batch: Batch = self.batches.draw(self.budget.batch_size)
+        if self.world_size > 1:
+            batch = parallel.shard(batch, self.rank, self.world_size)
+        for place, player in enumerate(self.players):
+            optimizer = self.optimizers[player.name]
+            optimizer.zero_grad(set_to_none=True)
+            loss = player.objective(self.called, batch)
+            loss.backward()
+            if place == 0:
+                self.rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            loss = parallel.mean(loss.detach()) if self.world_size > 1 else loss.detach()
+            schedules.step(self.schedules[player.name], loss)
+            if place == 0:
+                self.losses.append(loss)
+        self.step += 1
+
+    def _check_finite(self) -> None:
+        recent = torch.stack(self.losses[-CHECK_EVERY:])
+        if not recent.isfinite().all():
+            bad = int((~recent.isfinite()).nonzero()[0])
+            raise Diverged(self.step - len(recent) + bad + 1)
+
+    def curve(self, points: int = 200) -> dict[str, list[float]]:
+        """step, loss and lr, thinned to about ``points``: each loss is the mean since the last."""
+        if not self.losses:
+            return {}
+        losses = torch.stack(self.losses).cpu().double()
+        edges = torch.linspace(0, len(losses), min(points, len(losses)) + 1).long().tolist()
+        spans = list(zip(edges[:-1], edges[1:], strict=True))
+        return {
+            "step": [float(end) for _, end in spans],
+            "loss": [losses[start:end].mean().item() for start, end in spans],
+            "lr": [self.rates[end - 1] for _, end in spans],
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """The topic's held-out metrics; leaves every generator as it was."""
+        before = random_state(self.generator)
+        for network in self.networks.values():
+            network.eval()
+        values = self.topic.evaluate(self.networks, self.cell)
+        set_random_state(before, self.generator)
+        return values
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that decides the steps to come, as plain values on the CPU."""
+        return checkpoint.snapshot(
+            self.networks,
+            self.optimizers,
+            self.schedules,
+            cell=self.cell.id,
+            step=self.step,
+            random=random_state(self.generator),
+            batches=self.batches.state_dict(),
+        )
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from a snapshot. Raises CheckpointError, nothing changed, if it does not fit."""
+        checkpoint.restore(content, self.networks, self.optimizers, self.schedules)
+        self.batches.load_state_dict(content["batches"])
+        set_random_state(content["random"], self.generator)
+        self.step = content["step"]
+
+
+def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:
+    """The parameters a player moves."""
+    for name in player.networks:
+        yield from networks[name].parameters()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def random_state(generator: torch.Generator) -> dict[str, Any]:
+    """Every generator's state: the loop's, torch's, CUDA's, Python's, NumPy's."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "loop": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype("int64")), *rest],
+    }
+
+
+def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
+    """The inverse of random_state."""
+    generator.set_state(state["loop"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype("uint32"), *rest))
