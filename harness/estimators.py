@@ -1,0 +1,36 @@
+"""scikit-learn's fitted estimators in a checkpoint: skops' format, which runs no code on loading."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import skops.io
+import torch
+from torch import Tensor
+
+from harness.checkpoint import CheckpointError
+
+
+def dumps(estimator: Any) -> Tensor:
+    """The estimator as a uint8 tensor, so that a checkpoint can hold it."""
+    return torch.frombuffer(bytearray(skops.io.dumps(estimator)), dtype=torch.uint8)
+
+
+def loads(data: Tensor) -> Any:
+    """The inverse of dumps. Raises CheckpointError for types outside scikit-learn and NumPy."""
+    raw = data.numpy().tobytes()
+    unknown = [t for t in skops.io.get_untrusted_types(data=raw) if not t.startswith("sklearn.")]
+    if unknown:
+        raise CheckpointError(f"the estimator holds types that are not trusted: {unknown}")
+    return skops.io.loads(raw, trusted=skops.io.get_untrusted_types(data=raw))
+
+
+def digest(estimator: Any) -> str:
+    """Hex SHA-256 over every tree's arrays, bit for bit."""
+    sha = hashlib.sha256()
+    for tree in getattr(estimator, "estimators_", [estimator]):
+        state = tree.tree_.__getstate__()
+        sha.update(state["nodes"].tobytes())
+        sha.update(state["values"].tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,211 @@
+"""The local executor: cells in warm one-thread processes, never more than cores, each with a
+deadline. A worker that dies, hangs or raises costs its own cell only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from harness.execution import worker
+from harness.execution.worker import Task
+
+PRELOAD = ["pytest", "harness.execution.preload"]
+GRACE_S = 2.0
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class Member:
+    """One process of a gang: a cell's only worker, or one of its ranks."""
+
+    process: Any
+    pipe: connection.Connection
+    answer: tuple | None = None
+
+
+@dataclass
+class Gang:
+    """The processes that work on one task now, and its deadline in time.monotonic seconds."""
+
+    task: Task
+    phase: str
+    deadline: float
+    meeting: Path
+    members: list[Member] = field(default_factory=list)
+    trained: dict[str, Any] = field(default_factory=dict)
+
+
+Finished = Callable[[Task, dict[str, Any]], None]
+
+
+class LocalExecutor:
+    """Runs tasks as cores allow and hands each outcome to ``finished`` as it comes.
+
+    An outcome holds the fields of a Record: status, reason, traceback, metrics and so on.
+    Nothing runs by itself: ``pump`` moves everything on, so there are no threads here.
+    """
+
+    def __init__(self, tasks: Iterable[Task], finished: Finished, cores: int | None = None):
+        self.waiting = deque(tasks)
+        self.finished = finished
+        self.cores = cores or os.cpu_count() or 1
+        self.gangs: list[Gang] = []
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(PRELOAD)
+        self.folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
+
+    def pump(self, timeout_s: float = 0.5) -> bool:
+        """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
+        while self.waiting and self._free() >= min(self.waiting[0].world_size, self.cores):
+            task = self.waiting.popleft()
+            self._start(task, "train", worker.train, task.world_size, {})
+        if not self.gangs:
+            return False
+        watched = {m.pipe: g for g in self.gangs for m in g.members if m.answer is None}
+        nearest = min(gang.deadline for gang in self.gangs) - time.monotonic()
+        for pipe in connection.wait(list(watched), max(0.0, min(timeout_s, nearest))):
+            self._hear(watched[pipe], pipe)  # type: ignore[index,arg-type]
+        for gang in list(self.gangs):
+            if gang in self.gangs and time.monotonic() > gang.deadline:
+                limit = gang.task.budget.timeout_s
+                self._end(gang, {"status": "timeout", "reason": f"not done after {limit:g} s"})
+        return bool(self.gangs or self.waiting)
+
+    def close(self) -> None:
+        """Kill what still runs and remove temporary files. The cells in flight are lost."""
+        self.waiting.clear()
+        for gang in self.gangs:
+            self._kill(gang)
+        self.gangs.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _free(self) -> int:
+        return self.cores - sum(len(gang.members) for gang in self.gangs)
+
+    def _start(
+        self, task: Task, phase: str, function: Callable, ranks: int, trained: dict[str, Any]
+    ) -> None:
+        descriptor, name = tempfile.mkstemp(dir=self.folder)
+        os.close(descriptor)
+        os.unlink(name)
+        deadline = time.monotonic() + task.budget.timeout_s
+        gang = Gang(task, phase, deadline, Path(name), trained=trained)
+        work = _by_value(function, task)
+        with _one_thread():
+            for rank in range(ranks):
+                ours, theirs = self.context.Pipe(duplex=False)
+                process = self.context.Process(
+                    target=worker.main, args=(work, rank, name, theirs), daemon=True
+                )
+                process.start()
+                theirs.close()
+                gang.members.append(Member(process, ours))
+        self.gangs.append(gang)
+
+    def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
+        if gang not in self.gangs:
+            return
+        rank, member = next((r, m) for r, m in enumerate(gang.members) if m.pipe is pipe)
+        try:
+            member.answer = pipe.recv()
+        except (EOFError, OSError):
+            member.process.join(GRACE_S)
+            reason = f"rank {rank} died: {_exit(member.process.exitcode)}"
+            self._end(gang, {"status": "failed", "reason": reason})
+            return
+        if member.answer[0] == "error":
+            _, line, trace = member.answer
+            where = f"rank {rank}: " if len(gang.members) > 1 else ""
+            reason = f"{where}{line.splitlines()[0]}"
+            self._end(gang, {"status": "failed", "reason": reason, "traceback": trace})
+        elif all(m.answer is not None for m in gang.members):
+            self._done(gang, gang.members[0].answer[1])  # type: ignore[index]
+
+    def _done(self, gang: Gang, outcome: dict[str, Any]) -> None:
+        for member in gang.members:
+            member.process.join()
+        if gang.phase == "train" and outcome.get("checkpoint"):
+            self.gangs.remove(gang)
+            audit = _Audit(outcome["checkpoint"])
+            self._start(gang.task, "audit", audit, 1, outcome)
+            return
+        if gang.phase == "audit":
+            gang.trained["checkpoint"] = outcome
+            outcome = gang.trained
+        self._end(gang, outcome)
+
+    def _end(self, gang: Gang, outcome: dict[str, Any]) -> None:
+        self._kill(gang)
+        self.gangs.remove(gang)
+        if gang.phase == "audit" and outcome["status"] != "done":
+            outcome["reason"] = f"while its checkpoint was audited: {outcome['reason']}"
+            outcome = {**gang.trained, "checkpoint": {}, **outcome}
+        self.finished(gang.task, outcome)
+
+    def _kill(self, gang: Gang) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for member in gang.members:
+                if member.process.is_alive():
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(member.process.pid, number)
+            limit = time.monotonic() + GRACE_S
+            for member in gang.members:
+                member.process.join(max(0.0, limit - time.monotonic()))
+        gang.meeting.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Audit:
+    """worker.audit with what training expects of it, as something that can be sent."""
+
+    expected: dict[str, Any]
+
+    def __call__(self, task: Task, rank: int) -> dict[str, Any]:
+        return worker.audit(task, self.expected)
+
+
+def _by_value(function: Callable, task: Task) -> bytes:
+    """Pickled; a topic from a conftest or a test travels with its code."""
+    module = sys.modules[type(task.topic).__module__]
+    if module.__name__.split(".")[0] == "harness":
+        return cloudpickle.dumps((function, task))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps((function, task))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+@contextlib.contextmanager
+def _one_thread():
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

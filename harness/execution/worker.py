@@ -1,0 +1,252 @@
+"""One cell in one process: train it, or audit the checkpoints that another process left.
+
+Every task runs in a process of its own session, forked from a server that has imported torch: warm,
+with one thread, and with nothing left over from the cell before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import torch
+
+from harness import checkpoint, estimators, measure, parallel
+from harness.cell import Budget, Cell
+from harness.topic import Topic
+from harness.training import Diverged, Training, seed_everything
+
+REPLAY = 5
+PARITY_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to know. folder: where the cell's checkpoints go."""
+
+    topic: Topic
+    cell: Cell
+    budget: Budget
+    folder: Path
+    device: str = "cpu"
+    world_size: int = 1
+
+    @property
+    def middle(self) -> int:
+        """The step whose checkpoint is replayed."""
+        return max(1, self.budget.steps // 2)
+
+    @property
+    def replayed(self) -> int:
+        return min(REPLAY, self.budget.steps - self.middle)
+
+
+def main(work: bytes, rank: int, meeting: str, pipe: connection.Connection) -> None:
+    """The process's entry: sends ("ok", outcome) or ("error", one line, traceback) and ends."""
+    os.setsid()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    try:
+        function, task = cloudpickle.loads(work)
+        outcome = _as_rank(function, task, rank, Path(meeting))
+        pipe.send(("ok", outcome if rank == 0 else None))
+    except BaseException as error:
+        pipe.send(("error", f"{type(error).__name__}: {error}", traceback.format_exc()))
+    pipe.close()
+
+
+def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: Path) -> Any:
+    if function is not train or task.world_size == 1:
+        return function(task, 0)
+    with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
+        return function(task, rank)
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def train(task: Task, rank: int = 0) -> dict[str, Any]:
+    """Train a cell and leave its middle and final checkpoints.
+
+    Returns the fields of a Record that training decides. All ranks train; rank 0 measures parity,
+    evaluates, saves and reports.
+    """
+    started = time.perf_counter()
+    if task.cell.model in task.topic.fits:
+        return _fit(task, started)
+    device = _device(task, rank)
+    expected = _single_losses(task, device) if rank == 0 and task.world_size > 1 else []
+    training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
+    outcome: dict[str, Any] = {"status": "done"}
+    audit_s = time.perf_counter() - started if expected else 0.0
+    with measure.peak_memory(device) as memory:
+        begun = time.perf_counter()
+        try:
+            training.run(task.middle)
+            pause = time.perf_counter()
+            if rank == 0:
+                outcome["checkpoint"] = _save(task, training, "middle")
+            aside = time.perf_counter() - pause
+            training.run(task.middle + task.replayed)
+            pause = time.perf_counter()
+            if rank == 0:
+                outcome["checkpoint"]["replayed_digest"] = _digest(training)
+            aside += time.perf_counter() - pause
+            training.run(task.budget.steps)
+            measure.synchronise(device)
+        except Diverged as error:
+            outcome |= {"status": "diverged", "reason": str(error), "checkpoint": {}}
+            aside = 0.0
+        train_s = time.perf_counter() - begun - aside
+    if rank != 0:
+        return {}
+    begun = time.perf_counter()
+    if outcome["status"] == "done":
+        outcome["metrics"] = training.evaluate()
+    outcome["baseline"] = task.topic.baseline(task.cell)
+    eval_s = time.perf_counter() - begun
+    if outcome["status"] == "done":
+        final = _save(task, training, "final")
+        outcome["checkpoint"]["final_digest"] = final["digest"]
+        outcome["checkpoint"]["metrics"] = outcome["metrics"]
+    if expected:
+        outcome["parity"] = parity(expected, training)
+    outcome["curve"] = training.curve()
+    outcome["cost"] = {
+        "wall_s": time.perf_counter() - started,
+        "train_s": train_s,
+        "eval_s": eval_s,
+        "audit_s": aside + audit_s,
+        "step_ms": 1e3 * train_s / max(1, training.step),
+        "samples_per_s": task.budget.batch_size * training.step / train_s,
+        "peak_memory_mb": memory(),
+        "parameters": float(measure.parameters(training.networks)),
+    }
+    return outcome
+
+
+def parity(expected: list[float], training: Training) -> dict[str, Any]:
+    """The largest relative difference of the first losses from ``single``'s."""
+    got = [loss.item() for loss in training.losses[: len(expected)]]
+    pairs = zip(expected, got, strict=False)
+    difference = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
+    exact = training.cell.parallel in parallel.EXACT
+    return {
+        "difference": difference,
+        "steps": len(expected),
+        "exact": exact,
+        "equal": difference <= parallel.TOLERANCE,
+    }
+
+
+def _single_losses(task: Task, device: torch.device) -> list[float]:
+    reference = Training(task.topic, task.cell, task.budget, device)
+    for _ in range(min(PARITY_STEPS, task.budget.steps)):
+        reference.advance()
+    return [loss.item() for loss in reference.losses]
+
+
+def audit(task: Task, expected: dict[str, Any]) -> dict[str, Any]:
+    """The cell's checkpoints, loaded into fresh objects in this fresh process.
+
+    expected: the ``checkpoint`` part of train's outcome. Returns state_equal (what was loaded is
+    bit for bit what was saved), resume_equal (so are the parameters after replayed_steps more;
+    None where a parallel configuration reduces in another order), metrics_equal (evaluating the
+    final checkpoint gives the recorded metrics), bytes, save_s and load_s in seconds.
+    """
+    kept = {name: expected[name] for name in ("bytes", "save_s", "replayed_steps")}
+    begun = time.perf_counter()
+    if task.cell.model in task.topic.fits:
+        content = checkpoint.load(task.folder / "final.pt")
+        network = estimators.loads(content["estimator"])
+        load_s = time.perf_counter() - begun
+        again = task.topic.evaluate({"model": network}, task.cell)
+        state_equal = estimators.digest(network) == expected["final_digest"]
+        resume_equal = None
+    else:
+        training = Training(task.topic, task.cell, task.budget, torch.device(task.device))
+        begun = time.perf_counter()
+        training.restore(checkpoint.load(task.folder / "middle.pt"))
+        load_s = time.perf_counter() - begun
+        state_equal = checkpoint.digest(training.snapshot()) == expected["digest"]
+        resume_equal = None
+        if task.world_size == 1:
+            training.run(task.middle + task.replayed)
+            resume_equal = _digest(training) == expected["replayed_digest"]
+        content = checkpoint.load(task.folder / "final.pt")
+        training.restore(content)
+        again = training.evaluate()
+    return kept | {
+        "state_equal": state_equal,
+        "resume_equal": resume_equal,
+        "metrics_equal": again == expected["metrics"],
+        "load_s": load_s,
+    }
+
+
+def _fit(task: Task, started: float) -> dict[str, Any]:
+    seed_everything(task.cell.seed)
+    begun = time.perf_counter()
+    estimator = task.topic.fit(task.cell)
+    train_s = time.perf_counter() - begun
+    begun = time.perf_counter()
+    metrics = task.topic.evaluate({"model": estimator}, task.cell)
+    baseline = task.topic.baseline(task.cell)
+    eval_s = time.perf_counter() - begun
+    begun = time.perf_counter()
+    content = {"cell": task.cell.id, "estimator": estimators.dumps(estimator)}
+    size = checkpoint.save(task.folder / "final.pt", content)
+    return {
+        "status": "done",
+        "metrics": metrics,
+        "baseline": baseline,
+        "checkpoint": {
+            "final_digest": estimators.digest(estimator),
+            "metrics": metrics,
+            "bytes": size,
+            "save_s": time.perf_counter() - begun,
+            "replayed_steps": 0,
+        },
+        "cost": {
+            "wall_s": time.perf_counter() - started,
+            "train_s": train_s,
+            "eval_s": eval_s,
+            "audit_s": 0.0,
+        },
+    }
+
+
+def _save(task: Task, training: Training, name: str) -> dict[str, Any]:
+    content = training.snapshot()
+    begun = time.perf_counter()
+    size = checkpoint.save(task.folder / f"{name}.pt", content)
+    return {
+        "digest": checkpoint.digest(content),
+        "bytes": size,
+        "save_s": time.perf_counter() - begun,
+        "replayed_steps": task.replayed,
+    }
+
+
+def _digest(training: Training) -> str:
+    return checkpoint.digest({n: net.state_dict() for n, net in training.networks.items()})
+
+
+def _device(task: Task, rank: int) -> torch.device:
+    if task.device != "cuda":
+        return torch.device(task.device)
+    device = torch.device("cuda", rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,81 @@
+"""What a training costs: throughput, memory, FLOPs, and this device's own measured peak."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def parameters(networks: Mapping[str, nn.Module]) -> int:
+    return sum(p.numel() for network in networks.values() for p in network.parameters())
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
+    """Yields a function to the peak in MB: the device's allocations, or this process's RSS."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        yield lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def flops(step: Callable[[], object]) -> int:
+    """Floating point operations of one call, as PyTorch counts them (matmuls and convolutions)."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) -> float:
+    """This device's own peak: the best of ``rounds`` float32 matrix products, in FLOP/s."""
+    a = torch.randn(size, size, device=device)
+    best = float("inf")
+    for _ in range(rounds + 1):
+        synchronise(device)
+        begun = time.perf_counter()
+        a @ a
+        synchronise(device)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What a figure depends on besides the cell."""
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": 1,
+        "platform": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
