@@ -1,0 +1,157 @@
+"""Seven loss families (note 98), each for a categorical and for a numeric prediction.
+
+Shapes: N any leading dimensions, K classes (last), W outputs a numeric value needs (last).
+A form's loss keeps one value per element, so that the caller weighs and averages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.cell import unknown
+
+FAMILIES = ("mse", "ce", "log_loss", "kl", "hinge", "huber", "mae")
+SMOOTHING = 0.1  # of the categorical kl's target (Szegedy et al. 2016)
+EPSILON = 0.0125  # of the numeric hinge, as a share of the support: 0.1 on -4..4, SVR's default
+DELTA = 0.125  # of the numeric huber, as a share of the support: 1 on -4..4, PyTorch's default
+
+
+@dataclass(frozen=True)
+class Form:
+    """One family in one form.
+
+    width: outputs per class (categorical, always 1) or per value (numeric).
+    loss: (outputs, target) -> losses_N. decode: outputs_NK -> probabilities_NK, or
+    outputs_NW -> values_N.
+    """
+
+    name: str
+    width: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+def categorical(family: str, classes: int) -> Form:
+    """The form that scores outputs_NK against target_N (int64). Raises UsageError if unknown."""
+
+    def one_hot(target_N: Tensor, like_NK: Tensor) -> Tensor:
+        return F.one_hot(target_N, classes).to(like_NK.dtype)
+
+    def softmax(outputs_NK: Tensor) -> Tensor:
+        return outputs_NK.softmax(-1)
+
+    def mse(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        """The Brier score (Brier 1950)."""
+        return (softmax(outputs_NK) - one_hot(target_N, outputs_NK)).square().sum(-1)
+
+    def ce(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        return -(outputs_NK.log_softmax(-1) * one_hot(target_N, outputs_NK)).sum(-1)
+
+    def log_loss(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        """One-vs-rest: a Bernoulli per class, summed."""
+        return F.binary_cross_entropy_with_logits(
+            outputs_NK, one_hot(target_N, outputs_NK), reduction="none"
+        ).sum(-1)
+
+    def kl(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        """KL(smoothed target || prediction)."""
+        target_NK = one_hot(target_N, outputs_NK) * (1 - SMOOTHING) + SMOOTHING / classes
+        return (target_NK * (target_NK.log() - outputs_NK.log_softmax(-1))).sum(-1)
+
+    def hinge(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        """Multi-class margin of the hardest wrong class (Crammer & Singer 2001)."""
+        right_NK = one_hot(target_N, outputs_NK)
+        score_N = (outputs_NK * right_NK).sum(-1)
+        rival_N = (outputs_NK - right_NK * 1e9).amax(-1)
+        return (1 + rival_N - score_N).clamp_min(0)
+
+    def huber(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        """Huber (1964) on probabilities against one-hot; delta 0.5, where it is half the Brier."""
+        return F.huber_loss(
+            softmax(outputs_NK), one_hot(target_N, outputs_NK), reduction="none", delta=0.5
+        ).sum(-1)
+
+    def mae(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
+        """Absolute error of probabilities (Ghosh et al. 2017): 2 (1 - p of the target)."""
+        return (softmax(outputs_NK) - one_hot(target_N, outputs_NK)).abs().sum(-1)
+
+    def normalised_sigmoid(outputs_NK: Tensor) -> Tensor:
+        return F.logsigmoid(outputs_NK).softmax(-1)
+
+    forms = {f.__name__: f for f in (mse, ce, log_loss, kl, hinge, huber, mae)}
+    if family not in forms:
+        raise unknown("loss", family, FAMILIES)
+    decode = normalised_sigmoid if family == "log_loss" else softmax
+    return Form(family, 1, forms[family], decode)
+
+
+def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
+    """The form that scores outputs_NW against values target_N, expected in low..high.
+
+    The histogram forms clamp targets to the support. Raises UsageError if unknown.
+    """
+    step = (high - low) / bins
+
+    def edges(like: Tensor) -> Tensor:
+        return torch.linspace(low, high, bins + 1, dtype=like.dtype, device=like.device)
+
+    def centres(like: Tensor) -> Tensor:
+        return edges(like)[:-1] + step / 2
+
+    def hl_gauss(target_N: Tensor, like: Tensor) -> Tensor:
+        """Soft bins: a Gaussian of 0.75 bins around the value (Farebrother et al. 2024)."""
+        value_N1 = target_N.clamp(low, high)[..., None]
+        cdf_NE = torch.erf((edges(like) - value_N1) / (0.75 * step * math.sqrt(2)))
+        mass_NW = cdf_NE.diff(dim=-1)
+        return mass_NW / mass_NW.sum(-1, keepdim=True)
+
+    def mse(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        return (outputs_NW[..., 0] - target_N).square()
+
+    def ce(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        return -(hl_gauss(target_N, outputs_NW) * outputs_NW.log_softmax(-1)).sum(-1)
+
+    def kl(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        target_NW = hl_gauss(target_N, outputs_NW)
+        return ce(outputs_NW, target_N) + torch.special.xlogy(target_NW, target_NW).sum(-1)
+
+    def log_loss(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        """Ordinal: a Bernoulli per threshold (Frank & Hall 2001), soft within its own bin.
+
+        The target at a threshold is how far the value has passed the bin around it, so that
+        decoding the perfect outputs gives the value back.
+        """
+        passed_NW = ((target_N[..., None] - edges(outputs_NW)[:-1]) / step).clamp(0, 1)
+        return F.binary_cross_entropy_with_logits(outputs_NW, passed_NW, reduction="none").sum(-1)
+
+    def hinge(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        """Epsilon-insensitive (Vapnik 1995)."""
+        return ((outputs_NW[..., 0] - target_N).abs() - EPSILON * (high - low)).clamp_min(0)
+
+    def huber(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        delta = DELTA * (high - low)
+        return F.huber_loss(outputs_NW[..., 0], target_N, reduction="none", delta=delta)
+
+    def mae(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
+        return (outputs_NW[..., 0] - target_N).abs()
+
+    def value(outputs_NW: Tensor) -> Tensor:
+        return outputs_NW[..., 0]
+
+    def expectation(outputs_NW: Tensor) -> Tensor:
+        return outputs_NW.softmax(-1) @ centres(outputs_NW)
+
+    def count(outputs_NW: Tensor) -> Tensor:
+        return low + step * outputs_NW.sigmoid().sum(-1)
+
+    forms = {f.__name__: f for f in (mse, ce, log_loss, kl, hinge, huber, mae)}
+    if family not in forms:
+        raise unknown("loss", family, FAMILIES)
+    decode = {"ce": expectation, "kl": expectation, "log_loss": count}.get(family, value)
+    return Form(family, 1 if decode is value else bins, forms[family], decode)
