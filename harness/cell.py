@@ -74,13 +74,15 @@ class Budget:
     """How much training a profile buys for a topic.
 
     steps: optimizer steps; batch_size: samples a step over all ranks together; samples: training
-    samples used (None: all); timeout_s: the cell's deadline in seconds of wall time.
+    samples used (None: all); timeout_s: the cell's deadline in seconds of wall time; expected_s: a
+    first guess of its seconds on one core, until a record knows better.
     """
 
     steps: int
     batch_size: int
     samples: int | None = None
     timeout_s: float = 600.0
+    expected_s: float = 10.0
 
 
 def fingerprint(**parts: object) -> str:

@@ -31,6 +31,7 @@ def digest(estimator: Any) -> str:
     sha = hashlib.sha256()
     for tree in getattr(estimator, "estimators_", [estimator]):
         state = tree.tree_.__getstate__()
-        sha.update(state["nodes"].tobytes())
+        for name in state["nodes"].dtype.names:  # one by one: the bytes between them are arbitrary
+            sha.update(state["nodes"][name].tobytes())
         sha.update(state["values"].tobytes())
     return sha.hexdigest()

@@ -61,8 +61,8 @@ def covering(topics: Sequence[Topic], devices: int = 0) -> dict[str, list[Cell]]
     """The quick profile's cells by topic.
 
     Each topic meets every value of every axis that applies to it, and every applicable pair of
-    loss, schedule and parallel values occurs in some topic: the last topic in the order of cost
-    (a quick cell's steps times batch size) takes the pairs that the others leave.
+    loss, schedule and parallel values occurs in some topic: the cheapest topic takes the pairs that
+    the others leave.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic)) for topic in topics}
@@ -84,9 +84,8 @@ def pairs(cell: Cell) -> set[tuple[tuple[str, str], ...]]:
     return set(combinations([(axis, getattr(cell, axis)) for axis in axes], 2))
 
 
-def _work(topic: Topic) -> int:
-    budget = topic.budgets["quick"]
-    return budget.steps * budget.batch_size
+def _work(topic: Topic) -> float:
+    return topic.budgets["quick"].expected_s
 
 
 def _trained(topic: Topic) -> list[str]:

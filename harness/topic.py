@@ -47,9 +47,8 @@ class Topic:
     """One topic of the matrix. Its dataclass fields are its hyper-parameters.
 
     models: the values of the model axis. recipe: the default (loss, schedule).
-    budgets: one for each of the profiles smoke, quick and full; expected_s in each is a first
-    guess of a cell's seconds on one core. directions: ``max`` or ``min`` per metric, the primary
-    one first. fits: the models trained by ``fit`` (scikit-learn) instead of by players.
+    budgets: one for each of the profiles smoke, quick and full.
+    directions: ``max`` or ``min`` per metric, the primary one first. fits: the models trained by ``fit`` (scikit-learn) instead of by players.
     """
 
     name: ClassVar[str]
