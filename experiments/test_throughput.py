@@ -1,0 +1,22 @@
+"""Throughput, alone on the machine: one recipe per model, after every cell is trained."""
+
+import pytest
+import torch
+
+from harness.throughput import Case
+
+
+@pytest.mark.parametrize("name", ["vgg/vgg11", "vgg/vgg16", "regression/mlp", "regression/svr"])
+def test_throughput(name, benchmark, decathlon_run):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        topic, model = name.split("/")
+        case = Case(decathlon_run.topics, topic, model)
+        benchmark.group = topic
+        benchmark.pedantic(case.step, rounds=10, warmup_rounds=3)
+        benchmark.extra_info |= case.report(benchmark.stats.stats.median)
+    finally:
+        torch.set_num_threads(threads)
+    assert benchmark.extra_info["samples_per_s"] > 0
+    assert 0 < benchmark.extra_info["share_of_peak"] < 2

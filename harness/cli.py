@@ -1,0 +1,131 @@
+"""``python -m harness``: report, compare, replay, evaluate. Bad input: one line, exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.cell import Cell, UsageError, unknown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m harness", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser("report", help="write a run's tables and page again")
+    report.add_argument("run", type=Path)
+    compare = commands.add_parser("compare", help="one verdict over two runs; exit code 1 if worse")
+    compare.add_argument("baseline", type=Path)
+    compare.add_argument("candidate", type=Path)
+    for name, text in (
+        ("replay", "train one cell again: did its numbers come back?"),
+        ("evaluate", "evaluate a cell's final checkpoint"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("cell")
+        command.add_argument("--profile", default="quick")
+        command.add_argument("--run-dir", type=Path)
+        for option in ("--dataset", "--data-dir", "--table", "--target"):
+            command.add_argument(option)
+    chosen = parser.parse_args(arguments)
+    try:
+        return {"report": _report, "compare": _compare, "replay": _replay, "evaluate": _evaluate}[
+            chosen.command
+        ](chosen)
+    except UsageError as error:
+        print(f"decathlon: {error}", file=sys.stderr)
+        return 2
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from harness.run import write_report
+
+    print(write_report(chosen.run))
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from harness import compare, tables
+    from harness.store import Store
+
+    frames = []
+    for folder in (chosen.baseline, chosen.candidate):
+        records = [record.to_dict() for record in Store(folder)]
+        if not records:
+            raise UsageError(f"{folder} holds no records")
+        frames.append(tables.cells(records))
+    try:
+        comparison = compare.compare(*frames)
+    except compare.NotComparable as error:
+        raise UsageError(str(error)) from None
+    print(comparison.table.to_string(index=False))
+    print(f"verdict: {comparison.verdict}")
+    return comparison.exit_code
+
+
+def _run_of(chosen: argparse.Namespace, folder: Path):
+    from harness import matrix
+    from harness.run import Run, registered_topics
+
+    cell = Cell.parse(chosen.cell)
+    topics = registered_topics(
+        dataset=chosen.dataset,
+        data_dir=chosen.data_dir,
+        table=chosen.table,
+        target=chosen.target,
+    )
+    if cell.topic not in topics:
+        raise unknown("topic", cell.topic, topics)
+    if chosen.profile not in matrix.PROFILES:
+        raise unknown("profile", chosen.profile, matrix.PROFILES)
+    run = Run(folder, topics, chosen.profile)
+    if reason := run.skip_reason(cell):
+        raise UsageError(f"{cell.id} is skipped: {reason}")
+    return run, cell
+
+
+def _replay(chosen: argparse.Namespace) -> int:
+    from harness.store import Store
+
+    kept = chosen.run_dir or Path("results") / chosen.profile
+    with tempfile.TemporaryDirectory() as scratch:
+        run, cell = _run_of(chosen, Path(scratch))
+        old = Store(kept).read(cell)
+        run.start([cell])
+        try:
+            new = run.result(cell)
+        finally:
+            run.close()
+    print({"status": new.status, **new.metrics})
+    if old is None:
+        print(f"{kept} has no record of it to compare with")
+        return 0
+    if old.fingerprint != new.fingerprint:
+        print("not the same experiment: its budget, data, code or versions changed since")
+        return 1
+    same = (old.metrics, old.curve) == (new.metrics, new.curve)
+    print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
+    return 0 if same else 1
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    from harness import checkpoint, estimators
+
+    kept = chosen.run_dir or Path("results") / chosen.profile
+    run, cell = _run_of(chosen, kept)
+    topic = run.topics[cell.topic]
+    try:
+        content = checkpoint.load(run.store.checkpoint(cell, "final"))
+        if cell.model in topic.fits:
+            networks = {"model": estimators.loads(content["estimator"])}
+        else:
+            networks = topic.networks(cell)
+            for name, network in networks.items():
+                checkpoint.load_network(network.eval(), content["networks"][name])
+    except checkpoint.CheckpointError as error:
+        raise UsageError(str(error)) from None
+    for name, value in topic.evaluate(networks, cell).items():
+        print(f"{name} {value:.6g}")
+    return 0

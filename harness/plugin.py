@@ -1,0 +1,181 @@
+"""The pytest plugin ``decathlon``: cells are items, records are what they assert on.
+
+A test marked ``decathlon(topic="vgg")`` that takes the fixture ``record`` becomes one item a cell.
+When collection is done the selected cells start; each item waits for its record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import matrix
+from harness.cell import Cell, UsageError, unknown
+from harness.record import Record
+from harness.run import Run, registered_topics, write_report
+
+RUN = pytest.StashKey[Run]()
+CELLS = pytest.StashKey[dict[str, list[Cell]]]()
+
+
+class Hooks:
+    @pytest.hookspec
+    def pytest_decathlon_topics(self) -> list:
+        """Topics (harness.topic.Topic) of this project, beside the installed ones."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("decathlon", "Decathlon: the experiment matrix")
+    group.addoption("--profile", default="quick", help="how much: smoke, quick (default) or full")
+    group.addoption("--run-dir", metavar="DIR", help="where the run goes (results/PROFILE)")
+    group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
+    group.addoption("--rerun", action="store_true", help="train again what is done already")
+    group.addoption("--world-size", type=int, default=2, help="ranks of parallel cells")
+    group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
+    group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
+    group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
+    group.addoption("--table", metavar="FILE", help="regression on this CSV or Parquet file")
+    group.addoption("--target", metavar="COLUMN", help="the table's column to predict")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "decathlon(topic): one item for each cell of the topic")
+
+
+def _run(config: pytest.Config) -> Run:
+    """The run of this pytest call, made on first use. Bad input is a usage error."""
+    if RUN in config.stash:
+        return config.stash[RUN]
+    option = config.option
+    try:
+        names = ("dataset", "data_dir", "download", "table", "target")
+        chosen = {name: getattr(option, name) for name in names}
+        topics = registered_topics(**chosen)
+        for own in config.hook.pytest_decathlon_topics():
+            topics |= {topic.name: topic for topic in own}
+        if option.world_size < 1:
+            raise UsageError(f"world size {option.world_size} is no number of ranks: 1 or more")
+        config.stash[CELLS] = matrix.select(topics, option.profile)
+        for topic in topics.values():
+            topic.dataset_id()
+        folder = Path(option.run_dir or config.rootpath / "results" / option.profile)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"run folder {folder} is a file")
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    flags = {"dataset": "--dataset", "data_dir": "--data-dir", "table": "--table"}
+    flags["target"] = "--target"
+    options = "".join(f" {flags[n]} {chosen[n]}" for n in flags if chosen[n] is not None)
+    run = Run(folder, topics, option.profile, option.world_size, option.rerun, options=options)
+    config.stash[RUN] = run
+    return run
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("decathlon")
+    if mark is None or "record" not in metafunc.fixturenames:
+        return
+    run = _run(metafunc.config)
+    name = mark.kwargs.get("topic") or (mark.args[0] if mark.args else "")
+    if name not in run.topics:
+        raise pytest.UsageError(str(unknown("topic", name, run.topics)))
+    cells = metafunc.config.stash[CELLS].get(name, [])
+    metafunc.parametrize("record", cells, ids=[cell.id for cell in cells], indirect=True)
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """The cell's record: status, metrics, baseline, curve, cost, checkpoint, parity."""
+    found = _run(request.config).result(request.param)
+    if found.status == "skipped":
+        pytest.skip(found.reason)
+    return found
+
+
+@pytest.fixture
+def decathlon_run(request: pytest.FixtureRequest) -> Run:
+    """This call's run, with its cells trained: what throughput is measured after."""
+    run = _run(request.config)
+    run.finish()
+    return run
+
+
+def _cells(session: pytest.Session) -> list[Cell]:
+    calls = (getattr(item, "callspec", None) for item in session.items)
+    return [c.params["record"] for c in calls if c and isinstance(c.params.get("record"), Cell)]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly or session.config.option.plan or session.testsfailed:
+        return
+    if cells := _cells(session):
+        run = _run(session.config)
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            run.report = lambda line: reporter.ensure_newline() or reporter.write_line(line)
+        run.start(cells)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    if not session.config.option.plan:
+        return None
+    cells = list(dict.fromkeys(_cells(session)))
+    run = _run(session.config)
+    total = 0.0
+    for cell in cells:
+        if reason := run.skip_reason(cell):
+            print(f"skip  {cell.id}: {reason}")
+        elif run.done(cell):
+            print(f"have  {cell.id}")
+        else:
+            ranks = 1 if cell.parallel == "single" else run.world_size
+            total += run.predict(cell) * ranks
+            print(f"train {cell.id}: about {run.predict(cell):.1f} s")
+    import os
+
+    print(f"{len(cells)} cells, about {total / (os.cpu_count() or 1) / 60:.1f} minutes to train")
+    return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if RUN not in session.config.stash:
+        return
+    run = session.config.stash[RUN]
+    run.close()
+    if run.records:
+        _write_benchmark(session.config, run.folder)
+        write_report(run.folder)
+
+
+def _write_benchmark(config: pytest.Config, folder: Path) -> None:
+    """pytest-benchmark's own JSON, where a benchmark ran."""
+    import json
+
+    from harness.store import write_atomically
+
+    measured = getattr(config, "_benchmarksession", None)
+    rows = [b for b in getattr(measured, "benchmarks", ()) if b]
+    if not rows:
+        return
+    body = {
+        "machine_info": measured.machine_info if hasattr(measured, "machine_info") else {},
+        "benchmarks": [row.as_dict(include_data=False, stats=True, columns=None) for row in rows],
+    }
+    write_atomically(folder / "benchmark.json", json.dumps(body, indent=1, default=str).encode())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None] | None:
+    config = terminalreporter.config
+    if RUN in config.stash and config.stash[RUN].records:
+        run = config.stash[RUN]
+        for line in run.store.set_aside:
+            terminalreporter.write_line(f"decathlon: {line}")
+        terminalreporter.write_line(f"decathlon: see {run.folder / 'index.html'}")
+    return None
