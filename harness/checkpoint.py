@@ -78,6 +78,8 @@ def _feed(sha: Any, value: Any) -> None:
             _feed(sha, item)
     elif kind is float:
         sha.update(b"float;" + struct.pack("<d", value))
+    elif kind is bytes and not value:  # pickled as a call of bytes, which weights_only refuses
+        raise TypeError("empty bytes have no place in a checkpoint")
     elif kind in (str, bytes):
         raw = value.encode("utf-8", "surrogatepass") if kind is str else value
         sha.update(f"{kind.__name__} {len(raw)};".encode() + raw)

@@ -6,7 +6,8 @@ When collection is done the selected cells start; each item waits for its record
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from harness import matrix
 from harness.cell import Cell, UsageError, unknown
 from harness.record import Record
 from harness.run import Run, registered_topics, write_report
+from harness.store import write_atomically
 
 RUN = pytest.StashKey[Run]()
 CELLS = pytest.StashKey[dict[str, list[Cell]]]()
@@ -138,8 +140,6 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             ranks = 1 if cell.parallel == "single" else run.world_size
             total += run.predict(cell) * ranks
             print(f"train {cell.id}: about {run.predict(cell):.1f} s")
-    import os
-
     print(f"{len(cells)} cells, about {total / (os.cpu_count() or 1) / 60:.1f} minutes to train")
     return True
 
@@ -156,26 +156,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _write_benchmark(config: pytest.Config, folder: Path) -> None:
     """pytest-benchmark's own JSON, where a benchmark ran."""
-    import json
-
-    from harness.store import write_atomically
-
     measured = getattr(config, "_benchmarksession", None)
-    rows = [b for b in getattr(measured, "benchmarks", ()) if b]
-    if not rows:
+    if not getattr(measured, "benchmarks", None):
         return
-    body = {
-        "machine_info": measured.machine_info if hasattr(measured, "machine_info") else {},
-        "benchmarks": [row.as_dict(include_data=False, stats=True, columns=None) for row in rows],
-    }
+    body = config.hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=measured.benchmarks,
+        include_data=False,
+        machine_info=measured.machine_info,
+        commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
+    )
     write_atomically(folder / "benchmark.json", json.dumps(body, indent=1, default=str).encode())
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None] | None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
     if RUN in config.stash and config.stash[RUN].records:
         run = config.stash[RUN]
         for line in run.store.set_aside:
             terminalreporter.write_line(f"decathlon: {line}")
         terminalreporter.write_line(f"decathlon: see {run.folder / 'index.html'}")
-    return None

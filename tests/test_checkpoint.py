@@ -83,7 +83,7 @@ class Run:
                 self.schedule.step()
         return self
 
-    def snapshot(self, **rest: object) -> dict[str, Any]:
+    def snapshot(self, **rest: Any) -> dict[str, Any]:
         return checkpoint.snapshot(*self.parts, **rest)
 
     def digest(self) -> str:
@@ -106,7 +106,13 @@ def tensors(draw: st.DrawFn) -> Tensor:
 
 
 leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), tensors()
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(min_size=1),
+    tensors(),
 )
 keys = st.text(max_size=4) | st.integers()
 trees = st.recursive(
@@ -327,14 +333,14 @@ def test_a_malicious_pickle_is_refused_and_not_run(how: str, tmp_path: Path) -> 
     marker, path = tmp_path / "marker", tmp_path / "evil.pt"
     content = {"format": checkpoint.FORMAT, "version": 2, "evil": Malicious(marker)}
     if how == "pickle":
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, 2))
     elif how == "replaced":  # the pickle inside a good checkpoint
         good = tmp_path / "good.pt"
         checkpoint.save(good, {"w": torch.ones(2)})
         with zipfile.ZipFile(good) as old, zipfile.ZipFile(path, "w") as new:
             for name in old.namelist():
                 new.writestr(
-                    name, pickle.dumps(content) if name.endswith("/data.pkl") else old.read(name)
+                    name, pickle.dumps(content, 2) if name.endswith("/data.pkl") else old.read(name)
                 )
     else:
         torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
@@ -387,7 +393,9 @@ def replace_fails(*_: object) -> None:
 
 def test_a_failed_save_keeps_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
-    for value in (lambda: 0, defaultdict(int), {1, 2}, torch.nn, 1j, torch.ones(2).to_sparse()):
+    sparse = torch.ones(2).to_sparse()
+    values: list[object] = [lambda: 0, defaultdict(int), {1, 2}, torch.nn, 1j, b"", sparse]
+    for value in values:
         with pytest.raises(CheckpointError, match=r"run.pt was not saved: TypeError"):
             checkpoint.save(saved, {"tensor": torch.ones(9), "value": value})
     with pytest.raises(CheckpointError, match="version"):
