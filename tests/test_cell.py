@@ -1,0 +1,37 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.cell import Budget, Cell, UsageError, fingerprint, unknown
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
+cells = st.builds(Cell, names, names, names, names, names, st.integers(0, 10**6))
+
+
+@given(cells)
+def test_an_id_reads_back(cell):
+    assert Cell.parse(cell.id) == cell
+
+
+@given(cells, cells)
+def test_ids_and_fingerprints_tell_cells_apart(a, b):
+    assert (a.id == b.id) == (a == b) == (fingerprint(cell=a) == fingerprint(cell=b))
+
+
+@pytest.mark.parametrize("text", ["", "vgg", "vgg/vgg11-ce-cosine-ddp", "vgg/a-b-c-d-sX"])
+def test_text_that_is_no_id_is_refused(text):
+    with pytest.raises(UsageError, match="is no cell id"):
+        Cell.parse(text)
+
+
+def test_a_name_that_would_break_ids_is_refused():
+    with pytest.raises(UsageError, match="'a-b' is no name"):
+        Cell("vgg", "a-b", "ce", "cosine")
+
+
+def test_a_budget_changes_the_fingerprint():
+    assert fingerprint(budget=Budget(1, 2)) != fingerprint(budget=Budget(2, 2))
+
+
+def test_the_nearest_allowed_value_comes_first():
+    assert str(unknown("loss", "hubr", ["ce", "mae", "huber"])).endswith("huber, ce, mae")

@@ -1,0 +1,107 @@
+"""The local executor with real processes: parity, deadlines, kills, and nothing left behind."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from dataclasses import replace
+
+import torch
+from toy import Toy
+
+from harness.cell import Budget, Cell
+from harness.execution.local import LocalExecutor
+from harness.execution.worker import Task
+
+BUDGET = Budget(steps=20, batch_size=8, timeout_s=60)
+CELL = Cell("toy", "line", "mse", "cosine")
+
+
+def run(tmp_path, *tasks):
+    outcomes = {}
+    executor = LocalExecutor(tasks, lambda task, outcome: outcomes.update({task: outcome}))
+    pids = set()
+    try:
+        while executor.pump():
+            pids |= {m.process.pid for gang in executor.gangs for m in gang.members}
+    finally:
+        executor.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    return [outcomes[task] for task in tasks]
+
+
+def task(tmp_path, topic=None, cell=CELL, **changes):
+    ranks = 2 if cell.parallel == "ddp" else 1
+    folder = tmp_path / cell.id / getattr(topic, "misbehave", "none")
+    return Task(topic or Toy(), cell, replace(BUDGET, **changes), folder, world_size=ranks)
+
+
+def test_a_cell_is_trained_and_its_checkpoints_audited_elsewhere(tmp_path):
+    (outcome,) = run(tmp_path, task(tmp_path))
+    assert outcome["status"] == "done" and outcome["metrics"]["mse"] < outcome["baseline"]["mse"]
+    audit = outcome["checkpoint"]
+    assert (audit["state_equal"], audit["resume_equal"], audit["metrics_equal"]) == (True,) * 3
+
+
+def test_ddp_matches_single(tmp_path):
+    (outcome,) = run(tmp_path, task(tmp_path, cell=replace(CELL, parallel="ddp")))
+    assert outcome["status"] == "done" and outcome["parity"]["equal"]
+    assert outcome["parity"]["difference"] < 1e-5
+
+
+class SameShard(Toy):
+    """A planted bug: what each rank sees does not depend on its rank."""
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+        x, y = self._data()
+
+        def objective(networks, batch):
+            mine = {"x": x[: len(batch["x"])], "y": y[: len(batch["y"])]}
+            same = torch.distributed.is_initialized() and "DistributedData" in str(networks)
+            return player.objective(networks, mine if same else batch)
+
+        return [replace(player, objective=objective)]
+
+
+def test_ranks_on_the_same_shard_fail_parity(tmp_path):
+    cell = replace(CELL, parallel="ddp")
+    (outcome,) = run(tmp_path, task(tmp_path, SameShard(), cell))
+    assert outcome["status"] == "done" and not outcome["parity"]["equal"]
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "status", "reason"),
+    [
+        ("raise", "failed", "a planted error"),
+        ("die", "failed", "killed by SIGKILL"),
+        ("hang", "timeout", "not done after 1.5 s"),
+        ("nan", "diverged", "not finite at step 1"),
+    ],
+)
+def test_a_bad_cell_costs_itself_only(tmp_path, misbehave, status, reason):
+    bad = task(tmp_path, Toy(misbehave), timeout_s=1.5 if misbehave == "hang" else 60)
+    good = task(tmp_path)
+    outcomes = run(tmp_path, bad, good)
+    assert outcomes[0]["status"] == status and reason in outcomes[0]["reason"]
+    assert outcomes[1]["status"] == "done"
+    assert ("planted" in outcomes[0].get("traceback", "")) == (misbehave == "raise")
+
+
+def test_a_dead_rank_is_named_and_no_process_is_left(tmp_path):
+    cell = replace(CELL, parallel="ddp")
+    (outcome,) = run(tmp_path, task(tmp_path, Toy("die"), cell))
+    assert outcome["status"] == "failed" and "died: killed by SIGKILL" in outcome["reason"]
+
+
+def test_closing_kills_what_still_runs(tmp_path):
+    executor = LocalExecutor([task(tmp_path, Toy("hang"))], lambda *_: None)
+    executor.pump(0.1)
+    (member,) = executor.gangs[0].members
+    executor.close()
+    assert member.process.exitcode in (-signal.SIGTERM, -signal.SIGKILL)

@@ -1,0 +1,76 @@
+from itertools import product
+
+import pytest
+from toy import Toy
+
+from harness import losses, matrix, parallel, schedules
+from harness.cell import Cell, UsageError
+from harness.topics.regression import Regression
+from harness.topics.vgg import VGG
+
+TOPICS = {topic.name: topic for topic in (VGG(), Regression())}
+AXES = {
+    "loss": losses.FAMILIES,
+    "schedule": schedules.NAMES,
+    "parallel": parallel.NAMES,
+}
+
+
+def test_each_topic_meets_every_value_of_every_axis_in_quick():
+    for name, cells in matrix.covering(list(TOPICS.values())).items():
+        assert {cell.model for cell in cells} == set(TOPICS[name].models)
+        for axis, values in AXES.items():
+            assert {getattr(cell, axis) for cell in cells} == set(values), (name, axis)
+
+
+def test_every_pair_of_values_occurs_in_some_topic_in_quick():
+    covered = set()
+    for cells in matrix.covering(list(TOPICS.values())).values():
+        for cell in cells:
+            covered |= matrix.pairs(cell)
+    for a, b in (("loss", "schedule"), ("loss", "parallel"), ("schedule", "parallel")):
+        for pair in product(AXES[a], AXES[b]):
+            assert ((a, pair[0]), (b, pair[1])) in covered
+
+
+def test_every_quick_cell_applies_and_is_there_once():
+    for name, cells in matrix.covering(list(TOPICS.values())).items():
+        assert len(set(cells)) == len(cells)
+        assert all(matrix.skip_reason(TOPICS[name], cell) is None for cell in cells)
+
+
+def test_the_cheapest_topic_takes_most_cells():
+    cells = matrix.covering(list(TOPICS.values()))
+    assert len(cells["vgg"]) < 20 < len(cells["regression"])
+
+
+def test_full_is_the_whole_product():
+    assert len(matrix.full(Toy())) == 2 * 7 * len(schedules.NAMES) * len(parallel.NAMES) * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (("tree", "hinge", "constant", "single"), "no hinge criterion"),
+        (("tree", "mse", "cosine", "single"), "no learning rate"),
+        (("forest", "mse", "constant", "ddp"), "no gradient"),
+        (("mlp", "mse", "cosine", "ddp"), None),
+    ],
+)
+def test_a_skip_says_why(values, reason):
+    found = matrix.skip_reason(Regression(), Cell("regression", *values))
+    assert (found is None) if reason is None else reason in found
+
+
+@pytest.mark.parametrize("axis", ["model", "loss", "schedule", "parallel"])
+def test_an_unknown_axis_value_is_named(axis):
+    values = {"model": "mlp", "loss": "mse", "schedule": "cosine", "parallel": "single"}
+    with pytest.raises(UsageError, match=f"unknown {axis} 'nonsense'"):
+        matrix.skip_reason(Regression(), Cell("regression", **{**values, axis: "nonsense"}))
+
+
+def test_an_unknown_profile_or_topic_is_named():
+    with pytest.raises(UsageError, match=r"unknown profile 'quik': choose from quick"):
+        matrix.select(TOPICS, "quik")
+    with pytest.raises(UsageError, match=r"unknown topic 'vg': choose from vgg"):
+        matrix.select(TOPICS, "quick", ["vg"])
