@@ -163,7 +163,7 @@ def _write_benchmark(config: pytest.Config, folder: Path) -> None:
         config=config,
         benchmarks=measured.benchmarks,
         include_data=False,
-        machine_info=measured.machine_info,
+        machine_info=config.hook.pytest_benchmark_generate_machine_info(config=config),
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
     write_atomically(folder / "benchmark.json", json.dumps(body, indent=1, default=str).encode())
