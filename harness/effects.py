@@ -79,8 +79,8 @@ def metric_names(cells: pd.DataFrame) -> list[str]:
 def direction(cells: pd.DataFrame, metric: str) -> str:
     """``max`` or ``min``, whichever the cells say first; ``max`` if none says."""
     column = f"direction.{metric}"
-    known = cells[column].dropna() if column in cells else ()
-    return str(known.iloc[0]) if len(known) else "max"
+    known = cells[column].dropna().tolist() if column in cells else []
+    return str(known[0]) if known else "max"
 
 
 Levels = Mapping[str, tuple[np.ndarray, Iterable[Any]]]
