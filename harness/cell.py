@@ -52,9 +52,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        return (
-            f"{self.topic}/{self.model}-{self.loss}-{self.schedule}-{self.parallel}-s{self.seed}"
-        )
+        return f"{self.topic}/{self.model}-{self.loss}-{self.schedule}-{self.parallel}-s{self.seed}"
 
     @classmethod
     def parse(cls, text: str) -> Cell:

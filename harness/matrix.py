@@ -116,7 +116,8 @@ def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) ->
     chosen = []
     for row in range(count):
         loss, schedule, ranks = (
-            names[(row + shift * place) % len(names)] for place, names in enumerate(missing.values())
+            names[(row + shift * place) % len(names)]
+            for place, names in enumerate(missing.values())
         )
         if row >= len(missing["parallel"]):
             ranks = "single"

@@ -79,4 +79,3 @@ def _cpu_name() -> str:
             return next(line.split(":", 1)[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-

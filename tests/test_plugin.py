@@ -52,8 +52,12 @@ def test_done_cells_are_reused_unless_rerun(project):
     project().assert_outcomes(passed=3)
     assert [path.stat().st_mtime_ns for path in cells(project)] == before
     project("--rerun").assert_outcomes(passed=3)
-    assert all(new > old for new, old in zip(
-        [path.stat().st_mtime_ns for path in cells(project)], before, strict=True))
+    assert all(
+        new > old
+        for new, old in zip(
+            [path.stat().st_mtime_ns for path in cells(project)], before, strict=True
+        )
+    )
 
 
 def test_k_selects_cells(project):
@@ -63,7 +67,9 @@ def test_k_selects_cells(project):
 
 def test_plan_shows_cost_and_runs_nothing(project):
     result = project("--plan")
-    result.stdout.fnmatch_lines(["train toy/line-mse-cosine-single-s0: about *", "3 cells, about *"])
+    result.stdout.fnmatch_lines(
+        ["train toy/line-mse-cosine-single-s0: about *", "3 cells, about *"]
+    )
     assert result.ret == 0 and not (project.path / "results").exists()
 
 

@@ -16,7 +16,7 @@ TABLE_ROWS = 5000
 COLUMNS = {
     "id": "cell",
     "status": "status",
-    "primary": "quality",
+    "quality": "quality",
     "cost.wall_s": "wall s",
     "cost.samples_per_s": "samples/s",
     "cost.step_ms": "step ms",
@@ -67,14 +67,14 @@ def render(
 
 
 def _with_primary(cells: pd.DataFrame) -> pd.DataFrame:
-    """With each topic's primary metric as ``primary``, the best first."""
+    """With each topic's primary metric as ``quality``, the best first."""
     parts = []
     for _, group in cells.groupby("topic", sort=True):
         name, better = figures.primary(group)
         values = group.get(f"metric.{name}", pd.Series(float("nan"), group.index))
-        part = group.assign(primary=values, primary_name=name, better=better)
-        parts.append(part.sort_values("primary", ascending=better == "min"))
-    return pd.concat(parts) if parts else cells.assign(primary=[], primary_name=[], better=[])
+        part = group.assign(quality=values)
+        parts.append(part.sort_values("quality", ascending=better == "min"))
+    return pd.concat(parts) if parts else cells.assign(quality=[])
 
 
 def _topic(name: Any, group: pd.DataFrame, summary: pd.DataFrame, curves: pd.DataFrame) -> dict:
@@ -95,16 +95,14 @@ def _checks(cells: pd.DataFrame) -> list[dict]:
     found = []
     for column in ("state_equal", "resume_equal", "metrics_equal"):
         name = f"checkpoint.{column}"
-        values = cells[name] if name in cells else pd.Series(dtype=object)
-        no = cells[values.map(lambda v: v is False or v == 0)] if len(values) else cells.head(0)
-        yes = int(values.map(lambda v: v is True or v == 1).sum())
-        found.append({"name": f"checkpoint {column}", "yes": yes, "no": list(no["id"])[:20]})
-    if "parity.equal" in cells:
-        values = cells["parity.equal"].dropna()
-        wrong = cells.loc[values.index[~values.astype(bool)], "id"]
-        yes = int(values.astype(bool).sum())
-        found.append({"name": "parity with single", "yes": yes, "no": list(wrong)[:20]})
-    return found
+        found.append(_check(cells, name, f"checkpoint {column}"))
+    return [*found, _check(cells, "parity.equal", "parity with single")]
+
+
+def _check(cells: pd.DataFrame, column: str, name: str) -> dict:
+    known = cells[cells[column].notna()] if column in cells else cells.head(0)
+    holds = known[column].astype(bool) if len(known) else pd.Series(dtype=bool)
+    return {"name": name, "yes": int(holds.sum()), "no": list(known["id"][~holds])[:20]}
 
 
 def _grouped(skipped: pd.DataFrame) -> list[dict]:
@@ -113,10 +111,10 @@ def _grouped(skipped: pd.DataFrame) -> list[dict]:
 
 
 def _rows(cells: pd.DataFrame) -> list[dict]:
-    rows = cells.reindex(columns=[*cells.columns]).to_dict("records")
+    rows = _plain(cells)
     for row in rows:
         flags = [v for k, v in row.items() if str(k).startswith("checkpoint.") and "equal" in k]
-        known = [bool(v) for v in flags if v is not None and v == v]
+        known = [bool(v) for v in flags if v is not None]
         row["checkpoint"] = "" if not known else "equal" if all(known) else "NOT equal"
     return rows
 

@@ -10,11 +10,12 @@ CURVES = 14
 
 
 def primary(group: pd.DataFrame) -> tuple[str, str]:
-    """A topic's primary metric and its direction: the first direction that has a value."""
-    for column in group.columns:
-        if column.startswith("direction.") and group[column].notna().any():
-            return column.removeprefix("direction."), str(group[column].dropna().iloc[0])
-    return "none", "max"
+    """A topic's primary metric and its direction, as ``tables.cells`` has them."""
+    names = group["primary"][group["primary"].fillna("") != ""]
+    if names.empty:
+        return "none", "max"
+    name = str(names.iloc[0])
+    return name, str(group[f"direction.{name}"].dropna().iloc[0])
 
 
 def topic(
@@ -81,8 +82,11 @@ def throughput(benchmark: pd.DataFrame | None) -> pd.DataFrame:
 def _shown(group: pd.DataFrame, better: str) -> list[str]:
     """The best cell of each loss and of each schedule, at most CURVES in all."""
     ordered = group[group["status"] == "done"]
-    names = [str(part["id"].iloc[0]) for axis in ("loss", "schedule")
-             for _, part in ordered.groupby(axis, sort=True)]  # fmt: skip
+    names = [
+        str(part["id"].iloc[0])
+        for axis in ("loss", "schedule")
+        for _, part in ordered.groupby(axis, sort=True)
+    ]
     return list(dict.fromkeys(names))[:CURVES]
 
 

@@ -4,15 +4,18 @@ const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink")
 const grid = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
 const axis = { gridcolor: grid, zerolinecolor: grid, automargin: true };
 for (const box of document.querySelectorAll(".charts")) {
-  for (const figure of figures[box.dataset.topic]) {
+  const charts = figures[box.dataset.topic].map((figure) => {
     const chart = box.appendChild(document.createElement("div"));
     chart.className = "chart";
+    return [chart, figure];
+  });
+  for (const [chart, figure] of charts) {
     Plotly.newPlot(chart, figure.data, {
       title: { text: figure.title, font: { size: 14 } }, height: 340, font: { color: ink },
       margin: { l: 50, r: 12, t: 40, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       xaxis: { ...axis, ...figure.xaxis }, yaxis: { ...axis, ...figure.yaxis },
       showlegend: figure.data[0]?.type !== "heatmap", legend: { font: { size: 9 }, orientation: "h", y: -0.2 },
-    }, { responsive: true, displaylogo: false });
+    }, { responsive: true, displayModeBar: false });
   }
 }
 for (const table of document.querySelectorAll("table.sortable")) {

@@ -1,0 +1,77 @@
+"""Each schedule's rate at each step against its closed form."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import schedules
+from harness.cell import UsageError
+
+BASE = schedules.Optimizer("sgd", lr=0.1, adaptive_lr=0.003)
+
+
+def rates(name, steps, loss=lambda step: 1.0):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer, schedule = schedules.build(name, BASE, [parameter], steps)
+    found = []
+    for step in range(steps):
+        parameter.grad = torch.ones(2)
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedules.step(schedule, loss(step))
+    return found
+
+
+CLOSED = {
+    "constant": lambda t, n: 0.1,
+    "adam": lambda t, n: 0.003,
+    "rmsprop": lambda t, n: 0.003,
+    "exponential": lambda t, n: 0.1 * 0.01 ** (t / n),
+    "cosine": lambda t, n: 0.05 * (1 + math.cos(math.pi * t / n)),
+    "piecewise": lambda t, n: 0.1 * (0.1 if t >= n // 2 else 1) * (0.1 if t >= n * 3 // 4 else 1),
+    "warmup_cosine": lambda t, n: (
+        0.1 * (t + 1) / (n // 10 + 1)
+        if t < n // 10
+        else 0.05 * (1 + math.cos(math.pi * (t - n // 10) / (n - n // 10)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("steps", [20, 100])
+def test_the_rate_follows_its_closed_form(name, steps):
+    expected = [CLOSED[name](t, steps) for t in range(steps)]
+    assert rates(name, steps) == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_cycle_rises_to_the_base_rate_and_falls_below_its_start():
+    found = rates("one_cycle", 100)
+    top = found.index(max(found))
+    assert max(found) == pytest.approx(0.1, rel=0.01) and 25 <= top <= 35
+    assert found[: top + 1] == sorted(found[: top + 1]) and found[-1] < found[0] / 10
+
+
+def test_plateau_falls_when_the_loss_stalls_and_not_before():
+    assert rates("plateau", 40, lambda step: -float(step)) == [0.1] * 40
+    stalled = rates("plateau", 40)
+    assert stalled[5] == 0.1 and stalled[7] == pytest.approx(0.1 / 3)
+
+
+@pytest.mark.parametrize("name", schedules.NAMES)
+@given(steps=st.integers(1, 60))
+def test_every_rate_is_between_zero_and_the_base_rate(name, steps):
+    assert all(0 <= rate <= 0.1 + 1e-12 for rate in rates(name, steps))
+
+
+def test_a_schedule_that_equals_another_says_so():
+    adam = schedules.Optimizer("adam", lr=1e-3)
+    assert "base optimizer is adam already" in schedules.skip_reason("adam", adam)
+    assert all(schedules.skip_reason(name, BASE) is None for name in schedules.NAMES)
+
+
+def test_an_unknown_schedule_is_named():
+    with pytest.raises(UsageError, match="unknown schedule 'cosin': choose from cosine"):
+        schedules.build("cosin", BASE, [], 1)
