@@ -63,8 +63,8 @@ class Cell:
                 f"{text!r} is no cell id: it reads topic/model-loss-schedule-parallel-sSEED, "
                 "for example vgg/vgg11-ce-cosine-single-s0"
             )
-        *names, seed = match.groups()
-        return cls(*names, seed=int(seed))
+        topic, model, loss, schedule, parallel, seed = match.groups()
+        return cls(topic, model, loss, schedule, parallel, int(seed))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def _split(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> 
     sha = hashlib.sha256()
     for tensor in (train_x, train_y, test_x, test_y):
         sha.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-        sha.update(tensor.contiguous().numpy())
+        sha.update(tensor.contiguous().numpy().data)
     return Split(train_x, train_y, test_x, test_y, sha.hexdigest()[:12])
 
 

@@ -1,4 +1,4 @@
-"""scikit-learn's fitted estimators in a checkpoint: skops' format, which runs no code on loading."""
+"""scikit-learn's fitted estimators in a checkpoint: skops' format, which runs no code."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def _trained(topic: Topic) -> list[str]:
 
 
 def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
-    return skip_reason(topic, Cell(topic.name, *values), devices) is None
+    model, loss, schedule, ranks = values
+    return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), devices) is None
 
 
 def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) -> list[Cell]:
@@ -133,7 +134,7 @@ def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
         list(_axes().values()),
         filter_func=lambda row: len(row) < 3 or _applies(topic, (models[0], *row), devices),
     )
-    chosen = []
+    chosen: list[Cell] = []
     for row in rows:
         cell = Cell(topic.name, models[len(chosen) % len(models)], *row)
         if not pairs(cell) <= covered:

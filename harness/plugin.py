@@ -26,6 +26,7 @@ class Hooks:
     @pytest.hookspec
     def pytest_decathlon_topics(self) -> list:
         """Topics (harness.topic.Topic) of this project, beside the installed ones."""
+        return []
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -157,7 +158,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _write_benchmark(config: pytest.Config, folder: Path) -> None:
     """pytest-benchmark's own JSON, where a benchmark ran."""
     measured = getattr(config, "_benchmarksession", None)
-    if not getattr(measured, "benchmarks", None):
+    if measured is None or not measured.benchmarks:
         return
     body = config.hook.pytest_benchmark_generate_json(
         config=config,

@@ -48,7 +48,8 @@ class Topic:
 
     models: the values of the model axis. recipe: the default (loss, schedule).
     budgets: one for each of the profiles smoke, quick and full.
-    directions: ``max`` or ``min`` per metric, the primary one first. fits: the models trained by ``fit`` (scikit-learn) instead of by players.
+    directions: ``max`` or ``min`` per metric, the primary one first.
+    fits: the models trained by ``fit`` (scikit-learn) instead of by players.
     """
 
     name: ClassVar[str]

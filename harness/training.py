@@ -1,9 +1,10 @@
-"""The one loop: trains a topic for a cell. Everything random in it is seeded, saved and restored."""
+"""The one loop: trains a topic for a cell. All that is random is seeded, saved and restored."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from harness.topic import Batch, Networks, Player, Topic
 CHECK_EVERY = 10
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818  (named for the record's status: a result, no error)
     """The loss is no longer finite: a result, not a fault."""
 
     def __init__(self, step: int) -> None:
@@ -111,7 +112,7 @@ class Training:
             return {}
         losses = torch.stack(self.losses).cpu().double()
         edges = torch.linspace(0, len(losses), min(points, len(losses)) + 1).long().tolist()
-        spans = list(zip(edges[:-1], edges[1:], strict=True))
+        spans = list(pairwise(edges))
         return {
             "step": [float(end) for _, end in spans],
             "loss": [losses[start:end].mean().item() for start, end in spans],

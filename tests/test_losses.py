@@ -21,7 +21,7 @@ V_N = torch.randn(50, generator=generator, dtype=torch.float64)
 
 
 def smoothed():
-    return F.one_hot(Y_N, 5) * 0.9 + 0.1 / 5
+    return F.one_hot(Y_N, 5).double() * 0.9 + 0.1 / 5
 
 
 def hinge_by_hand():

@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torchvision.models.vgg import VGG as TorchvisionVGG
-from torchvision.models.vgg import cfgs, make_layers
+from torchvision.models import vgg
 
 from harness import data, losses, metrics
 from harness.cell import Budget, Cell
@@ -59,9 +58,9 @@ class VGG(Topic):
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         width = self.width or (16 if self.dataset == "digits" else 64)
-        plan = [n if n == "M" else int(n) * width // 64 for n in cfgs[LAYERS[cell.model]]]
+        plan = [n if n == "M" else int(n) * width // 64 for n in vgg.cfgs[LAYERS[cell.model]]]
         channels = 8 * width
-        network = TorchvisionVGG(make_layers(plan), CLASSES, init_weights=False, dropout=0.0)
+        network = vgg.VGG(vgg.make_layers(plan), CLASSES, init_weights=False, dropout=0.0)
         network.avgpool = nn.AdaptiveAvgPool2d(1)
         network.classifier = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(True), nn.Linear(channels, CLASSES)
@@ -71,7 +70,7 @@ class VGG(Topic):
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                module.bias.data.zero_()
         nn.init.normal_(network.classifier[-1].weight, std=0.01)
         return {"model": network}
 
