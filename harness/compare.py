@@ -49,9 +49,9 @@ def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
             raise NotComparable(
                 f"{column} of {first['id']} is {first[column + '_a']} and {first[column + '_b']}"
             )
-    same_machine = (both["environment.device_a"] == both["environment.device_b"]).all() and (
-        both["environment.cpu_a"] == both["environment.cpu_b"]
-    ).all()
+    same_machine = bool(
+        (both["environment.device_a"] == both["environment.device_b"]).all()
+    ) and bool((both["environment.cpu_a"] == both["environment.cpu_b"]).all())
     rows = []
     for topic, cells in both.groupby("topic_a"):
         rows.append({"topic": topic, **_statuses(cells)})
@@ -84,7 +84,8 @@ def _quality(cells: pd.DataFrame) -> dict:
     bound = max(float(noise), 0.01 * abs(pairs[:, 0].mean()))
     higher = cells[f"direction.{metric}_a"].dropna().iloc[0] == "max"
     note = f"{len(pairs)} cells" if len(pairs) > 1 else "one cell is no evidence"
-    return _row(metric, *pairs.mean(0), _verdict(difference.mean(), bound, higher), note)
+    a, b = pairs.mean(0)
+    return _row(metric, a, b, _verdict(difference.mean(), bound, higher), note)
 
 
 def _cost(cells: pd.DataFrame, aspect: str, higher: bool, same_machine: bool) -> dict:

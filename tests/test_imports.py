@@ -10,9 +10,9 @@ import harness
 ROOT = Path(harness.__file__).parent
 LAYERS = [
     {"cell"},
-    {"record", "losses", "parallel", "measure", "metrics", "data"},
+    {"record", "losses", "parallel", "measure", "metrics", "data", "effects"},
     {"schedules", "store"},
-    {"checkpoint", "topic", "tables", "effects"},
+    {"checkpoint", "topic", "tables"},
     {"matrix", "training", "estimators", "compare", "dashboard"},
     {"execution", "topics", "throughput"},
     {"run"},

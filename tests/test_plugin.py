@@ -1,4 +1,4 @@
-"""The installed plugin in another repository's pytest project, and bad input on the command line."""
+"""The installed plugin in another repository, and bad input on the command line."""
 
 import json
 import subprocess

@@ -1,5 +1,6 @@
 """kill -9 of the run, of a worker and of a rank at random moments: nothing acknowledged is lost."""
 
+import contextlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ def descendants(pid):
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, fields = path.read_text().rsplit(")", 1)
+            _, fields = path.read_text().rsplit(")", 1)
             found.append((int(path.parent.name), int(fields.split()[1])))
         except (OSError, ValueError):
             continue
@@ -59,10 +60,8 @@ def test_kill_9_at_random_moments(tmp_path):
                     break
             victims = sorted(descendants(run.pid)) if kill % 3 else [run.pid]
             for victim in rng.sample(victims, min(1, len(victims))):
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
         finally:
             run.kill()
             run.wait()

@@ -70,7 +70,7 @@ class VGG(Topic):
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                module.bias.data.zero_()
+                nn.init.constant_(module.get_parameter("bias"), 0.0)
         nn.init.normal_(network.classifier[-1].weight, std=0.01)
         return {"model": network}
 
