@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as sk
@@ -97,6 +97,7 @@ def test_ce_and_kl_with_one_target_have_the_same_gradient(form):
 
 
 @pytest.mark.parametrize("family", losses.FAMILIES)
+@settings(max_examples=10)
 @given(target=st.floats(-3, 3))
 def test_training_a_numeric_form_on_one_value_decodes_to_it(family, target):
     form = losses.numeric(family, LOW, HIGH, BINS)
