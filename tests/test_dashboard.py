@@ -44,10 +44,13 @@ def test_a_browser_draws_the_charts_and_sorts(tmp_path):
     click = "<script>document.querySelectorAll('#all th button')[0].click()</script></body>"
     (tmp_path / "index.html").write_text(page().replace("</body>", click))
     dom = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-        + ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-        + ["--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
-        + ["--virtual-time-budget=8000", "--dump-dom", f"file://{tmp_path}/index.html"],
+        [
+            CHROMIUM,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000"),
+            *("--dump-dom", f"file://{tmp_path}/index.html"),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
