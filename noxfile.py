@@ -66,6 +66,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def speed(session: nox.Session) -> None:
+    """What the harness costs beside bare loops; the machine should be idle."""
+    setup(session)
+    session.run(PYTHON, "-m", "pytest", "experiments/speed.py", "-q", "-s", *session.posargs)
+
+
+@nox.session
 def report(session: nox.Session) -> None:
     """Write the tables and the page of a run again: nox -s report -- results/quick."""
     setup(session)

@@ -43,7 +43,16 @@ def code_hash() -> str:
     """A hash over the modules that decide a cell's numbers."""
     sha = hashlib.sha256()
     folder = Path(__file__).parent
-    for name in ("data", "losses", "schedules", "parallel", "training", "metrics", "checkpoint"):
+    for name in (
+        "data",
+        "losses",
+        "schedules",
+        "parallel",
+        "training",
+        "metrics",
+        "checkpoint",
+        "estimators",
+    ):
         sha.update((folder / f"{name}.py").read_bytes())
     return sha.hexdigest()[:12]
 
@@ -111,7 +120,10 @@ class Run:
         return record if record.status in ("done", "diverged") else None
 
     def start(self, cells: Iterable[Cell]) -> None:
-        """Reuse what is done, record what is skipped, queue the rest: parallel cells first."""
+        """Reuse what is done, record what is skipped, queue the rest: parallel cells first.
+
+        May be called again: the processes are warm by then.
+        """
         tasks = []
         self.started_s = time.monotonic()
         write_atomically(
@@ -127,7 +139,8 @@ class Run:
         tasks.sort(key=lambda task: (-task.world_size, -self.predict(task.cell)))
         self.total = len(tasks)
         self.todo_s = sum(self.predict(task.cell) * task.world_size for task in tasks)
-        self.executor = LocalExecutor(tasks, self._finished)
+        self.executor = self.executor or LocalExecutor([], self._finished)
+        self.executor.waiting.extend(tasks)
 
     def predict(self, cell: Cell) -> float:
         """Expected wall seconds: this folder's earlier record of the cell, else the budget's."""

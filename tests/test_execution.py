@@ -51,7 +51,7 @@ def test_a_cell_is_trained_and_its_checkpoints_audited_elsewhere(tmp_path):
 def test_ddp_matches_single(tmp_path):
     (outcome,) = run(tmp_path, task(tmp_path, cell=replace(CELL, parallel="ddp")))
     assert outcome["status"] == "done" and outcome["parity"]["equal"]
-    assert outcome["parity"]["difference"] < 1e-5
+    assert outcome["parity"]["difference"] < 1e-5 and outcome["checkpoint"]["resume_equal"]
 
 
 class SameShard(Toy):

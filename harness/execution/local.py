@@ -12,9 +12,10 @@ import signal
 import sys
 import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass
 class Member:
-    """One process of a gang: a cell's only worker, or one of its ranks."""
+    """A warm process, idle or one of a gang."""
 
     process: Any
     pipe: connection.Connection
@@ -46,8 +47,8 @@ class Gang:
     phase: str
     deadline: float
     meeting: Path
-    members: list[Member] = field(default_factory=list)
-    trained: dict[str, Any] = field(default_factory=dict)
+    members: list[Member]
+    trained: dict[str, Any]
 
 
 Finished = Callable[[Task, dict[str, Any]], None]
@@ -57,7 +58,9 @@ class LocalExecutor:
     """Runs tasks as cores allow and hands each outcome to ``finished`` as it comes.
 
     An outcome holds the fields of a Record: status, reason, traceback, metrics and so on.
-    Nothing runs by itself: ``pump`` moves everything on, so there are no threads here.
+    Nothing runs by itself: ``pump`` moves everything on, so there are no threads here. Processes
+    stay warm for the next task, but one that trains never audits: a checkpoint is loaded where
+    nothing of its training ever was.
     """
 
     def __init__(self, tasks: Iterable[Task], finished: Finished, cores: int | None = None):
@@ -65,6 +68,7 @@ class LocalExecutor:
         self.finished = finished
         self.cores = cores or os.cpu_count() or 1
         self.gangs: list[Gang] = []
+        self.idle: dict[str, list[Member]] = {"train": [], "audit": []}
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
         self.folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
@@ -73,7 +77,7 @@ class LocalExecutor:
         """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
         while self.waiting and self._free() >= min(self.waiting[0].world_size, self.cores):
             task = self.waiting.popleft()
-            self._start(task, "train", worker.train, task.world_size, {})
+            self._start(task, "train", worker.train, {})
         if not self.gangs:
             return False
         watched = {m.pipe: g for g in self.gangs for m in g.members if m.answer is None}
@@ -89,33 +93,37 @@ class LocalExecutor:
     def close(self) -> None:
         """Kill what still runs and remove temporary files. The cells in flight are lost."""
         self.waiting.clear()
-        for gang in self.gangs:
-            self._kill(gang)
+        members = [member for gang in self.gangs for member in gang.members]
+        _kill(members + self.idle["train"] + self.idle["audit"])
         self.gangs.clear()
+        self.idle = {"train": [], "audit": []}
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _free(self) -> int:
         return self.cores - sum(len(gang.members) for gang in self.gangs)
 
-    def _start(
-        self, task: Task, phase: str, function: Callable, ranks: int, trained: dict[str, Any]
-    ) -> None:
-        descriptor, name = tempfile.mkstemp(dir=self.folder)
-        os.close(descriptor)
-        os.unlink(name)
+    def _start(self, task: Task, phase: str, function: Callable, trained: dict[str, Any]) -> None:
+        meeting = self.folder / uuid.uuid4().hex
         deadline = time.monotonic() + task.budget.timeout_s
-        gang = Gang(task, phase, deadline, Path(name), trained=trained)
+        members = [self._member(phase) for _ in range(task.world_size)]
         work = _by_value(function, task)
+        for rank, member in enumerate(members):
+            member.answer = None
+            with contextlib.suppress(BrokenPipeError):  # it died: heard as the end of its pipe
+                member.pipe.send((work, rank, meeting))
+        self.gangs.append(Gang(task, phase, deadline, meeting, members, trained))
+
+    def _member(self, phase: str) -> Member:
+        while self.idle[phase]:
+            member = self.idle[phase].pop()
+            if member.process.is_alive():
+                return member
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=worker.main, args=(theirs,), daemon=True)
         with _one_thread():
-            for rank in range(ranks):
-                ours, theirs = self.context.Pipe(duplex=False)
-                process = self.context.Process(
-                    target=worker.main, args=(work, rank, name, theirs), daemon=True
-                )
-                process.start()
-                theirs.close()
-                gang.members.append(Member(process, ours))
-        self.gangs.append(gang)
+            process.start()
+        theirs.close()
+        return Member(process, ours)
 
     def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
         if gang not in self.gangs:
@@ -137,36 +145,36 @@ class LocalExecutor:
             self._done(gang, gang.members[0].answer[1])  # type: ignore[index]
 
     def _done(self, gang: Gang, outcome: dict[str, Any]) -> None:
-        for member in gang.members:
-            member.process.join()
-        if gang.phase == "train" and outcome.get("checkpoint"):
-            self.gangs.remove(gang)
-            audit = _Audit(outcome["checkpoint"])
-            self._start(gang.task, "audit", audit, 1, outcome)
-            return
+        self.gangs.remove(gang)
+        self.idle[gang.phase] += gang.members
+        gang.meeting.unlink(missing_ok=True)
         if gang.phase == "audit":
-            gang.trained["checkpoint"] = outcome
-            outcome = gang.trained
-        self._end(gang, outcome)
+            self.finished(gang.task, {**gang.trained, "checkpoint": outcome})
+        elif outcome.get("checkpoint"):
+            self._start(gang.task, "audit", _Audit(outcome["checkpoint"]), outcome)
+        else:
+            self.finished(gang.task, outcome)
 
     def _end(self, gang: Gang, outcome: dict[str, Any]) -> None:
-        self._kill(gang)
+        """The gang did not get to an end by itself: none of its processes is used again."""
         self.gangs.remove(gang)
-        if gang.phase == "audit" and outcome["status"] != "done":
+        _kill(gang.members)
+        gang.meeting.unlink(missing_ok=True)
+        if gang.phase == "audit":
             outcome["reason"] = f"while its checkpoint was audited: {outcome['reason']}"
             outcome = {**gang.trained, "checkpoint": {}, **outcome}
         self.finished(gang.task, outcome)
 
-    def _kill(self, gang: Gang) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for member in gang.members:
-                if member.process.is_alive():
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(member.process.pid, number)
-            limit = time.monotonic() + GRACE_S
-            for member in gang.members:
-                member.process.join(max(0.0, limit - time.monotonic()))
-        gang.meeting.unlink(missing_ok=True)
+
+def _kill(members: Iterable[Member]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        alive = [member.process for member in members if member.process.is_alive()]
+        for process in alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+        limit = time.monotonic() + GRACE_S
+        for process in alive:
+            process.join(max(0.0, limit - time.monotonic()))
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ class _Audit:
     expected: dict[str, Any]
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
-        return worker.audit(task, self.expected)
+        return worker.audit(task, rank, self.expected)
 
 
 def _by_value(function: Callable, task: Task) -> bytes:

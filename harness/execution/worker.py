@@ -1,11 +1,12 @@
 """One cell in one process: train it, or audit the checkpoints that another process left.
 
-Every task runs in a process of its own session, forked from a server that has imported torch: warm,
-with one thread, and with nothing left over from the cell before.
+The process has its own session and one thread, is forked from a server that has imported torch, and
+stays warm from task to task; every task makes and seeds all that it uses.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -49,22 +50,36 @@ class Task:
         return min(REPLAY, self.budget.steps - self.middle)
 
 
-def main(work: bytes, rank: int, meeting: str, pipe: connection.Connection) -> None:
-    """The process's entry: sends ("ok", outcome) or ("error", one line, traceback) and ends."""
+def main(pipe: connection.Connection) -> None:
+    """The process's entry. Receives (pickled function and task, rank, meeting place); answers
+    ("ok", outcome) or, as the last thing it does, ("error", one line, traceback).
+    """
     os.setsid()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    gc.freeze()
     try:
-        function, task = cloudpickle.loads(work)
-        outcome = _as_rank(function, task, rank, Path(meeting))
-        pipe.send(("ok", outcome if rank == 0 else None))
+        while True:
+            work, rank, meeting = pipe.recv()
+            function, task = cloudpickle.loads(work)
+            outcome = _as_rank(function, task, rank, meeting)
+            pipe.send(("ok", outcome if rank == 0 else None))
+            del work, function, task, outcome
+            _tidy()
+    except EOFError:
+        return
     except BaseException as error:
         pipe.send(("error", f"{type(error).__name__}: {error}", traceback.format_exc()))
-    pipe.close()
+
+
+def _tidy() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: Path) -> Any:
-    if function is not train or task.world_size == 1:
+    if task.world_size == 1:
         return function(task, 0)
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
         return function(task, rank)
@@ -158,41 +173,44 @@ def _single_losses(task: Task, device: torch.device) -> list[float]:
     return [loss.item() for loss in reference.losses]
 
 
-def audit(task: Task, expected: dict[str, Any]) -> dict[str, Any]:
-    """The cell's checkpoints, loaded into fresh objects in this fresh process.
+def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
+    """The cell's checkpoints, loaded into fresh objects in this fresh process (one for each rank).
 
     expected: the ``checkpoint`` part of train's outcome. Returns state_equal (what was loaded is
-    bit for bit what was saved), resume_equal (so are the parameters after replayed_steps more;
-    None where a parallel configuration reduces in another order), metrics_equal (evaluating the
-    final checkpoint gives the recorded metrics), bytes, save_s and load_s in seconds.
+    bit for bit what was saved), resume_equal (so are the parameters after replayed_steps more),
+    metrics_equal (evaluating the final checkpoint gives the recorded metrics), bytes, save_s and
+    load_s in seconds. An estimator has nothing to resume: None.
     """
     kept = {name: expected[name] for name in ("bytes", "save_s", "replayed_steps")}
-    begun = time.perf_counter()
     if task.cell.model in task.topic.fits:
-        content = checkpoint.load(task.folder / "final.pt")
-        network = estimators.loads(content["estimator"])
-        load_s = time.perf_counter() - begun
-        again = task.topic.evaluate({"model": network}, task.cell)
-        state_equal = estimators.digest(network) == expected["final_digest"]
-        resume_equal = None
-    else:
-        training = Training(task.topic, task.cell, task.budget, torch.device(task.device))
         begun = time.perf_counter()
-        training.restore(checkpoint.load(task.folder / "middle.pt"))
-        load_s = time.perf_counter() - begun
-        state_equal = checkpoint.digest(training.snapshot()) == expected["digest"]
-        resume_equal = None
-        if task.world_size == 1:
-            training.run(task.middle + task.replayed)
-            resume_equal = _digest(training) == expected["replayed_digest"]
         content = checkpoint.load(task.folder / "final.pt")
-        training.restore(content)
-        again = training.evaluate()
+        estimator = estimators.loads(content["estimator"])
+        return kept | {
+            "load_s": time.perf_counter() - begun,
+            "state_equal": estimators.digest(estimator) == expected["final_digest"],
+            "resume_equal": None,
+            "metrics_equal": task.topic.evaluate({"model": estimator}, task.cell)
+            == expected["metrics"],
+        }
+    device = _device(task, rank)
+    training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
+    if task.world_size > 2:  # DDP regroups its sums after the first step: be where training was
+        training.advance()
+    begun = time.perf_counter()
+    training.restore(checkpoint.load(task.folder / "middle.pt"))
+    load_s = time.perf_counter() - begun
+    state_equal = checkpoint.digest(training.snapshot()) == expected["digest"]
+    training.run(task.middle + task.replayed)
+    resume_equal = _digest(training) == expected["replayed_digest"]
+    if rank != 0:
+        return {}
+    training.restore(checkpoint.load(task.folder / "final.pt"))
     return kept | {
+        "load_s": load_s,
         "state_equal": state_equal,
         "resume_equal": resume_equal,
-        "metrics_equal": again == expected["metrics"],
-        "load_s": load_s,
+        "metrics_equal": training.evaluate() == expected["metrics"],
     }
 
 

@@ -87,7 +87,7 @@ class Regression(Topic):
         return None
 
     def base_optimizer(self, model: str) -> Optimizer:
-        lr, decay = {"mlp": (0.003, 0.03), "svr": (0.02, 3e-3)}.get(model, (0.02, 1e-4))
+        lr, decay = {"mlp": (0.003, 0.1), "svr": (0.02, 3e-3)}.get(model, (0.02, 1e-4))
         return Optimizer("sgd", lr=lr, adaptive_lr=2e-3, momentum=0.9, weight_decay=decay)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:

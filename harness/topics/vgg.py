@@ -43,7 +43,7 @@ class VGG(Topic):
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120, expected_s=4),
         "quick": Budget(steps=220, batch_size=64, timeout_s=300, expected_s=20),
-        "full": Budget(steps=940, batch_size=64, timeout_s=7200, expected_s=80),
+        "full": Budget(steps=937, batch_size=64, timeout_s=7200, expected_s=80),
     }
 
     def dataset_id(self) -> str:
@@ -54,7 +54,7 @@ class VGG(Topic):
         return data.images(self.dataset, self.data_dir, self.download)
 
     def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("sgd", lr=0.02, adaptive_lr=5e-4, momentum=0.9, weight_decay=5e-4)
+        return Optimizer("adam", lr=1e-3, adaptive_lr=5e-4)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         width = self.width or (16 if self.dataset == "digits" else 64)
