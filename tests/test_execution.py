@@ -105,3 +105,11 @@ def test_closing_kills_what_still_runs(tmp_path):
     (member,) = executor.gangs[0].members
     executor.close()
     assert member.process.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+def test_a_warm_process_gives_the_numbers_of_a_fresh_one(tmp_path):
+    target = task(tmp_path / "alone", cell=replace(CELL, model="dropout"))
+    (alone,) = run(tmp_path, target)
+    others = [task(tmp_path, cell=replace(CELL, seed=seed, loss="ce")) for seed in range(4)]
+    after = run(tmp_path, *others, target)[-1]
+    assert (after["metrics"], after["curve"]) == (alone["metrics"], alone["curve"])

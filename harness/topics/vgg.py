@@ -60,7 +60,9 @@ class VGG(Topic):
         width = self.width or (16 if self.dataset == "digits" else 64)
         plan = [n if n == "M" else int(n) * width // 64 for n in vgg.cfgs[LAYERS[cell.model]]]
         channels = 8 * width
-        network = vgg.VGG(vgg.make_layers(plan), CLASSES, init_weights=False, dropout=0.0)
+        with torch.device("meta"):  # torchvision's own classifier would be drawn to be replaced
+            network = vgg.VGG(nn.Identity(), init_weights=False)
+        network.features = vgg.make_layers(plan)
         network.avgpool = nn.AdaptiveAvgPool2d(1)
         network.classifier = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(True), nn.Linear(channels, CLASSES)
