@@ -19,8 +19,10 @@ class Record:
     metrics and baseline share their names: trained, and untrained or random beside it.
     directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
     curve holds equally long lists: step, loss, lr. cost is in the units its names end in
-    (s, ms, mb). checkpoint and parity are empty where they were not measured; parity then has
-    its ``reason``. ``tables.cells`` turns records into a DataFrame.
+    (s, ms, mb). evaluation says how the metrics were measured: extractor, sample count, intervals.
+    samples names a generator's PNGs below the run's folder: ``grid``, and ``training``, a row of
+    the same noise for each of a few steps. checkpoint and parity are empty where they were not
+    measured; parity then has its ``reason``. ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell
@@ -37,6 +39,8 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     baseline: dict[str, float] = field(default_factory=dict)
     directions: dict[str, str] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
     curve: dict[str, list[float]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)

@@ -167,8 +167,8 @@ class Run:
 
     def _task(self, cell: Cell) -> Task:
         ranks = parallel.ranks(cell.parallel, self.world_size)
-        folder = self.store.checkpoint(cell, "final").parent
-        return Task(self.topics[cell.topic], cell, self.budget(cell), folder, self.device, ranks)
+        topic = self.topics[cell.topic]
+        return Task(topic, cell, self.budget(cell), self.folder, self.device, ranks)
 
     def _record(self, cell: Cell, outcome: dict[str, Any]) -> Record:
         topic = self.topics[cell.topic]

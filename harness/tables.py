@@ -25,6 +25,7 @@ NUMBERS = {"seed", "world_size"}
 GROUPS = {
     "metrics": "metric",
     "baseline": "baseline",
+    "evaluation": "evaluation",
     "directions": "direction",
     "budget": "budget",
     "cost": "cost",
@@ -76,10 +77,10 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     First id, the axes, status, reason and where the cell came from; then ``primary``, the name of
     the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained),
-    ``baseline.*`` (untrained or random), ``direction.*`` (max or min), ``budget.*``, ``cost.*``
-    (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are nullable
-    booleans, <NA> where not measured), ``environment.*``, and any further group under its own
-    name. Missing numbers are NaN, missing texts of the base columns are empty.
+    ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured),
+    ``direction.*`` (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb),
+    ``checkpoint.*`` and ``parity.*`` (flags are nullable booleans, <NA> where not measured),
+    ``environment.*``, and any further group under its own name. Missing numbers are NaN, missing texts of the base columns are empty.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}

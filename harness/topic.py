@@ -50,6 +50,7 @@ class Topic:
     budgets: one for each of the profiles smoke, quick and full.
     directions: ``max`` or ``min`` per metric, the primary one first.
     fits: the models trained by ``fit`` (scikit-learn) instead of by players.
+    generates: whether it has ``sample``.
     """
 
     name: ClassVar[str]
@@ -58,6 +59,7 @@ class Topic:
     budgets: ClassVar[Mapping[str, Budget]]
     directions: ClassVar[Mapping[str, str]]
     fits: ClassVar[tuple[str, ...]] = ()
+    generates: ClassVar[bool] = False
 
     def dataset_id(self) -> str:
         """Name and content hash of the data, for the record and the fingerprint."""
@@ -85,15 +87,32 @@ class Topic:
         """The training stream; all its randomness comes from ``generator``."""
         raise NotImplementedError
 
-    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
-        """Held-out metrics, named as in ``directions``; they go into the record."""
+    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+        """Held-out metrics, named as in ``directions``; they go into the record.
+
+        What else it returns is kept beside them: how they were measured (an extractor's name and
+        hash, a sample count, an interval), or why one is missing.
+        """
         raise NotImplementedError
+
+    def sample(
+        self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """``count`` images of a generator, uint8 of shape N, C, H, W; all noise from ``generator``.
+
+        They go into the page as a grid and out of ``python -m harness sample``.
+        """
+        raise NotImplementedError
+
+    def failure(self, networks: Networks, cell: Cell) -> str | None:
+        """What a finite loss does not show (mode collapse), as a phrase; None if all is well."""
+        return None
 
     def fit(self, cell: Cell) -> Any:
         """The fitted scikit-learn estimator of a model in ``fits``."""
         raise NotImplementedError
 
-    def baseline(self, cell: Cell) -> dict[str, float]:
+    def baseline(self, cell: Cell) -> dict[str, Any]:
         """The same metrics without training: untrained networks unless a topic says otherwise."""
         torch.manual_seed(cell.seed)
         networks = {name: network.eval() for name, network in self.networks(cell).items()}

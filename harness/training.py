@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -16,13 +17,14 @@ from harness.cell import Budget, Cell, UsageError
 from harness.topic import Batch, Networks, Player, Topic
 
 CHECK_EVERY = 10
+SAMPLE_SEED = 64
 
 
 class Diverged(Exception):  # noqa: N818  (named for the record's status: a result, no error)
-    """The loss is no longer finite: a result, not a fault."""
+    """The training came to nothing, by ``step`` and for ``reason``: a result, not a fault."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite at step {step}")
+    def __init__(self, step: int, reason: str = "the loss is not finite") -> None:
+        super().__init__(f"{reason} at step {step}")
         self.step = step
 
 
@@ -63,21 +65,27 @@ class Training:
             self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.generator, self.device)
-        self.called: Networks = (
-            parallel.wrap(cell.parallel, self.networks) if world_size > 1 else self.networks
-        )
+        self.called = self._views()
+        half = budget.steps // 2
+        self.looks = {half + half * part // 5 for part in range(1, 6)}
         self.step = 0
         self.losses: list[Tensor] = []
         self.rates: list[float] = []
 
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
-        """Train up to and including step ``until``. Raises Diverged when the loss is not finite."""
+        """Train up to and including step ``until``.
+
+        Raises Diverged when the loss is not finite, or when the topic finds in the second half of
+        the training (at five places) that it has failed.
+        """
         for network in self.networks.values():
             network.train()
         while self.step < until:
             self.advance()
             if self.step % CHECK_EVERY == 0 or self.step == until:
                 self._check_finite()
+            if self.step in self.looks:
+                self._look()
             if each_step is not None:
                 each_step(self.step)
 
@@ -88,8 +96,10 @@ class Training:
             batch = parallel.shard(batch, self.rank, self.world_size)
         for place, player in enumerate(self.players):
             optimizer = self.optimizers[player.name]
+            if len(self.players) > 1:
+                self._only_moves(player)
             optimizer.zero_grad(set_to_none=True)
-            loss = player.objective(self.called, batch)
+            loss = player.objective(self.called[player.name], batch)
             loss.backward()
             if place == 0:
                 self.rates.append(optimizer.param_groups[0]["lr"])
@@ -99,6 +109,39 @@ class Training:
             if place == 0:
                 self.losses.append(loss)
         self.step += 1
+
+    def _views(self) -> dict[str, Networks]:
+        """The networks as each player calls them: spread over the ranks where it moves them."""
+        if self.world_size == 1:
+            return {player.name: self.networks for player in self.players}
+        spread = parallel.wrap(self.cell.parallel, self.networks)
+        return {
+            player.name: {
+                name: (spread if name in player.networks else self.networks)[name]
+                for name in self.networks
+            }
+            for player in self.players
+        }
+
+    def _only_moves(self, player: Player) -> None:
+        for name, network in self.networks.items():
+            network.requires_grad_(name in player.networks)
+
+    def _look(self) -> None:
+        if reason := self._aside(lambda: self.topic.failure(self.networks, self.cell)):
+            raise Diverged(self.step, reason)
+
+    def _aside(self, work: Callable[[], Any]) -> Any:
+        """Work with the networks in evaluation mode that leaves no trace in the training."""
+        before = random_state(self.generator)
+        modes = {name: network.training for name, network in self.networks.items()}
+        for network in self.networks.values():
+            network.eval()
+        found = work()
+        for name, network in self.networks.items():
+            network.train(modes[name])
+        set_random_state(before, self.generator)
+        return found
 
     def _check_finite(self) -> None:
         recent = torch.stack(self.losses[-CHECK_EVERY:])
@@ -119,14 +162,14 @@ class Training:
             "lr": [self.rates[end - 1] for _, end in spans],
         }
 
-    def evaluate(self) -> dict[str, float]:
-        """The topic's held-out metrics; leaves every generator as it was."""
-        before = random_state(self.generator)
-        for network in self.networks.values():
-            network.eval()
-        values = self.topic.evaluate(self.networks, self.cell)
-        set_random_state(before, self.generator)
-        return values
+    def evaluate(self) -> dict[str, Any]:
+        """The topic's held-out metrics and how they were measured."""
+        return self._aside(lambda: self.topic.evaluate(self.networks, self.cell))
+
+    def sample(self, count: int) -> Tensor:
+        """Images of a generator, always from the same noise: uint8 of shape N, C, H, W."""
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+        return self._aside(lambda: self.topic.sample(self.networks, self.cell, count, generator))
 
     def snapshot(self) -> dict[str, Any]:
         """All that decides the steps to come, as plain values on the CPU."""
@@ -135,6 +178,7 @@ class Training:
             self.optimizers,
             self.schedules,
             cell=self.cell.id,
+            topic=dataclasses.asdict(self.topic),
             step=self.step,
             random=random_state(self.generator),
             batches=self.batches.state_dict(),

@@ -20,7 +20,7 @@ from typing import Any
 import cloudpickle
 import torch
 
-from harness import checkpoint, estimators, measure, parallel
+from harness import checkpoint, estimators, images, measure, parallel
 from harness.cell import Budget, Cell
 from harness.topic import Topic
 from harness.training import Diverged, Training, seed_everything
@@ -31,14 +31,19 @@ PARITY_STEPS = 5
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know. folder: where the cell's checkpoints go."""
+    """What a worker needs to know. run: the folder under which the cell leaves its files."""
 
     topic: Topic
     cell: Cell
     budget: Budget
-    folder: Path
+    run: Path
     device: str = "cpu"
     world_size: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Where the cell's checkpoints go."""
+        return self.run / "checkpoints" / self.cell.id
 
     @property
     def middle(self) -> int:
@@ -105,32 +110,34 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
     expected = _single_losses(task, device) if rank == 0 and task.world_size > 1 else []
     training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
     outcome: dict[str, Any] = {"status": "done"}
+    film = _Film(task, training)
     audit_s = time.perf_counter() - started if expected else 0.0
     with measure.peak_memory(device) as memory:
         begun = time.perf_counter()
         try:
-            training.run(task.middle)
+            training.run(task.middle, film.look)
             pause = time.perf_counter()
             if rank == 0:
                 outcome["checkpoint"] = _save(task, training, "middle")
             aside = time.perf_counter() - pause
-            training.run(task.middle + task.replayed)
+            training.run(task.middle + task.replayed, film.look)
             pause = time.perf_counter()
             if rank == 0:
                 outcome["checkpoint"]["replayed_digest"] = _digest(training)
             aside += time.perf_counter() - pause
-            training.run(task.budget.steps)
+            training.run(task.budget.steps, film.look)
             measure.synchronise(device)
         except Diverged as error:
             outcome |= {"status": "diverged", "reason": str(error), "checkpoint": {}}
             aside = 0.0
-        train_s = time.perf_counter() - begun - aside
+        train_s = time.perf_counter() - begun - aside - film.seconds
     if rank != 0:
         return {}
     begun = time.perf_counter()
     if outcome["status"] == "done":
-        outcome["metrics"] = training.evaluate()
-    outcome["baseline"] = task.topic.baseline(task.cell)
+        outcome |= _measured(task, training.evaluate())
+    outcome["baseline"] = _measured(task, task.topic.baseline(task.cell))["metrics"]
+    outcome["samples"] = film.save()
     eval_s = time.perf_counter() - begun
     if outcome["status"] == "done":
         final = _save(task, training, "final")
@@ -150,6 +157,40 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
         "parameters": float(measure.parameters(training.networks)),
     }
     return outcome
+
+
+class _Film:
+    """What a generator makes of the same noise, at five steps of its training and in the end."""
+
+    def __init__(self, task: Task, training: Training) -> None:
+        self.task, self.training = task, training
+        self.steps = {task.budget.steps * part // 4 for part in range(5)}
+        self.rows: list[torch.Tensor] = []
+        self.seconds = 0.0  # of the training's time
+        self.look(0)
+        self.seconds = 0.0
+
+    def look(self, step: int) -> None:
+        if not self.task.topic.generates or self.training.rank or step not in self.steps:
+            return
+        begun = time.perf_counter()
+        self.rows.append(self.training.sample(10))
+        self.seconds += time.perf_counter() - begun
+
+    def save(self) -> dict[str, str]:
+        if not self.rows:
+            return {}
+        folder = Path("samples", self.task.cell.id)
+        names = {"training": str(folder / "training.png"), "grid": str(folder / "grid.png")}
+        images.save_grid(self.task.run / names["training"], torch.cat(self.rows), columns=10)
+        images.save_grid(self.task.run / names["grid"], self.training.sample(64), columns=8)
+        return names
+
+
+def _measured(task: Task, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    metrics = {name: values[name] for name in task.topic.directions if name in values}
+    rest = {name: value for name, value in values.items() if name not in metrics}
+    return {"metrics": metrics, "evaluation": rest}
 
 
 def parity(expected: list[float], training: Training) -> dict[str, Any]:
@@ -210,7 +251,7 @@ def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
         "load_s": load_s,
         "state_equal": state_equal,
         "resume_equal": resume_equal,
-        "metrics_equal": training.evaluate() == expected["metrics"],
+        "metrics_equal": _measured(task, training.evaluate())["metrics"] == expected["metrics"],
     }
 
 
