@@ -125,6 +125,7 @@ class Run:
         May be called again: the processes are warm by then.
         """
         tasks = []
+        self.store.tidy()
         self.started_s = time.monotonic()
         write_atomically(
             self.folder / "environment.json", json.dumps(self.environment, indent=1).encode()
@@ -207,7 +208,7 @@ class Run:
 
 def headline(record: Record) -> str:
     """The primary metric, or the reason there is none."""
-    if record.metrics:
+    if record.metrics and not record.reason:
         name = next(iter(record.directions))
         return f"{name} {record.metrics[name]:.4g}"
     return record.reason

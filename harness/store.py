@@ -57,6 +57,11 @@ class Store:
         write_atomically(path, json.dumps(record.to_dict(), indent=1).encode())
         return path
 
+    def tidy(self) -> None:
+        """Remove what a killed run was writing. One run at a time owns the folder."""
+        for left in self.folder.glob("**/.*.tmp"):
+            left.unlink(missing_ok=True)
+
     def read(self, cell: Cell) -> Record | None:
         """The cell's record, or None if there is none that can be read."""
         return self._read(self.path(cell))

@@ -27,6 +27,7 @@ from harness.execution.worker import Task
 
 PRELOAD = ["pytest", "harness.execution.preload"]
 GRACE_S = 2.0
+ECHO_S = 0.2  # how long before its own end a rank's death may be heard from a peer
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -133,10 +134,15 @@ class LocalExecutor:
             member.answer = pipe.recv()
         except (EOFError, OSError):
             member.process.join(GRACE_S)
-            reason = f"rank {rank} died: {_exit(member.process.exitcode)}"
-            self._end(gang, {"status": "failed", "reason": reason})
+            self._end(gang, _death(rank, member))
             return
         if member.answer[0] == "error":
+            for other, peer in enumerate(gang.members):
+                if peer.answer is None:
+                    peer.process.join(ECHO_S)
+                    if (peer.process.exitcode or 0) < 0:
+                        self._end(gang, _death(other, peer))
+                        return
             _, line, trace = member.answer
             where = f"rank {rank}: " if len(gang.members) > 1 else ""
             reason = f"{where}{line.splitlines()[0]}"
@@ -211,6 +217,11 @@ def _one_thread():
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _death(rank: int, member: Member) -> dict[str, Any]:
+    reason = f"rank {rank} died: {_exit(member.process.exitcode)}"
+    return {"status": "failed", "reason": reason}
 
 
 def _exit(code: int | None) -> str:
