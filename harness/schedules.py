@@ -111,9 +111,14 @@ def skip_reason(name: str, base: Optimizer) -> str | None:
     return None
 
 
+def looks_at_loss(schedule: Schedule) -> bool:
+    """Only plateau does."""
+    return isinstance(schedule, lrs.ReduceLROnPlateau)
+
+
 def step(schedule: Schedule, loss: float | Tensor) -> None:
-    """Once after every optimizer step; only plateau looks at the loss."""
-    if isinstance(schedule, lrs.ReduceLROnPlateau):
+    """Once after every optimizer step."""
+    if looks_at_loss(schedule):
         schedule.step(float(loss))
     else:
         schedule.step()

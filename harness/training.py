@@ -70,6 +70,7 @@ class Training:
         self.looks = {half + half * part // 5 for part in range(1, 6)}
         self.step = 0
         self.losses: list[Tensor] = []
+        self.checked = 0
         self.rates: list[float] = []
 
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
@@ -104,8 +105,10 @@ class Training:
             if place == 0:
                 self.rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            loss = parallel.mean(loss.detach()) if self.world_size > 1 else loss.detach()
-            schedules.step(self.schedules[player.name], loss)
+            schedule, loss = self.schedules[player.name], loss.detach()
+            if self.world_size > 1 and schedules.looks_at_loss(schedule):
+                loss = parallel.mean(loss)
+            schedules.step(schedule, loss)
             if place == 0:
                 self.losses.append(loss)
         self.step += 1
@@ -144,7 +147,12 @@ class Training:
         return found
 
     def _check_finite(self) -> None:
-        recent = torch.stack(self.losses[-CHECK_EVERY:])
+        """Takes the mean over ranks of the losses since the last check, all at once."""
+        recent = torch.stack(self.losses[self.checked :])
+        if self.world_size > 1:
+            recent = parallel.mean(recent)
+            self.losses[self.checked :] = recent.unbind()
+        self.checked = len(self.losses)
         if not recent.isfinite().all():
             bad = int((~recent.isfinite()).nonzero()[0])
             raise Diverged(self.step - len(recent) + bad + 1)
