@@ -67,9 +67,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def speed(session: nox.Session) -> None:
-    """What the harness costs beside bare loops; the machine should be idle."""
+    """What the harness costs beside bare loops and torch-fidelity; the machine should be idle."""
     setup(session)
-    session.run(PYTHON, "-m", "pytest", "experiments/speed.py", "-q", "-s", *session.posargs)
+    files = ("experiments/speed_cells.py", "experiments/speed_fid.py")
+    session.run(PYTHON, "-m", "pytest", *files, "-q", "-s", "--profile", "full", *session.posargs)
 
 
 @nox.session

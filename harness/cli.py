@@ -1,4 +1,7 @@
-"""``python -m harness``: report, compare, replay, evaluate. Bad input: one line, exit code 2."""
+"""``python -m harness``: report, compare, replay, evaluate, sample.
+
+Bad input: one line, exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("cell")
         command.add_argument("--profile", default="quick")
         command.add_argument("--run-dir", type=Path)
-        for option in ("--dataset", "--data-dir", "--table", "--target"):
+        for option in ("--dataset", "--data-dir", "--fid-weights", "--table", "--target"):
             command.add_argument(option)
+    sample = commands.add_parser("sample", help="images from a generator's checkpoint")
+    sample.add_argument("checkpoint", type=Path)
+    sample.add_argument("--count", type=int, default=64)
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     chosen = parser.parse_args(arguments)
     try:
-        return {"report": _report, "compare": _compare, "replay": _replay, "evaluate": _evaluate}[
-            chosen.command
-        ](chosen)
+        run = {"report": _report, "compare": _compare, "replay": _replay}
+        return (run | {"evaluate": _evaluate, "sample": _sample})[chosen.command](chosen)
     except UsageError as error:
         print(f"decathlon: {error}", file=sys.stderr)
         return 2
@@ -73,6 +80,7 @@ def _run_of(chosen: argparse.Namespace, folder: Path):
     topics = registered_topics(
         dataset=chosen.dataset,
         data_dir=chosen.data_dir,
+        fid_weights=chosen.fid_weights,
         table=chosen.table,
         target=chosen.target,
     )
@@ -128,4 +136,36 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     for name, value in topic.evaluate(networks, cell).items():
         print(f"{name} {value:.6g}")
+    return 0
+
+
+def _sample(chosen: argparse.Namespace) -> int:
+    import torch
+
+    from harness import checkpoint, images
+    from harness.run import registered_topics
+
+    if chosen.count < 1:
+        raise UsageError(f"count {chosen.count} is no number of images: 1 or more")
+    if chosen.out.suffix != ".png":
+        raise UsageError(f"{chosen.out} must end in .png")
+    try:
+        content = checkpoint.load(chosen.checkpoint)
+        cell = Cell.parse(content["cell"])
+        topics = registered_topics(**content["topic"])
+        makers = {name: topic for name, topic in topics.items() if topic.generates}
+        if cell.topic not in makers:
+            raise UsageError(
+                f"{chosen.checkpoint} is of {cell.topic}, which makes no images: "
+                f"choose one of {', '.join(sorted(makers))}"
+            )
+        topic = makers[cell.topic]
+        networks = topic.networks(cell)
+        for name, network in networks.items():
+            checkpoint.load_network(network.eval(), content["networks"][name])
+    except (checkpoint.CheckpointError, KeyError) as error:
+        raise UsageError(str(error)) from None
+    noise = torch.Generator().manual_seed(chosen.seed)
+    images.save_grid(chosen.out, topic.sample(networks, cell, chosen.count, noise))
+    print(chosen.out)
     return 0

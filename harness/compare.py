@@ -41,7 +41,9 @@ def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
     both = both[(both["status_a"] != "skipped") & (both["status_b"] != "skipped")]
     if both.empty:
         raise NotComparable("the two runs have no trained cell in common")
-    for column in ("dataset", "budget.steps", "budget.batch_size", "budget.samples"):
+    alike = ("dataset", "budget.steps", "budget.batch_size", "budget.samples")
+    judged = ("evaluation.extractor", "evaluation.real", "evaluation.generated")
+    for column in (*alike, *(name for name in judged if f"{name}_a" in both)):
         a, b = both[f"{column}_a"], both[f"{column}_b"]
         differ = (a != b) & ~(a.isna() & b.isna())
         if differ.any():

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from harness.cell import UsageError, unknown
 
-IMAGE_DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
+SHAPES = {"digits": (1, 8), "mnist": (1, 28), "fashion-mnist": (1, 28), "cifar10": (3, 32)}
+IMAGE_DATASETS = tuple(SHAPES)  # with their channels and size
 
 
 class Split(NamedTuple):
@@ -170,3 +171,27 @@ class Shuffled:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.order, self.position = state["order"].clone(), state["position"]
+
+
+class WithNoise:
+    """Another stream's batches, each with standard normal noise of the given shapes.
+
+    The noise is part of the batch so that ranks share it out like the data.
+    """
+
+    def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.batches, self.shapes = batches, shapes
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """The next ``size`` samples with their noise."""
+        batch = self.batches.draw(size)
+        for name, shape in self.shapes.items():
+            noise = torch.randn(size, *shape, generator=self.batches.generator)
+            batch[name] = noise.to(self.batches.device)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)

@@ -1,21 +1,37 @@
-"""Grids of images as PNG."""
+"""A generator's samples as one PNG: over its training, and in the end."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.utils import make_grid, save_image
 
 from harness.store import write_atomically
 
+COLUMNS = 8
+GAP = 12
 
-def save_grid(path: Path, images_NCHW: Tensor, columns: int) -> None:
-    """uint8 images in rows of ``columns``, small ones enlarged to 32 pixels, as a PNG."""
-    times = max(1, 32 // images_NCHW.shape[-1])
-    large_NCHW = images_NCHW.cpu().repeat_interleave(times, -1).repeat_interleave(times, -2)
+
+def save_grid(path: Path, *parts_NCHW: Tensor) -> None:
+    """uint8 images in rows of eight, small ones enlarged to 32 pixels; white between the parts."""
+    grids = [make_grid(_enlarged(part) / 255, nrow=COLUMNS, pad_value=0.5) for part in parts_NCHW]
+    gaps = [F.pad(grid, (0, 0, 0, GAP), value=1.0) for grid in grids[:-1]]
     buffer = io.BytesIO()
-    grid = make_grid(large_NCHW.float() / 255, nrow=columns, padding=2, pad_value=0.5)
-    save_image(grid, buffer, format="png")
+    save_image(torch.cat([*gaps, grids[-1]], 1), buffer, format="png")
     write_atomically(path, buffer.getvalue())
+
+
+def save_film(path: Path, rows_NCHW: Sequence[Tensor], final_NCHW: Tensor) -> None:
+    """A row for each look at the same noise during the training, then the final images."""
+    save_grid(path, torch.cat(list(rows_NCHW)), final_NCHW)
+
+
+def _enlarged(images_NCHW: Tensor) -> Tensor:
+    times = max(1, 32 // images_NCHW.shape[-1])
+    large_NCHW = images_NCHW.cpu().float().repeat_interleave(times, -1)
+    return large_NCHW.repeat_interleave(times, -2)

@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
+    group.addoption("--fid-weights", metavar="FILE", help="InceptionV3's, for FID")
     group.addoption("--table", metavar="FILE", help="regression on this CSV or Parquet file")
     group.addoption("--target", metavar="COLUMN", help="the table's column to predict")
 
@@ -57,7 +58,7 @@ def _run(config: pytest.Config) -> Run:
         return config.stash[RUN]
     option = config.option
     try:
-        names = ("dataset", "data_dir", "download", "table", "target")
+        names = ("dataset", "data_dir", "download", "fid_weights", "table", "target")
         chosen = {name: getattr(option, name) for name in names}
         topics = registered_topics(**chosen)
         for own in config.hook.pytest_decathlon_topics():
@@ -72,9 +73,11 @@ def _run(config: pytest.Config) -> Run:
             raise UsageError(f"run folder {folder} is a file")
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
-    flags = {"dataset": "--dataset", "data_dir": "--data-dir", "table": "--table"}
-    flags["target"] = "--target"
-    options = "".join(f" {flags[n]} {chosen[n]}" for n in flags if chosen[n] is not None)
+    options = "".join(
+        f" --{name.replace('_', '-')} {value}"
+        for name, value in chosen.items()
+        if value is not None and name != "download"
+    )
     run = Run(folder, topics, option.profile, option.world_size, option.rerun, options=options)
     config.stash[RUN] = run
     return run

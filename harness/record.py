@@ -19,9 +19,9 @@ class Record:
     metrics and baseline share their names: trained, and untrained or random beside it.
     directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
     curve holds equally long lists: step, loss, lr. cost is in the units its names end in
-    (s, ms, mb). evaluation says how the metrics were measured: extractor, sample count, intervals.
-    samples names a generator's PNGs below the run's folder: ``grid``, and ``training``, a row of
-    the same noise for each of a few steps. checkpoint and parity are empty where they were not
+    (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
+    samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
+    for each of five steps, then 64 final images. checkpoint and parity are empty where they were not
     measured; parity then has its ``reason``. ``tables.cells`` turns records into a DataFrame.
     """
 

@@ -23,6 +23,11 @@ from harness.record import Record
 from harness.store import Store, write_atomically
 from harness.topic import Topic
 
+DECIDING = (
+    *("data", "losses", "schedules", "parallel", "training", "metrics", "checkpoint", "estimators"),
+    *("pixels", "games", "styles", "generator", "extractor", "fid"),
+)
+
 
 def registered_topics(**options: Any) -> dict[str, Topic]:
     """The topics under the entry point ``harness.topics``, by name.
@@ -43,16 +48,7 @@ def code_hash() -> str:
     """A hash over the modules that decide a cell's numbers."""
     sha = hashlib.sha256()
     folder = Path(__file__).parent
-    for name in (
-        "data",
-        "losses",
-        "schedules",
-        "parallel",
-        "training",
-        "metrics",
-        "checkpoint",
-        "estimators",
-    ):
+    for name in DECIDING:
         sha.update((folder / f"{name}.py").read_bytes())
     return sha.hexdigest()[:12]
 
@@ -214,6 +210,11 @@ def headline(record: Record) -> str:
     return record.reason
 
 
+def _images(folder: Path, records: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    found = {r["id"]: folder / r["samples"]["grid"] for r in records if r.get("samples")}
+    return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
+
+
 def write_report(folder: Path) -> Path:
     """Tables and page from the records of a run. Raises UsageError if there are none."""
     import pandas as pd
@@ -237,6 +238,7 @@ def write_report(folder: Path) -> Path:
         effects.effects(cells),
         benchmark,
         title=f"Decathlon: {folder.name}",
+        images=_images(folder, records),
     )
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler as lrs
@@ -111,7 +112,7 @@ def skip_reason(name: str, base: Optimizer) -> str | None:
     return None
 
 
-def looks_at_loss(schedule: Schedule) -> bool:
+def looks_at_loss(schedule: Schedule) -> TypeGuard[lrs.ReduceLROnPlateau]:
     """Only plateau does."""
     return isinstance(schedule, lrs.ReduceLROnPlateau)
 

@@ -45,6 +45,7 @@ ALWAYS = {
         *("bytes", "save_s", "load_s", "replayed_steps"),
     ),
     "parity": ("difference", "steps", "exact", "equal"),
+    "evaluation": ("extractor", "real", "generated"),
     "environment": ("python", "torch", "torchvision", "device", "cpu", "threads"),
 }
 FLAGS = {
@@ -80,7 +81,8 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured),
     ``direction.*`` (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb),
     ``checkpoint.*`` and ``parity.*`` (flags are nullable booleans, <NA> where not measured),
-    ``environment.*``, and any further group under its own name. Missing numbers are NaN, missing texts of the base columns are empty.
+    ``environment.*``, and any further group under its own name. Missing numbers are NaN, missing
+    texts of the base columns are empty.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}

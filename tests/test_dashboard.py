@@ -1,61 +1,238 @@
-"""The page: escaped, offline, and drawn by a real browser."""
+"""The page: escaped, offline, of bounded size, and worked by a real browser."""
 
+import json
 import re
 import shutil
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 from test_compare import frame
 
 from harness import dashboard, effects, tables
 from harness.cell import Cell
+from harness.dashboard import answers, text
 from harness.record import Record
 
 EVIL = "<script>alert(1)</script>"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PNG = dashboard.PNG + b"\0\0\0\rIHDR" + (8).to_bytes(4, "big") * 2
+
+
+def record(topic, model="m", loss="ce", value=None, status="done", direction="max", **more):
+    known = {} if value is None else {"score": value}
+    cell = Cell(topic, model, loss, "cosine", more.pop("parallel", "single"), more.pop("seed", 0))
+    directions = {"score": direction} if status == "done" else {}
+    return Record(cell, "f", status, metrics=known, directions=directions, **more).to_dict()
+
+
+def render(records, **more):
+    cells = tables.cells(records)
+    return dashboard.render(
+        cells,
+        tables.curves(records),
+        tables.summary(cells),
+        effects.effects(cells),
+        more.pop("benchmark", None),
+        title=EVIL,
+        **more,
+    )
+
+
+def own(html):
+    """The page without Plotly's source."""
+    return html.replace(dashboard.get_plotlyjs(), "")
 
 
 def page():
     skipped = Record(Cell("vgg", "vgg11", "ce", "adam"), "f", "skipped", reason=EVIL)
-    cells = frame()
-    extra = tables.cells([skipped.to_dict()])
-    import pandas as pd
-
-    cells = pd.concat([cells, extra], ignore_index=True)
-    curves = tables.curves(
-        [
-            {"id": i, "curve": {"step": [1, 2], "loss": [1.0, 0.5], "lr": [0.1, 0.1]}}
-            for i in cells.id
-        ]
-    )
-    return dashboard.render(
-        cells, curves, tables.summary(cells), effects.effects(cells), None, title=EVIL
-    )
+    other = Record(Cell("vgg", "vgg13", "ce", "cosine"), "f", "diverged", reason="nan at step 7")
+    extra = tables.cells([skipped.to_dict(), other.to_dict()])
+    slower = frame(shift=0.001).assign(model="vgg13", id=lambda t: t.id.str.replace("11", "13"))
+    cells = pd.concat([frame(), slower, extra], ignore_index=True)
+    cells["cost.train_s"] = [1.0] * 6 + [5.0] * 6 + [np.nan] * 2
+    cells["command"] = "replay " + cells["id"]
+    curve = {"step": [1, 2], "loss": [1.0, 0.5], "lr": [0.1, 0.1]}
+    curves = tables.curves([{"id": i, "curve": curve} for i in cells.id])
+    summary, found = tables.summary(cells), effects.effects(cells)
+    return dashboard.render(cells, curves, summary, found, None, title=EVIL)
 
 
 def test_text_from_outside_is_escaped_and_nothing_is_fetched():
-    html = page()
+    html = own(page())
     assert EVIL not in html and "&lt;script&gt;alert(1)" in html
-    assert not re.search(r"<(script|img|link)[^>]+(src|href)=", html)
+    fetched = re.findall(r"<(?:script|img|link)[^>]+(?:src|href)=\"(?!data:)[^\"]*", html)
+    assert not fetched
+    assert page().count(dashboard.get_plotlyjs()) == 1
+
+
+def test_the_headline_names_the_best_and_the_cheapest_that_is_nearly_as_good():
+    html = " ".join(re.sub(r"<[^>]+>", "", own(page())).split())
+    assert "vgg13 with ce, cosine, single is best of 4: accuracy 0.811" in html
+    assert "near-best at 1 s instead of 5 s: vgg11 with ce, cosine, single, 0.81." in html
+    assert "untrained 0.1" in html
+
+
+@pytest.mark.parametrize("better", ["max", "min"])
+def test_nearly_as_good_is_within_a_percent_or_the_interval(better):
+    sign = 1 if better == "max" else -1
+    values = {"n": 1, "n_diverged": 0, "sd": np.nan, "baseline": 0.0}
+    axes = {"model": "m", "schedule": "s", "parallel": "single"}
+    own = pd.DataFrame(
+        {"loss": loss, "mean": 10 - sign * off, "train_s": s, "ci_low": np.nan, "ci_high": np.nan}
+        | axes
+        | values
+        for loss, off, s in (("a", 0.0, 9.0), ("b", 0.09, 5.0), ("c", 0.5, 1.0))
+    )
+    assert answers.best(own, better)["near"]["loss"] == "b"
+    own.loc[0, ["ci_low", "ci_high"]] = [9.4, 10.6]
+    assert answers.best(own, better)["near"]["loss"] == "c"
+    assert answers.best(own.tail(1), better)["near"] is None
+
+
+def test_the_pareto_front_holds_what_nothing_cheaper_beats():
+    cost, value = np.array([1.0, 2.0, 3.0, 3.0]), np.array([5.0, 6.0, 4.0, 4.5])
+    assert answers.pareto(cost, value, "min").tolist() == [True, False, True, False]
+    assert answers.pareto(cost, value, "max").tolist() == [True, True, False, False]
+
+
+def test_no_shape_of_run_breaks_the_page():
+    nan, inf = float("nan"), float("inf")
+    curve = {"step": [1, 2, 3], "loss": [1.0, inf, nan], "lr": [0.1, 0.1, 0.0]}
+    odd = [
+        record("nothing", status="skipped", reason=EVIL),
+        record("broken", status="failed", reason="Boom", traceback=EVIL),
+        record("nan", value=nan),
+        record("inf", value=inf, direction="min"),
+        record("dead", status="diverged", reason="the loss is not finite at step 12", curve=curve),
+        record("one", value=-3.0),
+        record("cells", value=1.0, direction="min"),
+    ]
+    html = own(render(odd, images={odd[5]["id"]: PNG, odd[6]["id"]: b"no png"}))
+    assert html.count("No cell of this topic has a result") == 5
+    assert '<td data-v="12">12' in html
+    assert html.count('src="data:image/png;base64,') == 1 and "one/m-ce-cosine-single-s0" in html
+    assert EVIL not in html
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])
+    assert len(data["cells"]["rows"]) == len(odd)
+    for single in odd:
+        assert "</html>" in render([single])
+    assert "no cells" in render([])
+
+
+def test_failing_checks_and_parity_are_named():
+    good = {"state_equal": True, "metrics_equal": True}
+    records = [
+        record("a", value=0.5, checkpoint=good),
+        record("a", value=0.5, parallel="ddp", checkpoint=good | {"state_equal": False}),
+    ]
+    records[1]["parity"] = {"difference": 0.5, "exact": True, "equal": False}
+    html = own(render(records))
+    assert "✗ 2 checks fail" in html and "✗ 1 of 2 fail" in html
+    assert "1 cells fail parity" in html and "Parallel configurations beside single" in html
+
+
+def test_throughput_reads_in_human_units():
+    benchmark = pd.json_normalize(
+        {
+            "name": "test_throughput[vgg/vgg11]",
+            "stats": {"median": 0.0545},
+            "extra_info": {
+                "samples_per_s": 1175.2,
+                "peak_memory_mb": 1536.0,
+                "flops_per_step": 3.67e9,
+                "share_of_peak": 0.67,
+            },
+        }
+    )
+    html = own(render([record("vgg", value=1.0)], benchmark=benchmark))
+    for shown in (">vgg/vgg11<", "1,175", "54.5 ms", "1.5 GiB", "3.67 GFLOP", "67 %"):
+        assert shown in html.replace("1175<", "1,175<"), shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, text.NONE),
+        (float("nan"), text.NONE),
+        (1e-9, "1e-09"),
+        (0.123456, "0.1235"),
+        (12345.6, "12,346"),
+    ],
+)
+def test_numbers_have_four_digits(value, shown):
+    assert text.number(value) == shown
+
+
+def test_a_large_run_is_capped_with_a_note_and_stays_small():
+    rng = np.random.default_rng(0)
+    curve = {"step": list(range(1, 21)), "loss": [1.0] * 20, "lr": [0.1] * 20}
+    records = [
+        record(topic, f"m{model}", loss, float(rng.random()), seed=seed, curve=curve)
+        for topic in ("gan", "rl")
+        for model in range(10)
+        for loss in ("ce", "mse", "mae")
+        for seed in range(90)
+    ]
+    html = render(records)
+    assert len(html.encode()) < 7e6
+    assert "best 5,000 cells" in html and "400 more cells are in cells.csv" in html
+    rows = json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])["cells"]["rows"]
+    assert sum(row[0].startswith("rl/") for row in rows) == len(rows) / 2 == 2500
+
+
+ACTIONS = """<script>
+Object.defineProperty(navigator, "clipboard", { value: undefined });
+document.execCommand = () => {
+  document.body.dataset.copied = document.activeElement.value;
+  return true;
+};
+const act = (id, value, kind) => {
+  const box = document.getElementById(id);
+  box.value = value;
+  box.dispatchEvent(new Event(kind));
+};
+setTimeout(() => {
+  const body = document.body.dataset;
+  body.wide = document.documentElement.scrollWidth > innerWidth;
+  const heat = document.querySelector(".heat");
+  const first = () => heat.querySelector(".plot").data[0].customdata.flat().join();
+  const before = first();
+  heat.querySelector("select").value = "1";
+  heat.querySelector("select").dispatchEvent(new Event("change"));
+  body.selected = first() !== before;
+  act("filter", "VGG11 cosine", "input");
+  act("status", "done", "input");
+  const sort = document.querySelectorAll("#all th button")[3];
+  sort.click(); sort.click();
+  document.querySelector("#all button.copy").click();
+}, 3000);
+</script></body>"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_a_browser_draws_the_charts_and_sorts(tmp_path):
-    click = "<script>document.querySelectorAll('#all th button')[0].click()</script></body>"
-    (tmp_path / "index.html").write_text(page().replace("</body>", click))
+@pytest.mark.parametrize("width", [500, 1400])
+def test_a_browser_draws_selects_filters_sorts_and_copies(tmp_path, width):
+    (tmp_path / "index.html").write_text(page().replace("</body>", ACTIONS))
     dom = subprocess.run(
         [
             CHROMIUM,
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
             *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000"),
-            *("--dump-dom", f"file://{tmp_path}/index.html"),
+            *(f"--window-size={width},6000", "--dump-dom", f"file://{tmp_path}/index.html"),
         ],
         capture_output=True,
         text=True,
         timeout=120,
     ).stdout
     assert dom.count('class="main-svg"') >= 4
-    assert 'aria-sort="ascending"' in dom
-    ids = re.findall(r"<td>(vgg/\S+?)</td>", dom.split('id="all"')[1])
-    assert len(ids) == 6 and ids == sorted(ids)
+    assert 'data-wide="false"' in dom and 'data-selected="true"' in dom
+    table = dom.split('id="all"')[1]
+    assert 'aria-sort="descending"' in table and "6 of 6 cells" in dom
+    values = re.findall(
+        r"<tr><td>vgg/vgg11\S+?</td><td>done</td><td>accuracy</td><td>(.*?)<", table
+    )
+    assert len(values) == 6 and values == sorted(values, reverse=True)
+    assert re.search(r'data-copied="replay vgg/vgg11-\w+-cosine-single-s2"', dom)

@@ -10,10 +10,10 @@ import harness
 ROOT = Path(harness.__file__).parent
 LAYERS = [
     {"cell"},
-    {"record", "losses", "parallel", "measure", "metrics", "data", "effects"},
-    {"schedules", "store"},
-    {"checkpoint", "topic", "tables"},
-    {"matrix", "training", "estimators", "compare", "dashboard"},
+    {"record", "losses", "parallel", "measure", "metrics", "data", "effects", "games"},
+    {"schedules", "store", "extractor", "pixels"},
+    {"checkpoint", "topic", "tables", "fid", "styles", "images"},
+    {"matrix", "training", "estimators", "compare", "dashboard", "generator"},
     {"execution", "topics", "throughput"},
     {"run"},
     {"plugin", "cli"},

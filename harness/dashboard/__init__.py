@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import base64
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -10,21 +11,13 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from harness.dashboard import figures
+from harness.dashboard import answers, figures, sections, text
 
 TABLE_ROWS = 5000
-COLUMNS = {
-    "id": "cell",
-    "status": "status",
-    "quality": "quality",
-    "cost.wall_s": "wall s",
-    "cost.samples_per_s": "samples/s",
-    "cost.step_ms": "step ms",
-    "cost.peak_memory_mb": "peak MB",
-    "checkpoint": "checkpoint",
-    "parity.difference": "parity",
-    "command": "run it again",
-}
+IMAGES = 12
+IMAGE_BYTES = 6_000_000
+PNG = b"\x89PNG\r\n\x1a\n"
+FAULTS = ["failed", "timeout"]
 
 
 def render(
@@ -34,96 +27,148 @@ def render(
     effects: pd.DataFrame,
     benchmark: pd.DataFrame | None,
     title: str,
+    images: Mapping[str, bytes] | None = None,
 ) -> str:
     """The page as text. Everything that comes from the frames is escaped.
 
     cells, curves, summary as ``tables`` makes them, effects as ``effects``; benchmark is
-    pytest-benchmark's JSON, normalised, or None. Large runs show the best 5,000 cells.
+    pytest-benchmark's JSON, normalised, or None. images: a PNG by cell id, shown with its topic:
+    the best cells' 12 a topic, 6 MB in all. Large runs list the best 5,000 cells.
     """
-    cells = _with_primary(cells)
+    cells = answers.ranked(cells)
+    groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
+    chosen = {name: figures.picks(group) for name, group in groups.items()}
+    lines = _lines(
+        curves, {cell for pick in chosen.values() for ls in pick.values() for _, cell, _ in ls}
+    )
+    budget = [IMAGE_BYTES]
     topics = [
-        _topic(name, group, summary, curves) for name, group in cells.groupby("topic", sort=True)
+        _topic(name, group, summary, figures.curves(chosen[name], lines))
+        | {"images": _images(group, images or {}, budget)}
+        for name, group in groups.items()
     ]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    status = cells["status"]
+    table = sections.cells_table(cells, TABLE_ROWS)
     here = files(__package__)
-    template = environment.from_string((here / "page.html.j2").read_text("utf-8"))
-    return template.render(
-        title=title,
-        plotly=get_plotlyjs(),
-        style=(here / "style.css").read_text("utf-8"),
-        script=(here / "script.js").read_text("utf-8"),
-        figures=_for_script({t["name"]: t["figures"] for t in topics}),
-        topics=topics,
-        counts=cells["status"].value_counts().to_dict(),
-        checkpoints=_checks(cells),
-        skips=_grouped(cells[cells["status"] == "skipped"]),
-        failures=_rows(cells[cells["status"].isin(["failed", "timeout"])].head(50)),
-        effects=_plain(effects.head(200)),
-        benchmark=_plain(figures.throughput(benchmark)),
-        columns=COLUMNS,
-        rows=_rows(cells[cells["status"] != "skipped"].head(TABLE_ROWS)),
-        left_out=max(0, int((cells["status"] != "skipped").sum()) - TABLE_ROWS),
+    return (
+        _environment()
+        .from_string((here / "page.html.j2").read_text("utf-8"))
+        .render(
+            title=title,
+            plotly=get_plotlyjs(),
+            style=(here / "style.css").read_text("utf-8"),
+            script="".join((here / name).read_text("utf-8") for name in ("charts.js", "tables.js")),
+            data=text.script_json(
+                {"figures": [topic["figures"] for topic in topics], "cells": table}
+            ),
+            topics=topics,
+            machine=_machine(cells),
+            counts=status.value_counts().to_dict(),
+            trust=sections.trust(cells),
+            diverged=sections.diverged(cells[status == "diverged"]),
+            failures=sections.grouped(cells[status.isin(FAULTS)]),
+            skips=sections.grouped(cells[status == "skipped"]),
+            effects=sections.effects(effects, {t["name"]: t["metric"] for t in topics}),
+            benchmark=sections.throughput(benchmark),
+            table=table,
+        )
     )
 
 
-def _with_primary(cells: pd.DataFrame) -> pd.DataFrame:
-    """With each topic's primary metric as ``quality``, the best first."""
-    parts = []
-    for _, group in cells.groupby("topic", sort=True):
-        name, better = figures.primary(group)
-        values = group.get(f"metric.{name}", pd.Series(float("nan"), group.index))
-        part = group.assign(quality=values)
-        parts.append(part.sort_values("quality", ascending=better == "min"))
-    return pd.concat(parts) if parts else cells.assign(quality=[])
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    for name in ("number", "seconds", "amount", "percent", "finite"):
+        environment.filters[name] = getattr(text, name)
+    return environment
 
 
-def _topic(name: Any, group: pd.DataFrame, summary: pd.DataFrame, curves: pd.DataFrame) -> dict:
-    metric, better = figures.primary(group)
-    own = summary[(summary["topic"] == name) & (summary["metric"] == metric)]
-    own = own.sort_values("mean", ascending=better == "min")
+def _topic(
+    name: str, group: pd.DataFrame, summary: pd.DataFrame, curves: list[figures.Figure]
+) -> dict[str, Any]:
+    metric, better = answers.primary(group)
+    own = answers.configurations(summary, name, metric, better)
+    pairs = answers.pairs(group)
+    charts = [*curves]
+    if len(own):
+        charts = [figures.heat(own, metric, better), figures.against_time(own, metric, better)]
+        charts += [*curves, figures.scaling(pairs, metric)]
     return {
-        "name": str(name),
+        "name": name,
         "metric": metric,
         "better": better,
-        "best": _plain(own.head(5)),
-        "baseline": float(group.get(f"baseline.{metric}", pd.Series(dtype=float)).mean()),
-        "figures": figures.topic(group, own, curves, metric, better),
+        "best": answers.best(own, better),
+        "models": answers.by_model(own, better),
+        "top": text.plain(own.head(10)),
+        "configurations": len(own),
+        "counts": group["status"].value_counts().to_dict(),
+        "what": _what(group),
+        "trust": sections.trust(group),
+        "parallel": _parallel(pairs, better),
+        "figures": [chart for chart in charts if chart["choices"]],
     }
 
 
-def _checks(cells: pd.DataFrame) -> list[dict]:
+def _parallel(pairs: pd.DataFrame, better: str) -> list[dict[str, Any]]:
+    """Medians over the pairs with ``single``; times: how many times its throughput or memory."""
+    sign = -1 if better == "min" else 1
     found = []
-    for column in ("state_equal", "resume_equal", "metrics_equal"):
-        name = f"checkpoint.{column}"
-        found.append(_check(cells, name, f"checkpoint {column}"))
-    return [*found, _check(cells, "parity.equal", "parity with single")]
+    for name, part in pairs.groupby("parallel", sort=True):
+        times = part["samples_per_s"] / part["samples_per_s_single"]
+        memory = part["peak_mb"] / part["peak_mb_single"]
+        change = part["quality"] - part["quality_single"]
+        found.append(
+            {"name": name, "pairs": len(part), "ranks": part["world_size"].max()}
+            | {"samples_per_s": part["samples_per_s"].median(), "times": times.median()}
+            | {"low": times.min(), "high": times.max(), "memory": memory.median()}
+            | {"change": change.median(), "worst": sign * (sign * change).min()}
+            | {"difference": part["difference"].max()}
+        )
+    return found
 
 
-def _check(cells: pd.DataFrame, column: str, name: str) -> dict:
-    known = cells[cells[column].notna()] if column in cells else cells.head(0)
-    holds = known[column].astype(bool) if len(known) else pd.Series(dtype=bool)
-    return {"name": name, "yes": int(holds.sum()), "no": list(known["id"][~holds])[:20]}
+def _what(group: pd.DataFrame) -> str:
+    """Data and budget in words, from the cells that were trained."""
+    known = [
+        ", ".join(dict.fromkeys(v for v in group[name].dropna().astype(str) if v))
+        for name in ("dataset", "profile")
+        if name in group
+    ]
+    for name in ("budget.steps", "budget.batch_size"):
+        values = sorted(set(group[name].dropna())) if name in group else []
+        if len(values) == 1:
+            known.append(f"{name.removeprefix('budget.').replace('_', ' ')} {values[0]:.0f}")
+    return " · ".join(part for part in known if part)
 
 
-def _grouped(skipped: pd.DataFrame) -> list[dict]:
-    grouped = skipped.groupby(["topic", "reason"])["id"].agg(["size", "first"]).reset_index()
-    return _plain(grouped)
+def _machine(cells: pd.DataFrame) -> str:
+    found = []
+    for name in ("device", "cpu", "cores", "threads", "torch", "python"):
+        column = f"environment.{name}"
+        values = list(cells[column].dropna().unique()[:4]) if column in cells else []
+        shown = ", ".join(text.number(float(v)) if text.finite(v) else str(v) for v in values)
+        if shown:
+            found.append(f"{shown} {name}" if name in ("cores", "threads") else f"{name} {shown}")
+    return " · ".join(found)
 
 
-def _rows(cells: pd.DataFrame) -> list[dict]:
-    rows = _plain(cells)
-    for row in rows:
-        flags = [v for k, v in row.items() if str(k).startswith("checkpoint.") and "equal" in k]
-        known = [bool(v) for v in flags if v is not None]
-        row["checkpoint"] = "" if not known else "equal" if all(known) else "NOT equal"
-    return rows
+def _lines(curves: pd.DataFrame, wanted: set[str]) -> figures.Lines:
+    kept = curves[curves["id"].isin(wanted)]
+    return {str(name): line for name, line in kept.groupby("id", sort=False, observed=True)}
 
 
-def _plain(frame: pd.DataFrame) -> list[dict]:
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _for_script(value: object) -> str:
-    """JSON that cannot end its script element."""
-    text = json.dumps(value).replace("NaN", "null")
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def _images(
+    group: pd.DataFrame, images: Mapping[str, bytes], budget: list[int]
+) -> list[dict[str, Any]]:
+    """The best cells' PNGs as data URIs while ``budget``, in bytes of page, lasts."""
+    found: list[dict[str, Any]] = []
+    own = group[group["id"].isin(images.keys())]
+    for row in text.plain(own[["id", "metric", "quality"]]):
+        data = images[row["id"]]
+        size = 4 * len(data) // 3
+        if len(found) == IMAGES or not data.startswith(PNG) or size > budget[0]:
+            continue
+        budget[0] -= size
+        width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+        uri = "data:image/png;base64," + base64.b64encode(data).decode()
+        found.append({**row, "uri": uri, "width": width, "height": height})
+    return found

@@ -175,17 +175,15 @@ class _Film:
         if not self.task.topic.generates or self.training.rank or step not in self.steps:
             return
         begun = time.perf_counter()
-        self.rows.append(self.training.sample(10))
+        self.rows.append(self.training.sample(8))
         self.seconds += time.perf_counter() - begun
 
     def save(self) -> dict[str, str]:
         if not self.rows:
             return {}
-        folder = Path("samples", self.task.cell.id)
-        names = {"training": str(folder / "training.png"), "grid": str(folder / "grid.png")}
-        images.save_grid(self.task.run / names["training"], torch.cat(self.rows), columns=10)
-        images.save_grid(self.task.run / names["grid"], self.training.sample(64), columns=8)
-        return names
+        name = str(Path("samples", f"{self.task.cell.id}.png"))
+        images.save_film(self.task.run / name, self.rows, self.training.sample(64))
+        return {"grid": name}
 
 
 def _measured(task: Task, values: dict[str, Any]) -> dict[str, dict[str, Any]]:

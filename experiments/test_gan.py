@@ -1,0 +1,11 @@
+"""GANs (notes 91 and 93) under every loss, schedule and parallel configuration here."""
+
+import pytest
+
+
+@pytest.mark.decathlon(topic="gan")
+def test_gan(record):
+    assert record.status in ("done", "diverged"), record.reason
+    if record.status == "done":
+        assert all(v is not False for v in record.checkpoint.values()), record.checkpoint
+        assert record.parity.get("equal", True), record.parity

@@ -1,0 +1,11 @@
+"""The VAE (note 93) under every loss, schedule and parallel configuration here."""
+
+import pytest
+
+
+@pytest.mark.decathlon(topic="vae")
+def test_vae(record):
+    assert record.status in ("done", "diverged"), record.reason
+    if record.status == "done":
+        assert all(v is not False for v in record.checkpoint.values()), record.checkpoint
+        assert record.parity.get("equal", True), record.parity

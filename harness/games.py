@@ -1,0 +1,70 @@
+"""GAN games: the loss families on real against fake (notes 91 and 98).
+
+Shapes: B batch. A score is above 0 for what looks real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.cell import unknown
+
+DELTA = 0.5  # huber's
+
+
+@dataclass(frozen=True)
+class Game:
+    """What discriminator and generator minimise, given scores (B,) of real and fake images."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+WASSERSTEIN = Game(lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean())
+
+
+def game(family: str) -> Game:
+    """The categorical form of a family on real against fake. Raises UsageError if unknown."""
+
+    def towards(penalty: Callable[[Tensor], Tensor]) -> Game:
+        """Real scores to 1, fake ones to 0 by the discriminator and to 1 by the generator."""
+        return Game(
+            lambda real, fake: penalty(real - 1).mean() + penalty(fake).mean(),
+            lambda fake: penalty(fake - 1).mean(),
+        )
+
+    def bernoulli(real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+    def huber(error: Tensor) -> Tensor:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=DELTA)
+
+    games = {
+        # non-saturating (Goodfellow et al. 2014, section 3)
+        "log_loss": Game(bernoulli, lambda fake: F.softplus(-fake).mean()),
+        # the minimax game itself (Goodfellow et al. 2014, equation 1): it saturates
+        "ce": Game(bernoulli, lambda fake: -F.softplus(fake).mean()),
+        # f-GAN's KL with the generator's alternative (Nowozin et al. 2016, section 3.2)
+        "kl": Game(
+            lambda real, fake: (fake - 1).exp().mean() - real.mean(), lambda fake: -fake.mean()
+        ),
+        # LSGAN (Mao et al. 2017)
+        "mse": towards(torch.square),
+        # hinge GAN (Lim & Ye 2017; Miyato et al. 2018)
+        "hinge": Game(
+            lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
+            lambda fake: -fake.mean(),
+        ),
+        # this project's own form: LSGAN with Huber's loss in the place of the square
+        "huber": towards(huber),
+        # this project's own form: LSGAN with the absolute error in the place of the square
+        "mae": towards(torch.abs),
+    }
+    if family not in games:
+        raise unknown("loss", family, games)
+    return games[family]
