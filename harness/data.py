@@ -181,6 +181,7 @@ class WithNoise:
 
     def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
         self.batches, self.shapes = batches, shapes
+        self.generator = batches.generator
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """The next ``size`` samples with their noise."""

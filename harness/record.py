@@ -21,8 +21,8 @@ class Record:
     curve holds equally long lists: step, loss, lr. cost is in the units its names end in
     (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
     samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
-    for each of five steps, then 64 final images. checkpoint and parity are empty where they were not
-    measured; parity then has its ``reason``. ``tables.cells`` turns records into a DataFrame.
+    for each of five steps, then 64 final images. checkpoint and parity are empty where they were
+    not measured; parity then has its ``reason``. ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell

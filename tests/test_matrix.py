@@ -20,7 +20,8 @@ def test_each_topic_meets_every_value_of_every_axis_in_quick():
     for name, cells in matrix.covering(list(TOPICS.values())).items():
         assert {cell.model for cell in cells} == set(TOPICS[name].models)
         for axis, values in AXES.items():
-            assert {getattr(cell, axis) for cell in cells} == set(values), (name, axis)
+            own = {TOPICS[name].base_optimizer(model).kind for model in TOPICS[name].models}
+            assert {getattr(cell, axis) for cell in cells} >= set(values) - own, (name, axis)
 
 
 def test_every_pair_of_values_occurs_in_some_topic_in_quick():

@@ -26,8 +26,9 @@ from harness.generator import FID_SEED, Generator
 from harness.schedules import Optimizer
 from harness.topic import Batch, Batches, Networks, Player
 
-READ_BACK = 10.0  # weights beside the adversarial loss
+READ_BACK = 40.0  # weights beside the adversarial loss
 SAME_CODE = 1.0
+READING_NOISE = 0.5
 
 
 class StyleEncoder(nn.Module):
@@ -151,12 +152,12 @@ class StyleGAN(Generator):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=8),
-        "quick": Budget(steps=600, batch_size=32, timeout_s=300, expected_s=30),
+        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=45),
         "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400),
     }
 
     def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=1e-3, adaptive_lr=5e-4, betas=(0.5, 0.99))
+        return Optimizer("adam", lr=4e-3, adaptive_lr=2e-3, betas=(0.5, 0.99))
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         return {
@@ -180,7 +181,9 @@ class StyleGAN(Generator):
             code_BZ = networks["style"](batch["example"])
             fake = networks["painter"](batch["content"], code_BZ)
             fooled = rules.generator(networks["critic"](fake, batch["number"]))
-            read_back = F.l1_loss(networks["reader"](fake), batch["content"])
+            # a reader of noisy images needs content that can be seen, not one that is hidden
+            noisy = fake + READING_NOISE * batch["noise"]
+            read_back = F.l1_loss(networks["reader"](noisy), batch["content"])
             same_code = F.l1_loss(networks["style"](fake), code_BZ)
             return fooled + READ_BACK * read_back + SAME_CODE * same_code
 
@@ -194,7 +197,8 @@ class StyleGAN(Generator):
         self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
     ) -> Batches:
         content = self._content(self.images.train_x[: budget.samples])
-        return Examples(data.Shuffled({"content": content}, generator, device))
+        shuffled = data.Shuffled({"content": content}, generator, device)
+        return Examples(data.WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
 
     @property
     def size(self) -> int:
@@ -270,16 +274,17 @@ class StyleGAN(Generator):
 class Examples:
     """Contents, each with an example of a style: another digit of the batch, drawn in it."""
 
-    def __init__(self, batches: data.Shuffled) -> None:
+    def __init__(self, batches: data.WithNoise) -> None:
         self.batches = batches
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """content, example and the style's number."""
-        content = self.batches.draw(size)["content"]
+        """content, example, the style's number, and noise for the reader."""
+        batch = self.batches.draw(size)
+        content = batch["content"]
         number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
         number_B = number_B.to(content.device)
         example = styles.render_each(content.roll(1, 0), number_B)
-        return {"content": content, "example": example, "number": number_B}
+        return {**batch, "example": example, "number": number_B}
 
     def state_dict(self) -> dict[str, Any]:
         return self.batches.state_dict()
