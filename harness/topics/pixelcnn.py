@@ -140,6 +140,7 @@ class PixelCNN(nn.Module):
 class PixelCNNTopic(Generator):
     """Exact likelihood, one pixel after the other."""
 
+    fid_samples: int = 2_000  # drawn pixel by pixel
     features: int = 32
     depth: int = 5
 
@@ -156,7 +157,7 @@ class PixelCNNTopic(Generator):
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=6),
         "quick": Budget(steps=500, batch_size=64, timeout_s=300, expected_s=30),
-        "full": Budget(steps=4000, batch_size=64, timeout_s=14400, expected_s=300),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300),
     }
 
     def base_optimizer(self, model: str) -> Optimizer:
