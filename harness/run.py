@@ -219,26 +219,19 @@ def write_report(folder: Path) -> Path:
     """Tables and page from the records of a run. Raises UsageError if there are none."""
     import pandas as pd
 
-    from harness import dashboard, effects, tables
+    from harness import dashboard, tables
 
     store = Store(folder)
     records = [record.to_dict() for record in store]
     if not records:
         raise UsageError(f"{folder} holds no records: a run leaves them under {folder}/cells")
-    tables.write(records, folder)
-    cells = tables.cells(records)
+    found = tables.write(records, folder)
     benchmark = None
     if (folder / "benchmark.json").exists():
         loaded = json.loads((folder / "benchmark.json").read_text())
         benchmark = pd.json_normalize(loaded["benchmarks"])
     page = dashboard.render(
-        cells,
-        tables.curves(records),
-        tables.summary(cells),
-        effects.effects(cells),
-        benchmark,
-        title=f"Decathlon: {folder.name}",
-        images=_images(folder, records),
+        *found, benchmark, title=f"Decathlon: {folder.name}", images=_images(folder, records)
     )
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"
