@@ -72,9 +72,9 @@ class Painter(nn.Module):
             nn.Conv2d(features, 2 * features, 4, stride=2, padding=1),
             nn.ReLU(),
         )
-        self.inner = nn.Conv2d(2 * features, 2 * features, 3, padding=1)
+        self.inner = nn.Conv2d(2 * features, 2 * features, 3, padding=1, bias=False)
         self.inner_style = AdaIN(2 * features, code)
-        self.outer = nn.Conv2d(3 * features, features, 3, padding=1)
+        self.outer = nn.Conv2d(3 * features, features, 3, padding=1, bias=False)
         self.outer_style = AdaIN(features, code)
         self.last = nn.Conv2d(features + 4, features, 3, padding=1)
         self.paint = nn.Conv2d(features, 3, 1)
