@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from harness import data, games, generator, losses, pixels, styles
+from harness import checkpoint, cli, compare, data, games, generator, losses, pixels, styles, tables
 from harness.cell import Budget, Cell, UsageError
 from harness.execution.worker import _measured
+from harness.record import Record
 from harness.topics.gan import GAN
 from harness.topics.pixelcnn import PixelCNN, PixelCNNTopic
 from harness.topics.style_gan import StyleGAN
@@ -209,3 +210,43 @@ def test_what_is_no_metric_says_how_it_was_measured():
         found["evaluation"]["fid_low"] <= found["metrics"]["fid"] <= found["evaluation"]["fid_high"]
     )
     assert found["metrics"]["elbo"] <= 0
+
+
+def test_the_command_line_samples_a_checkpoint_and_names_bad_input(tmp_path, capsys):
+    topic = VAE()
+    training = Training(topic, Cell("vae", "vae", "ce", "constant"), Budget(2, 8))
+    checkpoint.save(tmp_path / "final.pt", training.snapshot())
+    out = tmp_path / "grid.png"
+    ask = ["sample", str(tmp_path / "final.pt"), "--out"]
+    assert cli.main([*ask, str(out), "--count", "9"]) == 0
+    width, height = (int.from_bytes(out.read_bytes()[at : at + 4], "big") for at in (16, 20))
+    assert (width, height) == (8 * 34 + 2, 2 * 34 + 2)
+    capsys.readouterr()
+    for arguments, message in (
+        ([*ask, str(out), "--count", "0"], "count 0 is no number of images"),
+        ([*ask, str(tmp_path / "grid.jpg")], "must end in .png"),
+        (["sample", str(tmp_path / "no.pt"), "--out", str(out)], "there is no such file"),
+    ):
+        assert cli.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_runs_with_other_extractors_or_counts_are_not_compared():
+    def frame(**evaluation):
+        record = Record(
+            Cell("vae", "vae", "ce", "constant"),
+            "f",
+            "done",
+            budget=Budget(2, 8),
+            metrics={"fid": 1.0},
+            directions={"fid": "min"},
+            evaluation={"extractor": "a@1", "real": 9, "generated": 9} | evaluation,
+            environment={"device": "cpu", "cpu": "x"},
+        )
+        return tables.cells([record.to_dict()])
+
+    assert compare.compare(frame(), frame()).verdict == "same"
+    for other in ({"extractor": "a@2"}, {"generated": 8}, {"real": 8}):
+        with pytest.raises(compare.NotComparable, match=next(iter(other))):
+            compare.compare(frame(), frame(**other))
