@@ -18,7 +18,7 @@ import torch
 from harness import matrix, measure, parallel
 from harness.cell import Budget, Cell, UsageError, fingerprint
 from harness.execution.local import LocalExecutor
-from harness.execution.worker import Task
+from harness.execution.task import Task
 from harness.record import Record
 from harness.store import Store, write_atomically
 from harness.topic import Topic

@@ -14,7 +14,7 @@ from toy import Toy
 
 from harness.cell import Budget, Cell
 from harness.execution.local import LocalExecutor
-from harness.execution.worker import Task
+from harness.execution.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=60)
 CELL = Cell("toy", "line", "mse", "cosine")

@@ -9,7 +9,7 @@ from scipy import stats
 
 from harness import checkpoint, cli, compare, data, games, generator, losses, pixels, styles, tables
 from harness.cell import Budget, Cell, UsageError
-from harness.execution.worker import _measured
+from harness.execution.task import measured
 from harness.record import Record
 from harness.topics.gan import GAN
 from harness.topics.pixelcnn import PixelCNN, PixelCNNTopic
@@ -199,10 +199,10 @@ def test_halving_stops_at_four_pixels():
     assert [generator.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
 
 
-def test_what_is_no_metric_says_how_it_was_measured():
+def test_what_is_no_metric_says_how_it_wasmeasured():
     topic = VAE(fid_samples=400)
     cell = Cell("vae", "vae", "ce", "constant")
-    found = _measured(type("T", (), {"topic": topic})(), topic.baseline(cell))
+    found = measured(type("T", (), {"topic": topic})(), topic.baseline(cell))
     assert set(found["metrics"]) == set(topic.directions)
     assert found["evaluation"]["extractor"].startswith("digits-net@")
     assert found["evaluation"]["real"] == found["evaluation"]["generated"] == 400

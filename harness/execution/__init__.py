@@ -1,1 +1,1 @@
-"""Where cells run: ``worker`` is what happens inside one process, ``local`` keeps the processes."""
+"""Where cells run: ``worker`` trains, ``audit`` loads, ``local`` keeps the processes."""

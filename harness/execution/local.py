@@ -22,8 +22,8 @@ from typing import Any
 
 import cloudpickle
 
-from harness.execution import worker
-from harness.execution.worker import Task
+from harness.execution import audit, worker
+from harness.execution.task import Task
 
 PRELOAD = ["pytest", "harness.execution.preload"]
 GRACE_S = 2.0
@@ -185,12 +185,12 @@ def _kill(members: Iterable[Member]) -> None:
 
 @dataclass(frozen=True)
 class _Audit:
-    """worker.audit with what training expects of it, as something that can be sent."""
+    """audit.audit with what training expects of it, as something that can be sent."""
 
     expected: dict[str, Any]
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
-        return worker.audit(task, rank, self.expected)
+        return audit.audit(task, rank, self.expected)
 
 
 def _by_value(function: Callable, task: Task) -> bytes:

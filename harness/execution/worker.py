@@ -1,4 +1,4 @@
-"""One cell in one process: train it, or audit the checkpoints that another process left.
+"""One cell in one process: the process, and the training. ``audit`` is what comes after it.
 
 The process has its own session and one thread, is forked from a server that has imported torch, and
 stays warm from task to task; every task makes and seeds all that it uses.
@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -22,38 +22,11 @@ import cloudpickle
 import torch
 
 from harness import checkpoint, estimators, images, measure, parallel
-from harness.cell import Budget, Cell
+from harness.cell import Cell
+from harness.execution import audit
+from harness.execution.task import Task, device_of, digest, measured
 from harness.topic import Topic
 from harness.training import Diverged, Training, seed_everything
-
-REPLAY = 3
-PARITY_STEPS = 2  # an update between them; more, and Adam makes rounding visible
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker needs to know. run: the folder under which the cell leaves its files."""
-
-    topic: Topic
-    cell: Cell
-    budget: Budget
-    run: Path
-    device: str = "cpu"
-    world_size: int = 1
-
-    @property
-    def folder(self) -> Path:
-        """Where the cell's checkpoints go."""
-        return self.run / "checkpoints" / self.cell.id
-
-    @property
-    def middle(self) -> int:
-        """The step whose checkpoint is replayed."""
-        return max(1, self.budget.steps // 2)
-
-    @property
-    def replayed(self) -> int:
-        return min(REPLAY, self.budget.steps - self.middle)
 
 
 def main(pipe: connection.Connection) -> None:
@@ -107,8 +80,8 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
     started = time.perf_counter()
     if task.cell.model in task.topic.fits:
         return _fit(task, started)
-    device = _device(task, rank)
-    expected = _single_losses(task, device) if rank == 0 and task.world_size > 1 else []
+    device = device_of(task, rank)
+    expected = audit.single_losses(task, device) if rank == 0 and task.world_size > 1 else []
     training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
     outcome: dict[str, Any] = {"status": "done"}
     film = _Film(task, training)
@@ -124,7 +97,7 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
             training.run(task.middle + task.replayed, film.look)
             pause = time.perf_counter()
             if rank == 0:
-                outcome["checkpoint"]["replayed_digest"] = _digest(training)
+                outcome["checkpoint"]["replayed_digest"] = digest(training)
             aside += time.perf_counter() - pause
             training.run(task.budget.steps, film.look)
             measure.synchronise(device)
@@ -136,8 +109,8 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
         return {}
     begun = time.perf_counter()
     if outcome["status"] == "done":
-        outcome |= _measured(task, training.evaluate())
-    outcome["baseline"] = _measured(task, _baseline(task.topic, task.cell))["metrics"]
+        outcome |= measured(task, training.evaluate())
+    outcome["baseline"] = measured(task, _baseline(task.topic, task.cell))["metrics"]
     outcome["samples"] = film.save()
     eval_s = time.perf_counter() - begun
     if outcome["status"] == "done":
@@ -145,7 +118,7 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
         outcome["checkpoint"]["final_digest"] = final["digest"]
         outcome["checkpoint"]["metrics"] = outcome["metrics"]
     if expected:
-        outcome["parity"] = parity(expected, training)
+        outcome["parity"] = audit.parity(expected, training)
     outcome["curve"] = training.curve()
     outcome["cost"] = {
         "wall_s": time.perf_counter() - started,
@@ -186,12 +159,6 @@ class _Film:
         return {"grid": name}
 
 
-def _measured(task: Task, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    metrics = {name: values[name] for name in task.topic.directions if name in values}
-    rest = {name: value for name, value in values.items() if name not in metrics}
-    return {"metrics": metrics, "evaluation": rest}
-
-
 def _baseline(topic: Topic, cell: Cell) -> dict[str, Any]:
     """What is not trained owes nothing to schedule and ranks: measured once in a process."""
     return _baseline_of(topic, replace(cell, schedule="constant", parallel="single"))
@@ -200,68 +167,6 @@ def _baseline(topic: Topic, cell: Cell) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _baseline_of(topic: Topic, cell: Cell) -> dict[str, Any]:
     return topic.baseline(cell)
-
-
-def parity(expected: list[float], training: Training) -> dict[str, Any]:
-    """The largest relative difference of the first losses from ``single``'s."""
-    got = [loss.item() for loss in training.losses[: len(expected)]]
-    pairs = zip(expected, got, strict=False)
-    difference = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
-    exact = training.cell.parallel in parallel.EXACT
-    return {
-        "difference": difference,
-        "steps": len(expected),
-        "exact": exact,
-        "equal": difference <= parallel.TOLERANCE,
-    }
-
-
-def _single_losses(task: Task, device: torch.device) -> list[float]:
-    reference = Training(task.topic, task.cell, task.budget, device)
-    for _ in range(min(PARITY_STEPS, task.budget.steps)):
-        reference.advance()
-    return [loss.item() for loss in reference.losses]
-
-
-def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
-    """The cell's checkpoints, loaded into fresh objects in this fresh process (one for each rank).
-
-    expected: the ``checkpoint`` part of train's outcome. Returns state_equal (what was loaded is
-    bit for bit what was saved), resume_equal (so are the parameters after replayed_steps more),
-    metrics_equal (evaluating the final checkpoint gives the recorded metrics), bytes, save_s and
-    load_s in seconds. An estimator has nothing to resume: None.
-    """
-    kept = {name: expected[name] for name in ("bytes", "save_s", "replayed_steps")}
-    if task.cell.model in task.topic.fits:
-        begun = time.perf_counter()
-        content = checkpoint.load(task.folder / "final.pt")
-        estimator = estimators.loads(content["estimator"])
-        return kept | {
-            "load_s": time.perf_counter() - begun,
-            "state_equal": estimators.digest(estimator) == expected["final_digest"],
-            "resume_equal": None,
-            "metrics_equal": task.topic.evaluate({"model": estimator}, task.cell)
-            == expected["metrics"],
-        }
-    device = _device(task, rank)
-    training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
-    if task.world_size > 2:  # DDP regroups its sums after the first step: be where training was
-        training.advance()
-    begun = time.perf_counter()
-    training.restore(checkpoint.load(task.folder / "middle.pt"))
-    load_s = time.perf_counter() - begun
-    state_equal = checkpoint.digest(training.snapshot()) == expected["digest"]
-    training.run(task.middle + task.replayed)
-    resume_equal = _digest(training) == expected["replayed_digest"]
-    if rank != 0:
-        return {}
-    training.restore(checkpoint.load(task.folder / "final.pt"))
-    return kept | {
-        "load_s": load_s,
-        "state_equal": state_equal,
-        "resume_equal": resume_equal,
-        "metrics_equal": _measured(task, training.evaluate())["metrics"] == expected["metrics"],
-    }
 
 
 def _fit(task: Task, started: float) -> dict[str, Any]:
@@ -306,15 +211,3 @@ def _save(task: Task, training: Training, name: str) -> dict[str, Any]:
         "save_s": time.perf_counter() - begun,
         "replayed_steps": task.replayed,
     }
-
-
-def _digest(training: Training) -> str:
-    return checkpoint.digest({n: net.state_dict() for n, net in training.networks.items()})
-
-
-def _device(task: Task, rank: int) -> torch.device:
-    if task.device != "cuda":
-        return torch.device(task.device)
-    device = torch.device("cuda", rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
