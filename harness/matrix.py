@@ -122,7 +122,10 @@ def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) ->
         )
         if row >= len(missing["parallel"]):
             ranks = "single"
-        chosen.append(Cell(topic.name, models[row % len(models)], loss, schedule, ranks))
+        turn = [models[(row + place) % len(models)] for place in range(len(models))]
+        fit = (model for model in turn if _applies(topic, (model, loss, schedule, ranks), devices))
+        if model := next(fit, None):
+            chosen.append(Cell(topic.name, model, loss, schedule, ranks))
     return chosen
 
 

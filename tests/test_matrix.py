@@ -5,10 +5,16 @@ from toy import Toy
 
 from harness import losses, matrix, parallel, schedules
 from harness.cell import Cell, UsageError
+from harness.topics.gan import GAN
+from harness.topics.pixelcnn import PixelCNNTopic
 from harness.topics.regression import Regression
+from harness.topics.style_gan import StyleGAN
+from harness.topics.vae import VAE
 from harness.topics.vgg import VGG
 
-TOPICS = {topic.name: topic for topic in (VGG(), Regression())}
+TOPICS = {
+    topic.name: topic for topic in (VGG(), Regression(), GAN(), VAE(), PixelCNNTopic(), StyleGAN())
+}
 AXES = {
     "loss": losses.FAMILIES,
     "schedule": schedules.NAMES,
