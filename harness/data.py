@@ -172,6 +172,9 @@ class Shuffled:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.order, self.position = state["order"].clone(), state["position"]
 
+    def measures(self) -> dict[str, float]:
+        return {}
+
 
 class WithNoise:
     """Another stream's batches, each with standard normal noise of the given shapes.
@@ -196,3 +199,6 @@ class WithNoise:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.batches.load_state_dict(state)
+
+    def measures(self) -> dict[str, float]:
+        return {}

@@ -87,7 +87,7 @@ class Run:
         self.total = 0
 
     def budget(self, cell: Cell) -> Budget:
-        return self.topics[cell.topic].budgets[self.profile]
+        return self.topics[cell.topic].budget(self.profile, cell.model)
 
     def fingerprint(self, cell: Cell) -> str:
         """Changes with the cell, its budget, data, code, versions or device."""

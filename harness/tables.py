@@ -22,6 +22,7 @@ BASE = [
     *("world_size", "profile", "dataset", "fingerprint", "started", "command", "traceback"),
 ]
 NUMBERS = {"seed", "world_size"}
+CURVE = ("step", "loss", "lr")
 GROUPS = {
     "metrics": "metric",
     "baseline": "baseline",
@@ -131,12 +132,15 @@ def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Long: one row per recorded point of each cell.
 
     id: categorical; step: optimizer step, from 1; loss: the first player's training loss;
-    lr: its learning rate. A list that is missing or too short is filled with NaN.
+    lr: its learning rate; more columns for what a topic's batches measure (an environment's
+    returns). A list that is missing or too short is filled with NaN.
     """
+    rows = list(records)
     ids: list[str] = []
     lengths: list[int] = []
-    columns: dict[str, list[np.ndarray]] = {"step": [], "loss": [], "lr": []}
-    for row in records:
+    measured = {name for row in rows for name in row.get("curve") or ()} - {*CURVE}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*CURVE, *sorted(measured))}
+    for row in rows:
         curve = row.get("curve") or {}
         length = len(curve.get("step") or ())
         if not length:

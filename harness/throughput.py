@@ -19,7 +19,7 @@ class Case:
     def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
         loss, schedule = topics[topic].recipe
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.budget = topics[topic].budgets["quick"]
+        self.budget = topics[topic].budget("quick", model)
         cell = Cell(topic, model, loss, schedule)
         self.training = Training(topics[topic], cell, self.budget, self.device)
 

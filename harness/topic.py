@@ -35,11 +35,16 @@ class Player:
 
 
 class Batches(Protocol):
-    """A stream of batches that can be saved and brought back at any step."""
+    """A stream of batches that can be saved and brought back at any step.
+
+    measures: what it has seen of the training so far, by name (an environment's returns), empty for
+    plain data; it goes into the curve, and in the end beside the topic's own metrics.
+    """
 
     def draw(self, size: int) -> dict[str, Tensor]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def measures(self) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Topic:
         """Why this cell means nothing here, as a sentence; None if it does."""
         return None
 
+    def budget(self, profile: str, model: str) -> Budget:
+        """A model's budget; ``budgets`` alone unless the models need different ones."""
+        return self.budgets[profile]
+
     def base_optimizer(self, model: str) -> Optimizer:
         """The optimizer that the schedules drive; decides which schedules are equal."""
         raise NotImplementedError
@@ -82,10 +91,21 @@ class Topic:
         raise NotImplementedError
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
-        """The training stream; all its randomness comes from ``generator``."""
+        """The training stream; all its randomness comes from ``generator``.
+
+        networks: those being trained, for a stream that acts with them.
+        """
         raise NotImplementedError
+
+    def each_step(self, networks: Networks, cell: Cell, step: int) -> None:
+        """Called after every step for what moves without a gradient: a target network."""
 
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         """Held-out metrics, named as in ``directions``; they go into the record.

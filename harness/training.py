@@ -64,7 +64,7 @@ class Training:
             )
             self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
-        self.batches = topic.batches(cell, budget, self.generator, self.device)
+        self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         self.called = self._views()
         half = budget.steps // 2
         self.looks = {half + half * part // 5 for part in range(1, 6)}
@@ -72,6 +72,7 @@ class Training:
         self.losses: list[Tensor] = []
         self.checked = 0
         self.rates: list[float] = []
+        self.measures: dict[str, list[float]] = {}
 
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
         """Train up to and including step ``until``.
@@ -112,6 +113,9 @@ class Training:
             if place == 0:
                 self.losses.append(loss)
         self.step += 1
+        self.topic.each_step(self.networks, self.cell, self.step)
+        for name, value in self.batches.measures().items():
+            self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
 
     def _views(self) -> dict[str, Networks]:
         """The networks as each player calls them: spread over the ranks where it moves them."""
@@ -158,7 +162,10 @@ class Training:
             raise Diverged(self.step - len(recent) + bad + 1)
 
     def curve(self, points: int = 200) -> dict[str, list[float]]:
-        """step, loss and lr, thinned to about ``points``: each loss is the mean since the last."""
+        """step, loss, lr and what the batches measured, thinned to about ``points``.
+
+        Each loss is the mean since the last point, all else the value then.
+        """
         if not self.losses:
             return {}
         losses = torch.stack(self.losses).cpu().double()
@@ -168,11 +175,13 @@ class Training:
             "step": [float(end) for _, end in spans],
             "loss": [losses[start:end].mean().item() for start, end in spans],
             "lr": [self.rates[end - 1] for _, end in spans],
+            **{n: [seen[end - 1] for _, end in spans] for n, seen in self.measures.items()},
         }
 
     def evaluate(self) -> dict[str, Any]:
-        """The topic's held-out metrics and how they were measured."""
-        return self._aside(lambda: self.topic.evaluate(self.networks, self.cell))
+        """The topic's held-out metrics and how they were measured, and the batches' own."""
+        found = self._aside(lambda: self.topic.evaluate(self.networks, self.cell))
+        return self.batches.measures() | found
 
     def sample(self, count: int) -> Tensor:
         """Images of a generator, always from the same noise: uint8 of shape N, C, H, W."""

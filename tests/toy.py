@@ -64,7 +64,7 @@ class Toy(Topic):
         x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
         return x, x @ torch.tensor([1.0, -0.5, 0.25])
 
-    def batches(self, cell, budget, generator, device):
+    def batches(self, cell, budget, networks, generator, device):
         x, y = self._data()
         return data.Shuffled({"x": x, "y": y}, generator, device)
 

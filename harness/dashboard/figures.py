@@ -90,12 +90,19 @@ def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -> list[Figure]:
-    """Training loss and learning rate by step."""
-    titles = {"loss": "Training loss by step", "lr": "Learning rate by step"}
+    """Training loss, learning rate, and what the batches measured, by step."""
     notes = {
         "loss": "Losses of different families have different scales: compare shapes, not heights.",
         "lr": "The first player's rate. Adaptive schedules hold it and adapt each step instead.",
     }
+    known = {"loss": "Training loss by step", "lr": "Learning rate by step"}
+    shown = {cell for items in chosen.values() for _, cell, _ in items if cell in lines}
+    measured = {
+        column: f"{column.replace('_', ' ').capitalize()} by step"
+        for column in sorted({str(c) for cell in shown for c in lines[cell]} - {"id", "step"})
+        if column not in known and any(lines[cell][column].notna().any() for cell in shown)
+    }
+    titles = measured | known
     found = []
     for column, title in titles.items():
         choices = []
@@ -118,9 +125,12 @@ def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -
                     }
                 )
             if data:
-                layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": _log(data, "y")}
+                layout = {
+                    "xaxis": {"title": {"text": "step"}},
+                    "yaxis": _log(data, "y") if column in known else {},
+                }
                 choices.append(_choice(label, data, layout))
-        found.append(_figure(title, "show", choices, notes[column]))
+        found.append(_figure(title, "show", choices, notes.get(column, "Seen while training.")))
     return found
 
 

@@ -116,7 +116,12 @@ class GAN(Generator):
         ]
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
         x_NCHW = self.images.train_x[: budget.samples].float() / 127.5 - 1
         shuffled = data.Shuffled({"x": x_NCHW}, generator, device)

@@ -156,7 +156,7 @@ class PixelCNNTopic(Generator):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=6),
-        "quick": Budget(steps=500, batch_size=64, timeout_s=300, expected_s=30),
+        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=40),
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300),
     }
 
@@ -179,7 +179,12 @@ class PixelCNNTopic(Generator):
         return [Player("model", ("model",), objective, self.base_optimizer(cell.model))]
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
         level = pixels.to_levels(self.images.train_x[: budget.samples], self.levels)
         return data.Shuffled({"level": level}, generator, device)

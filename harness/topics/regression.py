@@ -117,7 +117,12 @@ class Regression(Topic):
         return [Player("regressor", ("model",), objective, self.base_optimizer(cell.model))]
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
         x_NF, y_N = self._data.train_x[: budget.samples], self._data.train_y[: budget.samples]
         return data.Shuffled({"x": x_NF, "y": y_N}, generator, device)

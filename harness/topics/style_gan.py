@@ -152,7 +152,7 @@ class StyleGAN(Generator):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=8),
-        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=45),
+        "quick": Budget(steps=500, batch_size=32, timeout_s=300, expected_s=32),
         "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400),
     }
 
@@ -194,7 +194,12 @@ class StyleGAN(Generator):
         ]
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
         content = self._content(self.images.train_x[: budget.samples])
         shuffled = data.Shuffled({"content": content}, generator, device)
@@ -291,6 +296,9 @@ class Examples:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.batches.load_state_dict(state)
+
+    def measures(self) -> dict[str, float]:
+        return {}
 
 
 def _to_uint8(image: Tensor) -> Tensor:

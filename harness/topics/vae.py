@@ -110,7 +110,12 @@ class VAE(Generator):
         return [Player("model", both, objective, self.base_optimizer(cell.model))]
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
         level = pixels.to_levels(self.images.train_x[: budget.samples], self.levels)
         shuffled = data.Shuffled({"level": level}, generator, device)

@@ -85,7 +85,12 @@ class VGG(Topic):
         return [Player("classifier", ("model",), objective, self.base_optimizer(cell.model))]
 
     def batches(
-        self, cell: Cell, budget: Budget, generator: torch.Generator, device: torch.device
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Batches:
         x_BCHW = data.fit_images(self._data.train_x[: budget.samples], SIZE)
         y_B = self._data.train_y[: budget.samples]
