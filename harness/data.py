@@ -175,6 +175,9 @@ class Shuffled:
     def measures(self) -> dict[str, float]:
         return {}
 
+    def summary(self) -> dict[str, float]:
+        return {}
+
 
 class WithNoise:
     """Another stream's batches, each with standard normal noise of the given shapes.
@@ -201,4 +204,7 @@ class WithNoise:
         self.batches.load_state_dict(state)
 
     def measures(self) -> dict[str, float]:
+        return {}
+
+    def summary(self) -> dict[str, float]:
         return {}

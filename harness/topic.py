@@ -37,14 +37,15 @@ class Player:
 class Batches(Protocol):
     """A stream of batches that can be saved and brought back at any step.
 
-    measures: what it has seen of the training so far, by name (an environment's returns), empty for
-    plain data; it goes into the curve, and in the end beside the topic's own metrics.
+    measures: what it sees of the training after a step, for the curve (an environment's returns);
+    summary: what stands beside the topic's own metrics in the end. Both empty for plain data.
     """
 
     def draw(self, size: int) -> dict[str, Tensor]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
     def measures(self) -> dict[str, float]: ...
+    def summary(self) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)

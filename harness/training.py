@@ -181,7 +181,7 @@ class Training:
     def evaluate(self) -> dict[str, Any]:
         """The topic's held-out metrics and how they were measured, and the batches' own."""
         found = self._aside(lambda: self.topic.evaluate(self.networks, self.cell))
-        return self.batches.measures() | found
+        return self.batches.summary() | found
 
     def sample(self, count: int) -> Tensor:
         """Images of a generator, always from the same noise: uint8 of shape N, C, H, W."""

@@ -10,8 +10,18 @@ import harness
 ROOT = Path(harness.__file__).parent
 LAYERS = [
     {"cell"},
-    {"record", "losses", "parallel", "measure", "metrics", "data", "effects", "games"},
-    {"schedules", "store", "extractor", "pixels"},
+    {
+        "record",
+        "losses",
+        "parallel",
+        "measure",
+        "metrics",
+        "data",
+        "effects",
+        "games",
+        "environments",
+    },
+    {"schedules", "store", "extractor", "pixels", "rollouts"},
     {"checkpoint", "topic", "tables", "fid", "styles", "images"},
     {"matrix", "training", "estimators", "compare", "dashboard", "generator"},
     {"execution", "topics", "throughput"},

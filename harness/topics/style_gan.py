@@ -300,6 +300,9 @@ class Examples:
     def measures(self) -> dict[str, float]:
         return {}
 
+    def summary(self) -> dict[str, float]:
+        return {}
+
 
 def _to_uint8(image: Tensor) -> Tensor:
     return (image * 255).round().to(torch.uint8)

@@ -1,0 +1,183 @@
+"""Gymnasium's vector environments, with seeds and states that can be saved and brought back.
+
+Shapes: N environments, O... one observation. Autoreset is off: a finished environment is reset here
+right after its last step, so what ``step`` returns is always the true next observation, and no
+transition crosses the border of an episode.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+
+from harness.cell import UsageError, unknown
+
+WINDOW = 100  # episodes a training return is the mean of, as Gymnasium's reward thresholds are
+TIME_LIMIT = 5_000  # steps, for environments that bring none
+
+
+class Step(NamedTuple):
+    """reward_N float32; next_obs_NO the observation after the action, also where it was the last.
+
+    terminated_N: the episode ended by itself, so nothing follows; truncated_N: it was cut off, so
+    its last observation has a value still.
+    """
+
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+
+
+def make(env: str) -> gymnasium.Env:
+    """One environment. Raises UsageError unless it is known, with discrete actions and arrays."""
+    try:
+        spec = gymnasium.spec(env)
+        limit = None if spec.max_episode_steps else TIME_LIMIT
+        made = gymnasium.make(env, disable_env_checker=True, max_episode_steps=limit)
+    except (gymnasium.error.NameNotFound, gymnasium.error.VersionNotFound):
+        raise unknown("environment", env, gymnasium.registry) from None
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UsageError(f"environment {env!r} cannot be made: {error}") from None
+    if not isinstance(made.action_space, gymnasium.spaces.Discrete):
+        raise UsageError(f"environment {env!r} has no discrete actions: {made.action_space}")
+    if not isinstance(made.observation_space, gymnasium.spaces.Box):
+        raise UsageError(f"environment {env!r} gives no array to see: {made.observation_space}")
+    return made
+
+
+class Environments:
+    """``count`` copies of an environment, stepped together; every seed comes from ``generator``.
+
+    obs_NO: what they show now. finished: the last returns. env_steps: steps of all together.
+    solved_at: env_steps when the mean of WINDOW returns first reached the environment's threshold.
+    """
+
+    def __init__(self, env: str, count: int, generator: torch.Generator) -> None:
+        self.env, self.count, self.generator = env, count, generator
+        self.vector = SyncVectorEnv(
+            [lambda: make(env)] * count, autoreset_mode=AutoresetMode.DISABLED
+        )
+        spec = self.vector.envs[0].spec
+        self.threshold = spec.reward_threshold if spec else None
+        self.first_action = int(getattr(self.vector.single_action_space, "start", 0))
+        self.finished: deque[float] = deque(maxlen=WINDOW)
+        self.training_return = float("nan")
+        self.env_steps = 0
+        self.solved_at: int | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new episode everywhere; what was under way is dropped."""
+        self.seeds = self._new_seeds(self.count)
+        self.actions: list[list[int]] = [[] for _ in range(self.count)]
+        self.returns = np.zeros(self.count)
+        self.obs = _tensor(self.vector.reset(seed=self.seeds)[0])
+
+    def step(self, action_N: Tensor) -> Step:
+        """Take the actions (int64, from 0), and begin new episodes where one ended."""
+        taken = action_N.numpy() + self.first_action
+        obs, reward, terminated, truncated, _ = self.vector.step(taken)
+        for history, action in zip(self.actions, taken.tolist(), strict=True):
+            history.append(action)
+        self.env_steps += self.count
+        self.returns += reward
+        self.obs = next_obs = _tensor(obs)
+        done = terminated | truncated
+        if done.any():
+            self._begin_again(done)
+        return Step(
+            next_obs,
+            torch.from_numpy(reward).float(),
+            torch.from_numpy(terminated),
+            torch.from_numpy(truncated),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Each episode's seed and its actions so far, from which it can be played again."""
+        return {
+            "seeds": list(self.seeds),
+            "actions": [torch.tensor(history, dtype=torch.int64) for history in self.actions],
+            "obs": self.obs.clone(),
+            "returns": self.returns.tolist(),
+            "finished": list(self.finished),
+            "env_steps": self.env_steps,
+            "solved_at": self.solved_at,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Play every episode again up to its step.
+
+        Raises UsageError if the environment then shows something else: it is not deterministic.
+        """
+        self.seeds = [*state["seeds"]]
+        self.actions = [history.tolist() for history in state["actions"]]
+        shown = list(self.vector.reset(seed=self.seeds)[0])
+        for place, (env, history) in enumerate(zip(self.vector.envs, self.actions, strict=True)):
+            for action in history:
+                shown[place] = env.step(action)[0]
+        self.obs = _tensor(np.stack(shown))
+        if not torch.equal(self.obs, state["obs"]):
+            raise UsageError(f"environment {self.env!r} does not repeat itself from its seed")
+        self.returns = np.array(state["returns"])
+        self.finished = deque(state["finished"], maxlen=WINDOW)
+        self.training_return = float(np.mean(self.finished)) if self.finished else float("nan")
+        self.env_steps, self.solved_at = state["env_steps"], state["solved_at"]
+
+    def summary(self) -> dict[str, float]:
+        """env_steps, and steps_to_solve where it was solved."""
+        found = {"env_steps": float(self.env_steps)}
+        return found if self.solved_at is None else found | {"steps_to_solve": self.solved_at}
+
+    def _new_seeds(self, count: int) -> list[int | None]:
+        return torch.randint(2**31 - 1, (count,), generator=self.generator).tolist()
+
+    def _begin_again(self, done_N: np.ndarray) -> None:
+        for place, seed in zip(done_N.nonzero()[0], self._new_seeds(done_N.sum()), strict=True):
+            self.finished.append(float(self.returns[place]))
+            self.seeds[place], self.actions[place], self.returns[place] = seed, [], 0.0
+        obs, _ = self.vector.reset(seed=self.seeds, options={"reset_mask": done_N})
+        self.obs = _tensor(obs)
+        self.training_return = float(np.mean(self.finished))
+        if (
+            self.solved_at is None
+            and self.threshold is not None
+            and len(self.finished) == WINDOW
+            and self.training_return >= self.threshold
+        ):
+            self.solved_at = self.env_steps
+
+
+def play(envs: Environments, act: Callable[[Tensor], Tensor]) -> Tensor:
+    """The return of the first whole episode of each environment from now: float64 (N,)."""
+    envs.reset()
+    total_N = torch.zeros(envs.count, dtype=torch.float64)
+    going_N = torch.ones(envs.count, dtype=torch.bool)
+    while going_N.any():
+        step = envs.step(act(envs.obs))
+        total_N += step.reward * going_N
+        going_N &= ~(step.terminated | step.truncated)
+    return total_N
+
+
+def reward_range(env: str, seed: int = 0, steps: int = 1_000) -> tuple[float, float]:
+    """The least and the greatest reward that a random policy meets."""
+    generator = torch.Generator().manual_seed(seed)
+    envs = Environments(env, 1, generator)
+    actions = int(envs.vector.single_action_space.n)  # type: ignore[attr-defined]
+    met: Sequence[float] = [
+        envs.step(torch.randint(actions, (1,), generator=generator)).reward.item()
+        for _ in range(steps)
+    ]
+    return min(met), max(met)
+
+
+def _tensor(obs: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(obs, dtype=np.float32))
