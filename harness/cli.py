@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("cell")
         command.add_argument("--profile", default="quick")
         command.add_argument("--run-dir", type=Path)
-        for option in ("--dataset", "--data-dir", "--fid-weights", "--table", "--target"):
+        for option in ("--dataset", "--data-dir", "--fid-weights", "--env", "--table", "--target"):
             command.add_argument(option)
     sample = commands.add_parser("sample", help="images from a generator's checkpoint")
     sample.add_argument("checkpoint", type=Path)
@@ -81,6 +81,7 @@ def _run_of(chosen: argparse.Namespace, folder: Path):
         dataset=chosen.dataset,
         data_dir=chosen.data_dir,
         fid_weights=chosen.fid_weights,
+        env=chosen.env,
         table=chosen.table,
         target=chosen.target,
     )

@@ -44,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
     group.addoption("--fid-weights", metavar="FILE", help="InceptionV3's, for FID")
+    group.addoption("--env", metavar="ID", help="rl on this Gymnasium environment")
     group.addoption("--table", metavar="FILE", help="regression on this CSV or Parquet file")
     group.addoption("--target", metavar="COLUMN", help="the table's column to predict")
 
@@ -58,7 +59,7 @@ def _run(config: pytest.Config) -> Run:
         return config.stash[RUN]
     option = config.option
     try:
-        names = ("dataset", "data_dir", "download", "fid_weights", "table", "target")
+        names = ("dataset", "data_dir", "download", "fid_weights", "env", "table", "target")
         chosen = {name: getattr(option, name) for name in names}
         topics = registered_topics(**chosen)
         for own in config.hook.pytest_decathlon_topics():

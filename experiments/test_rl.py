@@ -1,0 +1,11 @@
+"""Deep RL (note 97) under every loss, schedule and parallel configuration of the profile."""
+
+import pytest
+
+
+@pytest.mark.decathlon(topic="rl")
+def test_rl(record):
+    assert record.status in ("done", "diverged"), record.reason
+    if record.status == "done":
+        assert all(v is not False for v in record.checkpoint.values()), record.checkpoint
+        assert record.parity.get("equal", True), record.parity
