@@ -132,7 +132,7 @@ class Segments:
 
     @torch.no_grad()
     def draw(self, size: int) -> dict[str, Tensor]:
-        """obs_BO, action_B, advantage_B (mean 0, sd 1), target_B (of the critic), weight_B of 1."""
+        """obs_BO, action_B, advantage_B, target_B (of the critic), weight_B of 1."""
         steps: list[Step] = []
         seen, acted = [], []
         for _ in range(max(1, size // self.envs.count)):
@@ -155,7 +155,7 @@ class Segments:
             for name, part in {
                 "obs": obs_TNO,
                 "action": torch.stack(acted),
-                "advantage": standardised(advantage_TN),
+                "advantage": advantage_TN,
                 "target": target_TN,
                 "weight": torch.ones_like(target_TN),
             }.items()
@@ -245,8 +245,3 @@ def sample(logits_NA: Tensor, generator: torch.Generator) -> Tensor:
     """Actions_N drawn from softmax(logits) by the Gumbel trick."""
     uniform_NA = torch.rand(logits_NA.shape, generator=generator)
     return (logits_NA - (-uniform_NA.clamp_min(1e-20).log()).log()).argmax(-1)
-
-
-def standardised(value: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over all elements."""
-    return (value - value.mean()) / (value.std() + 1e-8)

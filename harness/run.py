@@ -232,7 +232,14 @@ def write_report(folder: Path) -> Path:
         loaded = json.loads((folder / "benchmark.json").read_text())
         benchmark = pd.json_normalize(loaded["benchmarks"])
     page = dashboard.render(
-        *found, benchmark, title=f"Decathlon: {folder.name}", images=_images(folder, records)
+        found.cells,
+        found.curves,
+        found.summary,
+        found.effects,
+        benchmark,
+        title=f"Decathlon: {folder.name}",
+        images=_images(folder, records),
+        improvement=found.improvement,
     )
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"

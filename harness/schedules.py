@@ -36,7 +36,7 @@ class Optimizer:
         if kind == "sgd":
             return optim.SGD(parameters, lr, momentum=self.momentum, weight_decay=decay)
         if kind == "adam":
-            return optim.Adam(parameters, lr, betas=self.betas, weight_decay=decay)
+            return optim.Adam(parameters, lr, betas=self.betas, weight_decay=decay, fused=True)
         if kind == "rmsprop":
             return optim.RMSprop(parameters, lr, weight_decay=decay)
         raise unknown("optimizer", kind, ("sgd", "adam", "rmsprop"))

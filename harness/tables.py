@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from harness.effects import direction, effects, metric_names
+from harness.improvement import improvement
 from harness.store import write_atomically
 
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
@@ -66,12 +67,13 @@ REPLICATES = 2000
 
 
 class Tables(NamedTuple):
-    """A run's four frames, as ``cells``, ``curves``, ``summary`` and ``effects`` describe them."""
+    """A run's frames, as the functions of these names describe them."""
 
     cells: pd.DataFrame
     curves: pd.DataFrame
     summary: pd.DataFrame
     effects: pd.DataFrame
+    improvement: pd.DataFrame
 
 
 def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -274,14 +276,14 @@ def quality(cells: pd.DataFrame, prefix: str = "metric") -> pd.Series:
 
 
 def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
-    """Write cells.csv, cells.parquet, curves.parquet, summary.csv and effects.csv to folder.
+    """Write cells and curves as Parquet; cells, summary, effects, improvement as CSV to folder.
 
     Each file is replaced at once or not at all. Returns the frames.
     """
     rows = list(records)
     table = cells(rows)
-    result = Tables(table, curves(rows), summary(table), effects(table))
-    for name in ("cells", "summary", "effects"):
+    result = Tables(table, curves(rows), summary(table), effects(table), improvement(table))
+    for name in ("cells", "summary", "effects", "improvement"):
         text = getattr(result, name).to_csv(index=False, lineterminator="\n")
         write_atomically(folder / f"{name}.csv", text.encode())
     for name in ("cells", "curves"):

@@ -21,7 +21,7 @@ LAYERS = [
         "games",
         "environments",
     },
-    {"schedules", "store", "extractor", "pixels", "rollouts"},
+    {"schedules", "store", "extractor", "pixels", "rollouts", "improvement"},
     {"checkpoint", "topic", "tables", "fid", "styles", "images"},
     {"matrix", "training", "estimators", "compare", "dashboard", "generator"},
     {"execution", "topics", "throughput"},
@@ -51,7 +51,13 @@ def test_imports_run_one_way(path):
 
 
 def test_dashboard_and_tables_know_no_torch():
-    for name in ("tables.py", "effects.py", "dashboard/__init__.py", "dashboard/figures.py"):
+    for name in (
+        "tables.py",
+        "effects.py",
+        "improvement.py",
+        "dashboard/__init__.py",
+        "dashboard/figures.py",
+    ):
         assert "torch" not in {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse((ROOT / name).read_text()))

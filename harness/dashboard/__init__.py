@@ -28,12 +28,14 @@ def render(
     benchmark: pd.DataFrame | None,
     title: str,
     images: Mapping[str, bytes] | None = None,
+    improvement: pd.DataFrame | None = None,
 ) -> str:
     """The page as text. Everything that comes from the frames is escaped.
 
     cells, curves, summary as ``tables`` makes them, effects as ``effects``; benchmark is
     pytest-benchmark's JSON, normalised, or None. images: a PNG by cell id, shown with its topic:
-    the best cells' 12 a topic, 6 MB in all. Large runs list the best 5,000 cells.
+    the best cells' 12 a topic, 6 MB in all. improvement as the function of that name makes it.
+    Large runs list the best 5,000 cells.
     """
     cells = answers.ranked(cells)
     groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
@@ -69,6 +71,7 @@ def render(
             failures=sections.grouped(cells[status.isin(FAULTS)]),
             skips=sections.grouped(cells[status == "skipped"]),
             effects=sections.effects(effects, {t["name"]: t["metric"] for t in topics}),
+            improvement=sections.improvement(improvement),
             benchmark=sections.throughput(benchmark),
             table=table,
         )

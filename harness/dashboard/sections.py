@@ -140,3 +140,11 @@ def _column(frame: pd.DataFrame, name: str) -> Sequence[Any]:
     if pd.api.types.is_numeric_dtype(frame[name]):
         return rounded(frame[name])
     return ["" if v is None or v != v else str(v) for v in frame[name]]
+
+
+def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The surest 100 of the model pairs: furthest from even odds."""
+    if found is None or not len(found):
+        return []
+    order = (found["probability"] - 0.5).abs().sort_values(ascending=False, kind="stable").index
+    return plain(found.loc[order[:LISTED]])

@@ -118,8 +118,8 @@ class RL(Topic):
     exploration: float = 0.3
     epsilon: float = 0.05
     target_every: int = 50  # batches
-    trace: float = 0.95
-    entropy: float = 0.01
+    trace: float = 0.98
+    entropy: float = 0.0
 
     name: ClassVar[str] = "rl"
     models: ClassVar[tuple[str, ...]] = tuple(AGENTS)
@@ -128,18 +128,18 @@ class RL(Topic):
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
         "quick": Budget(steps=5_000, batch_size=128, timeout_s=300, expected_s=10),
-        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=90),
+        "full": Budget(steps=20_000, batch_size=128, timeout_s=3600, expected_s=30),
     }
     on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
         "policy_gradient": {
             "smoke": Budget(steps=4, batch_size=4, timeout_s=120, expected_s=2),
-            "quick": Budget(steps=120, batch_size=10, timeout_s=300, expected_s=10),
-            "full": Budget(steps=400, batch_size=10, timeout_s=3600, expected_s=90),
+            "quick": Budget(steps=100, batch_size=10, timeout_s=300, expected_s=12),
+            "full": Budget(steps=300, batch_size=10, timeout_s=3600, expected_s=50),
         },
         "actor_critic": {
             "smoke": Budget(steps=40, batch_size=80, timeout_s=120, expected_s=2),
-            "quick": Budget(steps=1_000, batch_size=160, timeout_s=300, expected_s=10),
-            "full": Budget(steps=4_000, batch_size=160, timeout_s=3600, expected_s=60),
+            "quick": Budget(steps=3_500, batch_size=80, timeout_s=300, expected_s=15),
+            "full": Budget(steps=10_000, batch_size=80, timeout_s=3600, expected_s=50),
         },
     }
 
@@ -153,7 +153,8 @@ class RL(Topic):
     def base_optimizer(self, model: str) -> Optimizer:
         if isinstance(AGENTS[model], DQN):
             return Optimizer("adam", lr=1e-3, adaptive_lr=5e-4)
-        return Optimizer("adam", lr=3e-3, adaptive_lr=1e-3)
+        lr = 2e-3 if model == "actor_critic" else 3e-3
+        return Optimizer("adam", lr=lr, adaptive_lr=1e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         shape, actions = _spaces(self.env)

@@ -1,0 +1,45 @@
+"""Probability of improvement, held against SciPy's Mann-Whitney U."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from harness.improvement import improvement, probability
+
+values = st.lists(st.integers(-5, 5), min_size=2, max_size=8).map(lambda v: np.array(v, float))
+
+
+@given(values, values)
+def test_it_is_the_u_statistic_over_the_pairs(one, other):
+    found, low, high = probability(one, other, "max")
+    assert found == pytest.approx(mannwhitneyu(one, other).statistic / (len(one) * len(other)))
+    assert low <= found + 1e-9 and found <= high + 1e-9
+    assert probability(one, other, "min")[0] == pytest.approx(1 - found)
+
+
+def frame(models):
+    rows = [
+        {
+            **{"topic": "rl", "loss": "huber", "schedule": "cosine", "parallel": "single"},
+            **{"model": model, "seed": seed, "status": status, "primary": "return"},
+            **{"metric.return": value, "direction.return": "max"},
+        }
+        for model, results in models.items()
+        for seed, (status, value) in enumerate(results)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_pairs_of_models_with_seeds_to_compare():
+    good, bad = ("done", 500.0), ("done", 100.0)
+    models = {"b": [bad, bad], "a": [good, good, ("diverged", 0.0)], "alone": [good]}
+    (row,) = improvement(frame(models)).to_dict("records")
+    assert (row["model"], row["other"], row["n"], row["n_other"]) == ("a", "b", 2, 2)
+    assert (row["probability"], row["low"], row["high"]) == (1.0, 1.0, 1.0)
+
+
+def test_nothing_to_compare_is_an_empty_table():
+    assert improvement(frame({"a": [("done", 1.0)]})).empty
