@@ -67,9 +67,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def speed(session: nox.Session) -> None:
-    """What the harness costs beside bare loops and torch-fidelity; the machine should be idle."""
+    """What the harness costs beside bare loops, torch-fidelity and stable-baselines3, on an idle machine."""
     setup(session)
-    files = ("experiments/speed_cells.py", "experiments/speed_fid.py")
+    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
+    session.run(*pip, "--group", "speed")
+    files = [f"experiments/speed_{name}.py" for name in ("cells", "fid", "rl")]
     session.run(PYTHON, "-m", "pytest", *files, "-q", "-s", "--profile", "full", *session.posargs)
 
 

@@ -31,7 +31,7 @@ class CleanRLSettings(RL):
 
 
 def ours():
-    topic = CleanRLSettings(start=START, exploration=0.5)
+    topic = CleanRLSettings(start=START, replay=10_000, exploration=0.5, target_every=50)
     budget = Budget(steps=(STEPS - START) // 10, batch_size=128)
     training = Training(topic, Cell("rl", "dqn", "mse", "constant"), budget)
     spent = {"environments": 0.0, "drawing": 0.0}
