@@ -67,7 +67,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def speed(session: nox.Session) -> None:
-    """What the harness costs beside bare loops, torch-fidelity and stable-baselines3, on an idle machine."""
+    """The harness beside bare loops, torch-fidelity, stable-baselines3; on an idle machine."""
     setup(session)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
     session.run(*pip, "--group", "speed")
