@@ -2,6 +2,10 @@
 
 import pytest
 
+from harness.cell import Cell
+
+RECIPE = Cell("vae", "vae", "ce", "one_cycle")
+
 
 @pytest.mark.decathlon(topic="vae")
 def test_vae(record):
@@ -9,3 +13,6 @@ def test_vae(record):
     if record.status == "done":
         assert all(v is not False for v in record.checkpoint.values()), record.checkpoint
         assert record.parity.get("equal", True), record.parity
+        if record.profile != "smoke" and record.cell == RECIPE:
+            simple = (record.evaluation["histogram_bits"], record.evaluation["gaussian_bits"])
+            assert record.metrics["bits_per_dim"] < min(simple)

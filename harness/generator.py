@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from harness import data, extractor, fid
+from harness import data, extractor, fid, pixels
 from harness.cell import Cell
 from harness.topic import Networks, Topic
 
@@ -55,6 +56,10 @@ class Generator(Topic):
         """Metrics from the held-out images' probabilities; none where a model has none."""
         return {}
 
+    def simple_bits(self, held_out: int) -> dict[str, float]:
+        """bits/dim of models without structure, to stand beside a likelihood on as many images."""
+        return _simple_bits(self.dataset, self.data_dir, self.download, self.levels, held_out)
+
     def real(self) -> Tensor:
         """The images an FID compares with."""
         return self.images.train_x[: self.fid_samples]
@@ -85,3 +90,16 @@ def halvings(size: int) -> int:
 def _spread(images_NCHW: Tensor) -> float:
     """The mean distance between two images."""
     return torch.pdist(images_NCHW.flatten(1).double()).mean().item()
+
+
+@cache
+def _simple_bits(
+    dataset: str, folder: str | None, download: bool, levels: int, held_out: int
+) -> dict[str, float]:
+    split = data.images(dataset, folder, download)
+    train = pixels.to_levels(split.train_x, levels)
+    test = pixels.to_levels(split.test_x[:held_out], levels)
+    return {
+        "histogram_bits": pixels.histogram_bits(train, test, levels),
+        "gaussian_bits": pixels.gaussian_bits(train, test, levels),
+    }

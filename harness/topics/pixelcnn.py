@@ -199,7 +199,9 @@ class PixelCNNTopic(Generator):
             outputs = networks["model"](2 * level_BCHW / (self.levels - 1) - 1)
             nats += form.nll(outputs, level_BCHW).double().sum().item()
             values += level_BCHW.numel()
-        return {"bits_per_dim": nats / values / math.log(2)}
+        held_out = len(self.images.test_x)
+        bits = {"bits_per_dim": nats / values / math.log(2), "held_out": held_out}
+        return bits | self.simple_bits(held_out)
 
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator

@@ -153,6 +153,7 @@ class VAE(Generator):
             "bits_per_dim": -bound / len(held_out) / values / math.log(2),
             "importance_samples": IMPORTANCE,
             "held_out": len(held_out),
+            **self.simple_bits(len(held_out)),
         }
 
     @torch.no_grad()
