@@ -57,15 +57,17 @@ def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
     return [Cell(topic.name, *values) for values in product(*axes)]
 
 
-def covering(topics: Sequence[Topic], devices: int = 0) -> dict[str, list[Cell]]:
+def covering(
+    topics: Sequence[Topic], devices: int = 0, seeds: Sequence[int] = (0,)
+) -> dict[str, list[Cell]]:
     """The quick profile's cells by topic.
 
     Each topic meets every value of every axis that applies to it, and every applicable pair of
     loss, schedule and parallel values occurs in some topic: the cheapest topic takes the pairs that
-    the others leave.
+    the others leave. seeds: of the recipes, which the cheapest topic has at least three of.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
-    cells = {topic.name: list(recipes(topic)) for topic in topics}
+    cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
     for number, topic in enumerate(ordered):
         cells[topic.name] += _each_value(topic, number, devices, cells[topic.name])
@@ -151,19 +153,30 @@ def _axes() -> dict[str, tuple[str, ...]]:
 
 
 def select(
-    topics: Mapping[str, Topic], profile: str, names: Sequence[str] | None = None, devices: int = 0
+    topics: Mapping[str, Topic],
+    profile: str,
+    names: Sequence[str] | None = None,
+    devices: int = 0,
+    seeds: int | None = None,
 ) -> dict[str, list[Cell]]:
-    """The cells of a profile by topic. Raises UsageError for unknown profiles or topics."""
+    """The cells of a profile by topic.
+
+    seeds: how many of them quick's recipes and full's whole product have, by default 1 and 3.
+    Raises UsageError for unknown profiles or topics and for less than one seed.
+    """
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
     for name in names or ():
         if name not in topics:
             raise unknown("topic", name, topics)
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"seeds {seeds} is no number of seeds: 1 or more")
     if not topics:
         raise UsageError("no topic is registered under the entry point harness.topics")
     if profile == "quick":
-        chosen = covering(list(topics.values()), devices)
+        chosen = covering(list(topics.values()), devices, range(seeds or 1))
+    elif profile == "full":
+        chosen = {name: full(topic, range(seeds or 3)) for name, topic in topics.items()}
     else:
-        choose = smoke if profile == "smoke" else full
-        chosen = {name: choose(topic) for name, topic in topics.items()}
+        chosen = {name: smoke(topic) for name, topic in topics.items()}
     return {name: cells for name, cells in chosen.items() if not names or name in names}

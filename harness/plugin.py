@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
     group.addoption("--rerun", action="store_true", help="train again what is done already")
     group.addoption("--world-size", type=int, default=2, help="ranks of parallel cells")
+    group.addoption("--seeds", type=int, metavar="N", help="of quick's recipes (1), of full (3)")
     group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
@@ -66,7 +67,7 @@ def _run(config: pytest.Config) -> Run:
             topics |= {topic.name: topic for topic in own}
         if option.world_size < 1:
             raise UsageError(f"world size {option.world_size} is no number of ranks: 1 or more")
-        config.stash[CELLS] = matrix.select(topics, option.profile)
+        config.stash[CELLS] = matrix.select(topics, option.profile, seeds=option.seeds)
         for topic in topics.values():
             topic.dataset_id()
         folder = Path(option.run_dir or config.rootpath / "results" / option.profile)
