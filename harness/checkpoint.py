@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
+import shutil
 import uuid
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+
+from harness import parallel, shards
+from harness.content import CheckpointError, digest, plain
 
 FORMAT = "decathlon-checkpoint"
 VERSION = 2
+REST = "rest.pt"  # in a folder of parts: all that is not sharded
 SEAL = ("format", "version", "sha256")  # what save adds to the content and load takes off
-SCALARS = ("step", "eta", "mu", "mu_product")  # optimizer state without its parameter's shape
-
-
-class CheckpointError(Exception):
-    """The one error of this module: a line that says what is wrong. Nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -47,91 +43,39 @@ class Mismatch:
         return "; ".join(parts) or "no difference"
 
 
-def digest(tree: object) -> str:
-    """Hex SHA-256 over nested dicts, lists and tuples of tensors and plain values, bit for bit.
-
-    Neither the order of a dict nor a tensor's device or strides counts. Raises TypeError for
-    what ``torch.load(weights_only=True)`` would not bring back as it is.
-    """
-    sha = hashlib.sha256()
-    _feed(sha, tree)
-    return sha.hexdigest()
-
-
-def _feed(sha: Any, value: Any) -> None:
-    kind = type(value)  # exact: NumPy's float64 is a float, but one that weights_only refuses
-    if isinstance(value, Tensor):
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise TypeError("a sparse, quantized or meta tensor has no place in a checkpoint")
-        sha.update(f"tensor {value.dtype} {list(value.shape)};".encode())
-        if value.numel():
-            flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-            sha.update(flat.view(torch.uint8).numpy())
-    elif kind in (dict, OrderedDict, Counter):
-        sha.update(f"dict {len(value)};".encode())
-        for key in sorted(value, key=digest):
-            _feed(sha, key)
-            _feed(sha, value[key])
-    elif kind in (list, tuple):
-        sha.update(f"{kind.__name__} {len(value)};".encode())
-        for item in value:
-            _feed(sha, item)
-    elif kind is float:
-        sha.update(b"float;" + struct.pack("<d", value))
-    elif kind is bytes and not value:  # pickled as a call of bytes, which weights_only refuses
-        raise TypeError("empty bytes have no place in a checkpoint")
-    elif kind in (str, bytes):
-        raw = value.encode("utf-8", "surrogatepass") if kind is str else value
-        sha.update(f"{kind.__name__} {len(raw)};".encode() + raw)
-    elif kind in (bool, int):
-        sha.update(f"{kind.__name__} {value:x};".encode())
-    elif value is None:
-        sha.update(b"None;")
-    else:
-        raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no place in a checkpoint")
-
-
-def plain(value: Any) -> Any:
-    """A copy on the CPU, in plain containers; values of other types stay as they are."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, Counter):  # MultiStepLR's milestones: as a dict it could not go on
-        return Counter(value)
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(plain(item) for item in value)
-    return float(value) if isinstance(value, float) else value
-
-
-def snapshot(
-    networks: Mapping[str, nn.Module],
-    optimizers: Mapping[str, Optimizer],
-    schedules: Mapping[str, LRScheduler],
-    **rest: object,
-) -> dict[str, Any]:
-    """The content to save: networks, optimizers, schedules and ``rest``, copied to the CPU, so
-    that training can go on.
-    """
-    return {
-        "networks": {name: plain(network.state_dict()) for name, network in networks.items()},
-        "optimizers": {name: _state(optimizer) for name, optimizer in optimizers.items()},
-        "schedules": {name: _state(schedule) for name, schedule in schedules.items()},
-        **plain(rest),
-    }
-
-
 def save(path: Path, content: Mapping[str, object]) -> int:
     """Write atomically, through to the disk; returns the bytes.
 
-    ``torch.load(path, weights_only=True)`` reads the file too. Raises CheckpointError, and leaves
-    what was at ``path``, if the content is not plain or the disk does not take it.
+    Ranks call it together, and the first writes; content with sharded tensors becomes a folder to
+    which each rank adds its part, all else a file that ``torch.load(path, weights_only=True)``
+    reads too. Raises CheckpointError, and leaves what was at ``path``, if the content is not plain
+    or the disk does not take it.
     """
     path = Path(path)
-    if taken := [key for key in SEAL if key in content]:
+    if taken := [key for key in (*SEAL, "shards") if key in content]:
         raise CheckpointError(f"{path} was not saved: the content uses the keys {taken}")
+    rest, tensors = shards.split(content)
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    if not tensors:
+        return _seal(path, rest) if first else 0
+    temporary = path.with_name(f".{path.name}.sharded.tmp")
+    try:
+        if first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        dist.barrier()
+        files = shards.write(temporary, tensors)
+        if not first:
+            return 0
+        _seal(temporary / REST, {**rest, "shards": files})
+        size = sum(part.stat().st_size for part in temporary.iterdir())
+        _replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
+    return size
+
+
+def _seal(path: Path, content: Mapping[str, object]) -> int:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     body = {**content, "format": FORMAT, "version": VERSION}
     try:
@@ -142,12 +86,7 @@ def save(path: Path, content: Mapping[str, object]) -> int:
             size = file.tell()
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _replace(temporary, path)
     except Exception as error:
         raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
     finally:
@@ -155,12 +94,33 @@ def save(path: Path, content: Mapping[str, object]) -> int:
     return size
 
 
+def _replace(temporary: Path, path: Path) -> None:
+    """os.replace through to the disk, also of a file by a folder and back."""
+    old = path.with_name(f".{path.name}.old.tmp")
+    if path.is_dir() or (temporary.is_dir() and path.exists()):
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+    os.replace(temporary, path)
+    shutil.rmtree(old, ignore_errors=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def load(path: Path) -> dict[str, Any]:
     """The content, in this version's form, on the CPU. Raises CheckpointError for all else.
 
-    Only tensors and plain values are read (weights_only): a file cannot run code.
+    Only tensors and plain values are read (weights_only): a file cannot run code. Of a folder all
+    parts are put together; no ranks are needed for it.
     """
     path = Path(path)
+    if path.is_dir():
+        if not (path / REST).is_file():
+            raise CheckpointError(f"{path} is no checkpoint: it has no {REST}")
+        content = load(path / REST)
+        return shards.join(content, path, content.pop("shards", {}))
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
@@ -188,6 +148,14 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+def remove(path: Path) -> None:
+    """Remove a checkpoint, file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
     """Version 1 held one network's tensors under ``model``, and nothing to resume from."""
     model = content.pop("model")
@@ -205,9 +173,9 @@ def compare(network: nn.Module, saved: Mapping[str, Tensor], prefix: str = "") -
         missing=tuple(name for name in own if name not in saved),
         unexpected=tuple(name for name in there if name not in state),
         reshaped=tuple(
-            f"{name} ({_shape(saved[name])} saved, {_shape(state[name])} here)"
+            f"{name} ({shape_of(saved[name])} saved, {shape_of(state[name])} here)"
             for name in own
-            if name in saved and not _fits(saved[name], state[name])
+            if name in saved and not fits(saved[name], state[name])
         ),
     )
 
@@ -228,8 +196,8 @@ def load_network(
         raise CheckpointError(f"the network differs from the checkpoint: {mismatch}")
     with torch.no_grad():
         for name in _below(saved, prefix):
-            if name in state and _fits(saved[name], state[name]):
-                state[name].copy_(saved[name])
+            if name in state and fits(saved[name], state[name]):
+                state[name].copy_(parallel.like(saved[name], state[name]))
     return mismatch
 
 
@@ -244,106 +212,17 @@ def partial(network: nn.Module, prefix: str) -> dict[str, Tensor]:
     return {name: plain(state[name]) for name in names}
 
 
-def validate(
-    content: Mapping[str, Any],
-    networks: Mapping[str, nn.Module],
-    optimizers: Mapping[str, Optimizer],
-    schedules: Mapping[str, LRScheduler],
-) -> None:
-    """Raises CheckpointError unless restore would fit everywhere. Changes nothing.
-
-    Compared are all names; tensors' shapes and dtypes; optimizers' and schedules' classes; groups
-    and the parameters in each; every state tensor's shape and dtype with its parameter's.
-    """
-    parts = {"networks": networks, "optimizers": optimizers, "schedules": schedules}
-    try:
-        for part, own in parts.items():
-            if set(saved := content.get(part, {})) != set(own):
-                raise CheckpointError(f"the checkpoint's {part} are {[*saved]}, not {[*own]}")
-        for name, network in networks.items():
-            if mismatch := compare(network, content["networks"][name]):
-                raise CheckpointError(f"network {name} differs from the checkpoint: {mismatch}")
-        for name, optimizer in optimizers.items():
-            _check_kind(f"optimizer {name}", content["optimizers"][name]["kind"], optimizer)
-            _check_optimizer(name, content["optimizers"][name]["state"], optimizer)
-        for name, schedule in schedules.items():
-            _check_kind(f"schedule {name}", content["schedules"][name]["kind"], schedule)
-            _check_schedule(name, content["schedules"][name]["state"], schedule)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the checkpoint is not what snapshot makes: {error!r}") from error
-
-
-def restore(
-    content: Mapping[str, Any],
-    networks: Mapping[str, nn.Module],
-    optimizers: Mapping[str, Optimizer],
-    schedules: Mapping[str, LRScheduler],
-) -> None:
-    """Validate, then load everything in place; ``content`` stays apart from what was loaded.
-
-    Raises CheckpointError with nothing changed.
-    """
-    validate(content, networks, optimizers, schedules)
-    for name, network in networks.items():
-        load_network(network, content["networks"][name])
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(plain(content["optimizers"][name]["state"]))
-    for name, schedule in schedules.items():
-        schedule.load_state_dict(plain(content["schedules"][name]["state"]))
-
-
-def _check_kind(what: str, saved: object, own: object) -> None:
-    if saved != _kind(own):
-        raise CheckpointError(f"{what}: the checkpoint holds {saved}, here is {_kind(own)}")
-
-
-def _check_optimizer(name: str, state: Mapping[str, Any], optimizer: Optimizer) -> None:
-    saved = [len(group["params"]) for group in state["param_groups"]]
-    own = [len(group["params"]) for group in optimizer.param_groups]
-    if saved != own:
-        raise CheckpointError(f"optimizer {name}: groups of {saved} parameters, here of {own}")
-    indices = [index for group in state["param_groups"] for index in group["params"]]
-    flat = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    parameters = dict(zip(indices, flat, strict=True))
-    for index, values in state["state"].items():
-        for key, value in values.items():
-            scalar = key in SCALARS and getattr(value, "ndim", 0) == 0
-            if isinstance(value, Tensor) and not scalar and not _fits(value, parameters[index]):
-                raise CheckpointError(
-                    f"optimizer {name}: {key} of parameter {index} is {_shape(value)}, "
-                    f"its parameter {_shape(parameters[index])}"
-                )
-
-
-def _check_schedule(name: str, state: Mapping[str, Any], schedule: LRScheduler) -> None:
-    own = schedule.state_dict()
-    if absent := [key for key in own if key not in state]:
-        raise CheckpointError(f"schedule {name}: the checkpoint's state lacks {absent}")
-    nested = getattr(schedule, "_schedulers", ())
-    for part, inner in zip(state.get("_schedulers", ()), nested, strict=True):
-        _check_schedule(name, part, inner)
-
-
-def _state(thing: Optimizer | LRScheduler) -> dict[str, Any]:
-    return {"kind": _kind(thing), "state": plain(thing.state_dict())}
-
-
-def _kind(thing: object) -> str:
-    nested = getattr(thing, "_schedulers", ())
-    return type(thing).__name__ + (f"({', '.join(map(_kind, nested))})" if nested else "")
-
-
 def _below(names: Iterable[str], prefix: str) -> list[str]:
     stem = prefix.rstrip(".")
     return [n for n in names if not stem or n == stem or n.startswith(f"{stem}.")]
 
 
-def _fits(saved: object, own: object) -> bool:
+def fits(saved: object, own: object) -> bool:
     both = isinstance(saved, Tensor) and isinstance(own, Tensor)
-    return both and _shape(saved) == _shape(own)
+    return both and shape_of(saved) == shape_of(own)
 
 
-def _shape(value: object) -> str:
+def shape_of(value: object) -> str:
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import matrix
 from harness.cell import Cell, UsageError, unknown
@@ -40,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
     group.addoption("--rerun", action="store_true", help="train again what is done already")
     group.addoption("--world-size", type=int, default=2, help="ranks of parallel cells")
+    group.addoption("--accumulate", type=int, default=1, metavar="N", help="parts of a batch")
+    group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that fail")
     group.addoption("--seeds", type=int, metavar="N", help="of quick's recipes (1), of full (3)")
     group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
@@ -67,7 +70,13 @@ def _run(config: pytest.Config) -> Run:
             topics |= {topic.name: topic for topic in own}
         if option.world_size < 1:
             raise UsageError(f"world size {option.world_size} is no number of ranks: 1 or more")
-        config.stash[CELLS] = matrix.select(topics, option.profile, seeds=option.seeds)
+        if option.accumulate < 1:
+            raise UsageError(f"accumulate {option.accumulate} is no number of parts: 1 or more")
+        if option.retries < 0:
+            raise UsageError(f"retries {option.retries} is negative: 0 or more")
+        config.stash[CELLS] = matrix.select(
+            topics, option.profile, devices=torch.cuda.device_count(), seeds=option.seeds
+        )
         for topic in topics.values():
             topic.dataset_id()
         folder = Path(option.run_dir or config.rootpath / "results" / option.profile)
@@ -80,7 +89,16 @@ def _run(config: pytest.Config) -> Run:
         for name, value in chosen.items()
         if value is not None and name != "download"
     )
-    run = Run(folder, topics, option.profile, option.world_size, option.rerun, options=options)
+    run = Run(
+        folder,
+        topics,
+        option.profile,
+        option.world_size,
+        option.rerun,
+        accumulate=option.accumulate,
+        retries=option.retries,
+        options=options,
+    )
     config.stash[RUN] = run
     return run
 

@@ -18,6 +18,7 @@ class Record:
     status is one of STATUSES; reason says why in a sentence unless it is ``done``.
     metrics and baseline share their names: trained, and untrained or random beside it.
     directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
+    accumulate: parts a rank took a batch in. attempts: 1, more where earlier ones failed.
     curve holds equally long lists: step, loss, lr. cost is in the units its names end in
     (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
     samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
@@ -33,6 +34,8 @@ class Record:
     profile: str = ""
     dataset: str = ""
     world_size: int = 1
+    accumulate: int = 1
+    attempts: int = 1
     command: str = ""
     started: str = ""
     budget: Budget | None = None

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import entry_points
@@ -24,7 +24,8 @@ from harness.store import Store, write_atomically
 from harness.topic import Topic
 
 DECIDING = (
-    *("data", "losses", "schedules", "parallel", "training", "metrics", "checkpoint", "estimators"),
+    *("data", "losses", "schedules", "parallel", "training", "metrics", "estimators"),
+    *("checkpoint", "content", "resume", "shards"),
     *("pixels", "games", "styles", "generator", "extractor", "fid"),
     *("environments", "rollouts"),
 )
@@ -66,6 +67,8 @@ class Run:
     """The cells of one invocation and the folder they fill.
 
     rerun: train cells again even if the folder has their records with the same fingerprint.
+    accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
+    or runs out of time goes on from its middle checkpoint, or from the start if it had none.
     report is called with one line after each finished cell.
     """
 
@@ -74,7 +77,8 @@ class Run:
     profile: str
     world_size: int = 2
     rerun: bool = False
-    steps: int | None = None
+    accumulate: int = 1
+    retries: int = 0
     options: str = ""
     report: Callable[[str], None] = print
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -101,11 +105,18 @@ class Run:
             data=topic.dataset_id(),
             code=[code_hash(), topic_hash(topic)],
             world_size=parallel.ranks(cell.parallel, self.world_size),
+            accumulate=self.accumulate,
             versions=versions,
         )
 
     def skip_reason(self, cell: Cell) -> str | None:
-        return matrix.skip_reason(self.topics[cell.topic], cell, torch.cuda.device_count())
+        topic = self.topics[cell.topic]
+        reason = matrix.skip_reason(topic, cell, torch.cuda.device_count())
+        parts = parallel.ranks(cell.parallel, self.world_size) * self.accumulate
+        size = self.budget(cell).batch_size
+        if reason is None and size % parts and cell.model not in topic.fits:
+            reason = f"a batch of {size} does not divide into {parts} equal parts"
+        return reason
 
     def done(self, cell: Cell) -> Record | None:
         """The record to reuse: trained to an end with the same fingerprint."""
@@ -166,7 +177,8 @@ class Run:
     def _task(self, cell: Cell) -> Task:
         ranks = parallel.ranks(cell.parallel, self.world_size)
         topic = self.topics[cell.topic]
-        return Task(topic, cell, self.budget(cell), self.folder, self.device, ranks)
+        budget = self.budget(cell)
+        return Task(topic, cell, budget, self.folder, self.device, ranks, self.accumulate)
 
     def _record(self, cell: Cell, outcome: dict[str, Any]) -> Record:
         topic = self.topics[cell.topic]
@@ -176,6 +188,7 @@ class Run:
             profile=self.profile,
             dataset=topic.dataset_id(),
             world_size=parallel.ranks(cell.parallel, self.world_size),
+            accumulate=self.accumulate,
             command=f"python -m harness replay {cell.id} --profile {self.profile}{self.options}",
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             budget=self.budget(cell),
@@ -189,9 +202,14 @@ class Run:
         self.records[record.cell] = record
 
     def _finished(self, task: Task, outcome: dict[str, Any]) -> None:
-        record = self._record(task.cell, outcome)
-        self._keep(record)
         assert self.executor is not None
+        if outcome["status"] in ("failed", "timeout") and task.attempt < self.retries:
+            self.executor.waiting.append(replace(task, attempt=task.attempt + 1))
+            again = f"(attempt {task.attempt + 2} of {self.retries + 1} follows)"
+            self.report(f"{task.cell.id} {outcome['status']} {outcome['reason']} {again}")
+            return
+        record = self._record(task.cell, outcome | {"attempts": task.attempt + 1})
+        self._keep(record)
         left = list(self.executor.waiting) + [gang.task for gang in self.executor.gangs]
         left_s = sum(self.predict(t.cell) * t.world_size for t in left)
         spent = time.monotonic() - self.started_s

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler as lrs
@@ -16,6 +16,13 @@ from harness.cell import unknown
 
 Schedule = lrs.LRScheduler
 FINAL = 0.01  # where exponential ends, as a share of the base rate
+
+
+Make = Callable[..., optim.Optimizer]
+
+
+def _make(kind: Make, parameters: Iterable[nn.Parameter], **settings: Any) -> optim.Optimizer:
+    return kind(parameters, **settings)
 
 
 @dataclass(frozen=True)
@@ -29,16 +36,23 @@ class Optimizer:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
 
-    def build(self, kind: str, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-        """torch's optimizer ``kind`` at the rate that suits it. Raises UsageError if unknown."""
-        lr = self.lr if kind == self.kind else self.adaptive_lr
-        decay = self.weight_decay
+    def build(
+        self, kind: str, parameters: Iterable[nn.Parameter], make: Make = _make
+    ) -> optim.Optimizer:
+        """torch's optimizer ``kind`` at the rate that suits it. Raises UsageError if unknown.
+
+        make: puts class, parameters and settings together, as ``parallel.Layout.optimizer`` does.
+        """
+        settings: dict[str, Any] = {
+            "lr": self.lr if kind == self.kind else self.adaptive_lr,
+            "weight_decay": self.weight_decay,
+        }
         if kind == "sgd":
-            return optim.SGD(parameters, lr, momentum=self.momentum, weight_decay=decay)
+            return make(optim.SGD, parameters, momentum=self.momentum, **settings)
         if kind == "adam":
-            return optim.Adam(parameters, lr, betas=self.betas, weight_decay=decay, fused=True)
+            return make(optim.Adam, parameters, betas=self.betas, fused=True, **settings)
         if kind == "rmsprop":
-            return optim.RMSprop(parameters, lr, weight_decay=decay)
+            return make(optim.RMSprop, parameters, **settings)
         raise unknown("optimizer", kind, ("sgd", "adam", "rmsprop"))
 
 
@@ -96,12 +110,16 @@ ADAPTIVE = ("adam", "rmsprop")
 
 
 def build(
-    name: str, base: Optimizer, parameters: Iterable[nn.Parameter], steps: int
+    name: str,
+    base: Optimizer,
+    parameters: Iterable[nn.Parameter],
+    steps: int,
+    make: Make = _make,
 ) -> tuple[optim.Optimizer, Schedule]:
     """The optimizer and its schedule over ``steps`` steps. Raises UsageError if unknown."""
     if name not in _BUILD:
         raise unknown("schedule", name, NAMES)
-    optimizer = base.build(name if name in ADAPTIVE else base.kind, parameters)
+    optimizer = base.build(name if name in ADAPTIVE else base.kind, parameters, make)
     return optimizer, _BUILD[name](optimizer, steps)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import checkpoint, parallel, schedules
+from harness import checkpoint, parallel, resume, schedules
 from harness.cell import Budget, Cell, UsageError
+from harness.content import plain
 from harness.topic import Batch, Networks, Player, Topic
 
 CHECK_EVERY = 10
@@ -32,7 +33,9 @@ class Training:
     """A cell's training at some step: fresh at construction, brought elsewhere by ``restore``.
 
     losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
-    its learning rate. Raises UsageError if the batch size cannot be shared among the ranks.
+    its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
+    watch: the first steps whose gradient of the first player is kept, whole, in ``gradients``.
+    Raises UsageError if the batch size cannot be shared among ranks and parts.
     """
 
     def __init__(
@@ -43,34 +46,44 @@ class Training:
         device: torch.device | None = None,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
+        watch: int = 0,
     ) -> None:
-        if budget.batch_size % world_size:
+        if budget.batch_size % (world_size * accumulate):
+            parts = f" and {accumulate} parts" if accumulate > 1 else ""
             raise UsageError(
-                f"batch size {budget.batch_size} does not divide among {world_size} ranks"
+                f"batch size {budget.batch_size} does not divide among {world_size} ranks{parts}"
             )
         self.topic, self.cell, self.budget = topic, cell, budget
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.device = device or torch.device("cpu")
         seed_everything(cell.seed)
         self.networks = {
             name: network.to(self.device) for name, network in topic.networks(cell).items()
         }
         self.players = topic.players(cell)
+        moves = {player.name: player.networks for player in self.players}
+        self.layout = parallel.Layout(cell.parallel, self.networks, moves)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.schedules: dict[str, Any] = {}
         for player in self.players:
             optimizer, schedule = schedules.build(
-                cell.schedule, player.optimizer, parameters(player, self.networks), budget.steps
+                cell.schedule,
+                player.optimizer,
+                parameters(player, self.networks),
+                budget.steps,
+                self.layout.optimizer,
             )
             self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
-        self.called = self._views()
         half = budget.steps // 2
         self.looks = {half + half * part // 5 for part in range(1, 6)}
         self.step = 0
         self.losses: list[Tensor] = []
         self.checked = 0
+        self.watch = watch
+        self.gradients: list[Tensor] = []
         self.rates: list[float] = []
         self.measures: dict[str, list[float]] = {}
 
@@ -101,41 +114,63 @@ class Training:
             if len(self.players) > 1:
                 self._only_moves(player)
             optimizer.zero_grad(set_to_none=True)
-            loss = player.objective(self.called[player.name], batch)
-            loss.backward()
+            loss = self._backward(player, batch)
             if place == 0:
                 self.rates.append(optimizer.param_groups[0]["lr"])
+                if self.step < self.watch:
+                    self.gradients.append(self._gradient(player))
             optimizer.step()
-            schedule, loss = self.schedules[player.name], loss.detach()
+            schedule = self.schedules[player.name]
             if self.world_size > 1 and schedules.looks_at_loss(schedule):
                 loss = parallel.mean(loss)
             schedules.step(schedule, loss)
             if place == 0:
                 self.losses.append(loss)
         self.step += 1
+        self.layout.moved(self.step, last=self.step == self.budget.steps)
         self.topic.each_step(self.networks, self.cell, self.step)
         for name, value in self.batches.measures().items():
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
 
-    def _views(self) -> dict[str, Networks]:
-        """The networks as each player calls them: spread over the ranks where it moves them."""
-        if self.world_size == 1:
-            return {player.name: self.networks for player in self.players}
-        spread = parallel.wrap(self.cell.parallel, self.networks)
-        return {
-            player.name: {
-                name: (spread if name in player.networks else self.networks)[name]
-                for name in self.networks
-            }
-            for player in self.players
-        }
+    def _backward(self, player: Player, batch: Batch) -> Tensor:
+        """The player's gradients of the mean loss over the batch's parts; returns that loss."""
+        networks = self.layout.called[player.name]
+        if self.accumulate == 1:
+            loss = player.objective(networks, batch)
+            loss.backward()
+            return loss.detach()
+        losses = []
+        for part in range(self.accumulate):
+            self.layout.exchange(player.name, now=part == self.accumulate - 1)
+            loss = player.objective(networks, parallel.shard(batch, part, self.accumulate))
+            (loss / self.accumulate).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    def _gradient(self, player: Player) -> Tensor:
+        parts = [p.grad for p in parameters(player, self.networks) if p.grad is not None]
+        return torch.cat([parallel.whole(part.detach()).flatten() for part in parts]).cpu()
+
+    def whole(self) -> dict[str, nn.Module]:
+        """The networks as one process has them, in evaluation mode; all ranks call it together.
+
+        They are the trained ones themselves unless those are sharded, which only a forward pass
+        can use: then copies.
+        """
+        if not parallel.is_sharded(self.cell.parallel):
+            return self.networks
+        copies = self.topic.networks(self.cell)
+        for name, network in self.networks.items():
+            state = parallel.whole(dict(network.state_dict()))
+            checkpoint.load_network(copies[name].to(self.device).eval(), state)
+        return copies
 
     def _only_moves(self, player: Player) -> None:
         for name, network in self.networks.items():
             network.requires_grad_(name in player.networks)
 
     def _look(self) -> None:
-        if reason := self._aside(lambda: self.topic.failure(self.networks, self.cell)):
+        if reason := self._aside(lambda: self.topic.failure(self.whole(), self.cell)):
             raise Diverged(self.step, reason)
 
     def _aside(self, work: Callable[[], Any]) -> Any:
@@ -179,34 +214,96 @@ class Training:
         }
 
     def evaluate(self) -> dict[str, Any]:
-        """The topic's held-out metrics and how they were measured, and the batches' own."""
-        found = self._aside(lambda: self.topic.evaluate(self.networks, self.cell))
-        return self.batches.summary() | found
+        """The topic's held-out metrics and how they were measured, and the batches' own.
+
+        All ranks call it together; only the first evaluates, the others get nothing.
+        """
+
+        def work() -> dict[str, Any]:
+            networks = self.whole()
+            return {} if self.rank else self.topic.evaluate(networks, self.cell)
+
+        return self.batches.summary() | self._aside(work)
 
     def sample(self, count: int) -> Tensor:
-        """Images of a generator, always from the same noise: uint8 of shape N, C, H, W."""
+        """Images of a generator, always from the same noise: uint8 of shape N, C, H, W.
+
+        All ranks call it together; only the first samples, the others get none.
+        """
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        return self._aside(lambda: self.topic.sample(self.networks, self.cell, count, generator))
+
+        def work() -> Tensor:
+            networks = self.whole()
+            if self.rank:
+                return torch.empty(0)
+            return self.topic.sample(networks, self.cell, count, generator)
+
+        return self._aside(work)
 
     def snapshot(self) -> dict[str, Any]:
-        """All that decides the steps to come, as plain values on the CPU."""
-        return checkpoint.snapshot(
+        """All that decides the steps to come, as plain values; all ranks call it together.
+
+        Complete on rank 0. It does not depend on the configuration, so that another can go on from
+        it: sharded tensors stand for themselves, and where ranks differ, ``ranks`` holds what is
+        each one's own and the rest is their average.
+        """
+        content = self._local()
+        ranks = []
+        if self.cell.parallel == "local_sgd":
+            ranks = parallel.gathered(content)
+            means = parallel.averaged({name: content[name] for name in ("networks", "optimizers")})
+            content |= means
+        elif self.layout.compression:
+            ranks = parallel.gathered({"memory": plain(self.layout.memory())})
+        return content | {
+            "cell": self.cell.id,
+            "topic": dataclasses.asdict(self.topic),
+            "parallel": [self.cell.parallel, self.world_size],
+            "ranks": ranks,
+        }
+
+    def _local(self) -> dict[str, Any]:
+        history = {
+            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "rates": torch.tensor(self.rates, dtype=torch.float64),
+            "measures": {
+                name: torch.tensor(seen, dtype=torch.float64)
+                for name, seen in self.measures.items()
+            },
+        }
+        return resume.snapshot(
             self.networks,
             self.optimizers,
             self.schedules,
-            cell=self.cell.id,
-            topic=dataclasses.asdict(self.topic),
             step=self.step,
             random=random_state(self.generator),
             batches=self.batches.state_dict(),
+            history=history,
         )
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Go on from a snapshot. Raises CheckpointError, nothing changed, if it does not fit."""
-        checkpoint.restore(content, self.networks, self.optimizers, self.schedules)
+        """Go on from a snapshot of this or another configuration; all ranks call it together.
+
+        Raises CheckpointError, nothing changed, if it does not fit.
+        """
+        ranks = content.get("ranks", [])
+        same = content.get("parallel") == [self.cell.parallel, self.world_size]
+        own = ranks[self.rank] if same and ranks else {}
+        content = content | own
+        things = (self.networks, self.optimizers, self.schedules)
+        resume.validate(content, *things)
+        if self.step == 0 and (self.world_size > 2 or self.layout.compression):
+            self.advance()  # DDP regroups its sums after its first step: be where training was
+        resume.restore(content, *things)
+        self.layout.remember(own.get("memory", {}))
         self.batches.load_state_dict(content["batches"])
         set_random_state(content["random"], self.generator)
         self.step = content["step"]
+        history = content.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
+        self.losses = list(history["losses"].to(self.device))
+        self.rates = history["rates"].tolist()
+        self.measures = {name: v.tolist() for name, v in history.get("measures", {}).items()}
+        self.checked = len(self.losses)
 
 
 def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:

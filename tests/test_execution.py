@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from toy import Toy
 
+from harness import parallel
 from harness.cell import Budget, Cell
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task
@@ -36,7 +37,7 @@ def run(tmp_path, *tasks):
 
 
 def task(tmp_path, topic=None, cell=CELL, **changes):
-    ranks = 2 if cell.parallel == "ddp" else 1
+    ranks = parallel.ranks(cell.parallel, 2)
     folder = tmp_path / cell.id / getattr(topic, "misbehave", "none")
     return Task(topic or Toy(), cell, replace(BUDGET, **changes), folder, world_size=ranks)
 

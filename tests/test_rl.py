@@ -10,8 +10,9 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import checkpoint, losses
+from harness import losses
 from harness.cell import Budget, Cell, UsageError
+from harness.content import digest
 from harness.environments import Environments, make, play
 from harness.rollouts import Episodes, Replay, Segments, advantages, sample
 from harness.topics.rl import AGENTS, RL
@@ -235,7 +236,7 @@ def test_resume_is_bit_for_bit_in_the_middle_of_an_episode(model):
     resumed = Training(topic, cell, budget)
     resumed.restore(content)
     resumed.run(8)
-    assert checkpoint.digest(resumed.snapshot()) == checkpoint.digest(straight.snapshot())
+    assert digest(resumed.snapshot()) == digest(straight.snapshot())
 
 
 @pytest.mark.parametrize("loss", losses.FAMILIES)
@@ -255,7 +256,7 @@ def test_the_target_network_follows_in_steps():
     for step in range(1, 4):
         training.run(step)
         pair = (training.networks[name].state_dict() for name in ("q", "target"))
-        states.append(checkpoint.digest(next(pair)) == checkpoint.digest(next(pair)))
+        states.append(digest(next(pair)) == digest(next(pair)))
     assert states == [False, True, False]
 
 

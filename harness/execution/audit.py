@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness import checkpoint, estimators, parallel
-from harness.execution.task import Task, device_of, digest, measured
+from harness.content import digest as digest_of
+from harness.execution.task import Task, device_of, digest, measured, training_of
 from harness.training import Training
 
 PARITY_STEPS = 2  # an update between them; more, and Adam makes rounding visible
 
 
-def parity(expected: list[float], training: Training) -> dict[str, Any]:
-    """The largest relative difference of the first losses from ``single``'s."""
-    got = [loss.item() for loss in training.losses[: len(expected)]]
-    pairs = zip(expected, got, strict=False)
-    difference = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
+@dataclass(frozen=True)
+class First:
+    """A training's first losses, and the first player's gradient at the first step."""
+
+    losses: list[float]
+    gradients: list[Tensor]
+
+
+def parity(expected: First, training: Training) -> dict[str, Any]:
+    """How far the first steps are from ``single``'s at the same global batch.
+
+    difference is the largest relative one, of the losses and of the first gradient (in L2 norm),
+    which shows a wrong shard or average at once. equal: whether that is rounding; None where the
+    configuration is inexact by design, as ``reason`` then says.
+    """
+    steps = len(expected.losses)
+    got = [loss.item() for loss in training.losses[:steps]]
+    apart = [abs(a - b) / max(abs(a), 1e-12) for a, b in zip(expected.losses, got, strict=True)]
+    for a, b in zip(expected.gradients, training.gradients, strict=True):
+        apart.append(((a - b).norm() / a.norm().clamp_min(1e-12)).item())
     exact = training.cell.parallel in parallel.EXACT
     return {
-        "difference": difference,
-        "steps": len(expected),
+        "difference": max(apart),
+        "steps": steps,
         "exact": exact,
-        "equal": difference <= parallel.TOLERANCE,
+        "equal": max(apart) <= parallel.TOLERANCE if exact else None,
+        "reason": parallel.INEXACT.get(training.cell.parallel, ""),
     }
 
 
-def single_losses(task: Task, device: torch.device) -> list[float]:
-    """The first losses of the same cell without ranks."""
-    reference = Training(task.topic, task.cell, task.budget, device)
+def single(task: Task, device: torch.device) -> First:
+    """The first steps of the same cell without ranks."""
+    cell = replace(task.cell, parallel="single")
+    reference = Training(task.topic, cell, task.budget, device, watch=1)
     for _ in range(min(PARITY_STEPS, task.budget.steps)):
         reference.advance()
-    return [loss.item() for loss in reference.losses]
+    return First([loss.item() for loss in reference.losses], reference.gradients)
 
 
 def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
@@ -57,21 +77,20 @@ def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
             == expected["metrics"],
         }
     device = device_of(task, rank)
-    training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
-    if task.world_size > 2:  # DDP regroups its sums after the first step: be where training was
-        training.advance()
+    training = training_of(task, device, rank)
     begun = time.perf_counter()
     training.restore(checkpoint.load(task.folder / "middle.pt"))
     load_s = time.perf_counter() - begun
-    state_equal = checkpoint.digest(training.snapshot()) == expected["digest"]
+    state_equal = digest_of(parallel.whole(training.snapshot())) == expected["digest"]
     training.run(task.middle + task.replayed)
     resume_equal = digest(training) == expected["replayed_digest"]
+    training.restore(checkpoint.load(task.folder / "final.pt"))
+    values = training.evaluate()
     if rank != 0:
         return {}
-    training.restore(checkpoint.load(task.folder / "final.pt"))
     return kept | {
         "load_s": load_s,
         "state_equal": state_equal,
         "resume_equal": resume_equal,
-        "metrics_equal": measured(task, training.evaluate())["metrics"] == expected["metrics"],
+        "metrics_equal": measured(task, values)["metrics"] == expected["metrics"],
     }

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -22,7 +22,8 @@ from typing import Any
 
 import cloudpickle
 
-from harness.execution import audit, worker
+from harness import parallel
+from harness.execution import audit, blame, worker
 from harness.execution.task import Task
 
 PRELOAD = ["pytest", "harness.execution.preload"]
@@ -33,11 +34,17 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass
 class Member:
-    """A warm process, idle or one of a gang."""
+    """A warm process, idle or one of a gang.
+
+    stacks: the file to which it says where it is.
+    rank: the one it has been, and stays: torch remembers where a rank's shards lie.
+    """
 
     process: Any
     pipe: connection.Connection
+    stacks: Path
     answer: tuple | None = None
+    rank: int | None = None
 
 
 @dataclass
@@ -69,7 +76,7 @@ class LocalExecutor:
         self.finished = finished
         self.cores = cores or os.cpu_count() or 1
         self.gangs: list[Gang] = []
-        self.idle: dict[str, list[Member]] = {"train": [], "audit": []}
+        self.idle: dict[str, list[Member]] = defaultdict(list)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
         self.folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
@@ -87,17 +94,37 @@ class LocalExecutor:
             self._hear(watched[pipe], pipe)  # type: ignore[index,arg-type]
         for gang in list(self.gangs):
             if gang in self.gangs and time.monotonic() > gang.deadline:
-                limit = gang.task.budget.timeout_s
-                self._end(gang, {"status": "timeout", "reason": f"not done after {limit:g} s"})
+                pids = [member.process.pid for member in gang.members]
+                stacks = [member.stacks for member in gang.members]
+                self._end(gang, blame.hung(pids, stacks, gang.task.budget.timeout_s))
         return bool(self.gangs or self.waiting)
+
+    def call(self, function: Callable[[Task, int], Any], task: Task) -> Any:
+        """The function's value on rank 0 of the task's warm processes, once all else is done.
+
+        Raises RuntimeError with the reason if it fails.
+        """
+        while self.pump():
+            pass
+        answer: dict[str, Any] = {}
+        self.finished, before = (lambda _, outcome: answer.update(outcome)), self.finished
+        try:
+            self._start(task, "call", function, {})
+            while self.pump():
+                pass
+        finally:
+            self.finished = before
+        if "value" not in answer:
+            raise RuntimeError(f"{answer['reason']}\n{answer.get('traceback', '')}")
+        return answer["value"]
 
     def close(self) -> None:
         """Kill what still runs and remove temporary files. The cells in flight are lost."""
         self.waiting.clear()
         members = [member for gang in self.gangs for member in gang.members]
-        _kill(members + self.idle["train"] + self.idle["audit"])
+        _kill([*members, *(member for idle in self.idle.values() for member in idle)])
         self.gangs.clear()
-        self.idle = {"train": [], "audit": []}
+        self.idle.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _free(self) -> int:
@@ -106,25 +133,32 @@ class LocalExecutor:
     def _start(self, task: Task, phase: str, function: Callable, trained: dict[str, Any]) -> None:
         meeting = self.folder / uuid.uuid4().hex
         deadline = time.monotonic() + task.budget.timeout_s
-        members = [self._member(phase) for _ in range(task.world_size)]
+        distributed = parallel.is_distributed(task.cell.parallel)
+        wanted = range(task.world_size) if distributed else [None]
+        members = [self._member(phase, rank) for rank in wanted]
         work = _by_value(function, task)
         for rank, member in enumerate(members):
             member.answer = None
             with contextlib.suppress(BrokenPipeError):  # it died: heard as the end of its pipe
-                member.pipe.send((work, rank, meeting))
+                member.pipe.send((work, rank, f"file://{meeting}"))
         self.gangs.append(Gang(task, phase, deadline, meeting, members, trained))
 
-    def _member(self, phase: str) -> Member:
-        while self.idle[phase]:
-            member = self.idle[phase].pop()
-            if member.process.is_alive():
-                return member
+    def _member(self, phase: str, rank: int | None) -> Member:
+        """An idle process that has been no other rank, one that has been this rank first."""
+        idle = self.idle[phase] = [m for m in self.idle[phase] if m.process.is_alive()]
+        fit = [m for m in idle if rank is None or m.rank in (None, rank)]
+        if fit:
+            member = max(fit, key=lambda m: m.rank == rank)
+            idle.remove(member)
+            member.rank = rank if member.rank is None else member.rank
+            return member
         ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=worker.main, args=(theirs,), daemon=True)
+        stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
+        process = self.context.Process(target=worker.main, args=(theirs, stacks), daemon=True)
         with _one_thread():
             process.start()
         theirs.close()
-        return Member(process, ours)
+        return Member(process, ours, stacks, rank=rank)
 
     def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
         if gang not in self.gangs:
@@ -138,15 +172,15 @@ class LocalExecutor:
             return
         if member.answer[0] == "error":
             for other, peer in enumerate(gang.members):
+                if peer.answer is None and peer.pipe.poll(ECHO_S):
+                    with contextlib.suppress(EOFError, OSError):
+                        peer.answer = peer.pipe.recv()
                 if peer.answer is None:
                     peer.process.join(ECHO_S)
                     if (peer.process.exitcode or 0) < 0:
                         self._end(gang, _death(other, peer))
                         return
-            _, line, trace = member.answer
-            where = f"rank {rank}: " if len(gang.members) > 1 else ""
-            reason = f"{where}{line.splitlines()[0]}"
-            self._end(gang, {"status": "failed", "reason": reason, "traceback": trace})
+            self._end(gang, blame.raised([m.answer for m in gang.members]))
         elif all(m.answer is not None for m in gang.members):
             self._done(gang, gang.members[0].answer[1])  # type: ignore[index]
 
@@ -154,7 +188,9 @@ class LocalExecutor:
         self.gangs.remove(gang)
         self.idle[gang.phase] += gang.members
         gang.meeting.unlink(missing_ok=True)
-        if gang.phase == "audit":
+        if gang.phase == "call":
+            self.finished(gang.task, {"value": outcome})
+        elif gang.phase == "audit":
             self.finished(gang.task, {**gang.trained, "checkpoint": outcome})
         elif outcome.get("checkpoint"):
             self._start(gang.task, "audit", _Audit(outcome["checkpoint"]), outcome)

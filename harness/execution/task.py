@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness import checkpoint
+from harness import content, parallel
 from harness.cell import Budget, Cell
 from harness.topic import Topic
 from harness.training import Training
@@ -18,7 +18,10 @@ REPLAY = 3
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know. run: the folder under which the cell leaves its files."""
+    """What a worker needs to know. run: the folder under which the cell leaves its files.
+
+    accumulate: parts that a rank takes a batch in. attempt: 0, or how often it failed before.
+    """
 
     topic: Topic
     cell: Cell
@@ -26,6 +29,8 @@ class Task:
     run: Path
     device: str = "cpu"
     world_size: int = 1
+    accumulate: int = 1
+    attempt: int = 0
 
     @property
     def folder(self) -> Path:
@@ -42,6 +47,12 @@ class Task:
         return min(REPLAY, self.budget.steps - self.middle)
 
 
+def training_of(task: Task, device: torch.device, rank: int, watch: int = 0) -> Training:
+    """A fresh training for the task, this process being one of its ranks."""
+    ranks = (rank, task.world_size, task.accumulate, watch)
+    return Training(task.topic, task.cell, task.budget, device, *ranks)
+
+
 def measured(task: Task, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """A topic's values as a record's ``metrics`` and ``evaluation``."""
     metrics = {name: values[name] for name in task.topic.directions if name in values}
@@ -50,8 +61,9 @@ def measured(task: Task, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def digest(training: Training) -> str:
-    """Of the networks' states."""
-    return checkpoint.digest({n: net.state_dict() for n, net in training.networks.items()})
+    """Of the networks' states; ranks call it together."""
+    states = {name: dict(net.state_dict()) for name, net in training.networks.items()}
+    return content.digest(parallel.whole(states))
 
 
 def device_of(task: Task, rank: int) -> torch.device:

@@ -6,6 +6,7 @@ stays warm from task to task; every task makes and seeds all that it uses.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import threading
@@ -20,20 +21,26 @@ from typing import Any
 
 import cloudpickle
 import torch
+import torch.distributed as dist
 
 from harness import checkpoint, estimators, images, measure, parallel
 from harness.cell import Cell
-from harness.execution import audit
-from harness.execution.task import Task, device_of, digest, measured
+from harness.content import CheckpointError
+from harness.content import digest as digest_of
+from harness.execution import audit, blame
+from harness.execution.task import Task, device_of, digest, measured, training_of
 from harness.topic import Topic
 from harness.training import Diverged, Training, seed_everything
 
 
-def main(pipe: connection.Connection) -> None:
+def main(pipe: connection.Connection, stacks: Path) -> None:
     """The process's entry. Receives (pickled function and task, rank, meeting place); answers
-    ("ok", outcome) or, as the last thing it does, ("error", one line, traceback).
+    ("ok", outcome) or, as the last thing it does, ("error", one line, traceback, when).
+
+    stacks: a file to which it says where it is when signalled.
     """
     os.setsid()
+    faulthandler.register(blame.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     gc.freeze()
@@ -48,7 +55,8 @@ def main(pipe: connection.Connection) -> None:
     except EOFError:
         return
     except BaseException as error:
-        pipe.send(("error", f"{type(error).__name__}: {error}", traceback.format_exc()))
+        line, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        pipe.send(("error", line, trace, time.monotonic()))
 
 
 def _tidy() -> None:
@@ -57,8 +65,8 @@ def _tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: Path) -> Any:
-    if task.world_size == 1:
+def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: str) -> Any:
+    if not parallel.is_distributed(task.cell.parallel):
         return function(task, 0)
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
         return function(task, rank)
@@ -81,23 +89,26 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
     if task.cell.model in task.topic.fits:
         return _fit(task, started)
     device = device_of(task, rank)
-    expected = audit.single_losses(task, device) if rank == 0 and task.world_size > 1 else []
-    training = Training(task.topic, task.cell, task.budget, device, rank, task.world_size)
+    if rank == 0 and not task.attempt:
+        checkpoint.remove(task.folder / "middle.pt")
+    expected = None
+    if rank == 0 and (task.cell.parallel != "single" or task.accumulate > 1):
+        expected = audit.single(task, device)
+    training = training_of(task, device, rank, watch=1)
     outcome: dict[str, Any] = {"status": "done"}
     film = _Film(task, training)
     audit_s = time.perf_counter() - started if expected else 0.0
+    saved = _resume(task, training) if task.attempt else None
     with measure.peak_memory(device) as memory:
         begun = time.perf_counter()
         try:
             training.run(task.middle, film.look)
             pause = time.perf_counter()
-            if rank == 0:
-                outcome["checkpoint"] = _save(task, training, "middle")
+            outcome["checkpoint"] = saved or _save(task, training, "middle")
             aside = time.perf_counter() - pause
             training.run(task.middle + task.replayed, film.look)
             pause = time.perf_counter()
-            if rank == 0:
-                outcome["checkpoint"]["replayed_digest"] = digest(training)
+            outcome["checkpoint"]["replayed_digest"] = digest(training)
             aside += time.perf_counter() - pause
             training.run(task.budget.steps, film.look)
             measure.synchronise(device)
@@ -105,18 +116,19 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
             outcome |= {"status": "diverged", "reason": str(error), "checkpoint": {}}
             aside = 0.0
         train_s = time.perf_counter() - begun - aside - film.seconds
-    if rank != 0:
-        return {}
     begun = time.perf_counter()
     if outcome["status"] == "done":
         outcome |= measured(task, training.evaluate())
-    outcome["baseline"] = measured(task, _baseline(task.topic, task.cell))["metrics"]
     outcome["samples"] = film.save()
     eval_s = time.perf_counter() - begun
     if outcome["status"] == "done":
-        final = _save(task, training, "final")
-        outcome["checkpoint"]["final_digest"] = final["digest"]
+        outcome["checkpoint"]["final_digest"] = _save(task, training, "final")["digest"]
         outcome["checkpoint"]["metrics"] = outcome["metrics"]
+    if rank != 0:
+        return {}
+    begun = time.perf_counter()
+    outcome["baseline"] = measured(task, _baseline(task.topic, task.cell))["metrics"]
+    eval_s += time.perf_counter() - begun
     if expected:
         outcome["parity"] = audit.parity(expected, training)
     outcome["curve"] = training.curve()
@@ -145,7 +157,7 @@ class _Film:
         self.seconds = 0.0
 
     def look(self, step: int) -> None:
-        if not self.task.topic.generates or self.training.rank or step not in self.steps:
+        if not self.task.topic.generates or step not in self.steps:
             return
         begun = time.perf_counter()
         self.rows.append(self.training.sample(8))
@@ -154,8 +166,9 @@ class _Film:
     def save(self) -> dict[str, str]:
         if not self.rows:
             return {}
-        name = str(Path("samples", f"{self.task.cell.id}.png"))
-        images.save_film(self.task.run / name, self.rows, self.training.sample(64))
+        name, final = str(Path("samples", f"{self.task.cell.id}.png")), self.training.sample(64)
+        if self.training.rank == 0:
+            images.save_film(self.task.run / name, self.rows, final)
         return {"grid": name}
 
 
@@ -205,9 +218,29 @@ def _save(task: Task, training: Training, name: str) -> dict[str, Any]:
     content = training.snapshot()
     begun = time.perf_counter()
     size = checkpoint.save(task.folder / f"{name}.pt", content)
+    save_s = time.perf_counter() - begun
+    return _saved(task, content, size, save_s)
+
+
+def _saved(task: Task, content: dict[str, Any], size: int, save_s: float) -> dict[str, Any]:
+    content = parallel.whole(content)
     return {
-        "digest": checkpoint.digest(content),
+        "digest": digest_of(content) if not dist.is_initialized() or dist.get_rank() == 0 else "",
         "bytes": size,
-        "save_s": time.perf_counter() - begun,
+        "save_s": save_s,
         "replayed_steps": task.replayed,
     }
+
+
+def _resume(task: Task, training: Training) -> dict[str, Any] | None:
+    """Go on from the middle checkpoint of an attempt that failed, if it came that far."""
+    path = task.folder / "middle.pt"
+    try:
+        content = checkpoint.load(path)
+    except CheckpointError:
+        return None
+    if content["cell"] != task.cell.id:
+        return None
+    training.restore(content)
+    files = path.iterdir() if path.is_dir() else [path]
+    return _saved(task, training.snapshot(), sum(file.stat().st_size for file in files), 0.0)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness import data, games, pixels
+from harness import data, games, parallel, pixels
 from harness.cell import Budget, Cell
 from harness.generator import Generator, halvings
 from harness.schedules import Optimizer
@@ -79,6 +79,8 @@ class GAN(Generator):
     def skip(self, cell: Cell) -> str | None:
         if cell.model == "wgan_gp" and cell.loss != self.recipe[0]:
             return f"wgan_gp's loss is its own (Wasserstein): it runs once, under {self.recipe[0]}"
+        if cell.model == "wgan_gp" and parallel.is_sharded(cell.parallel):
+            return "wgan_gp's penalty differentiates a gradient, which FSDP2's hooks do not allow"
         return None
 
     def base_optimizer(self, model: str) -> Optimizer:

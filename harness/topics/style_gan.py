@@ -1,9 +1,9 @@
 """A GAN with style transfer (note 93): content from one image, style from another.
 
 The style is a code that sets the decoder's features by adaptive instance normalisation (AdaIN,
-Huang & Belongie 2017); the discriminator judges an image given its style (projection, Miyato &
-Koyama 2018); that the content can be read back from the result keeps it (a cycle, Zhu et al. 2017).
-No pair of images with the same content in two styles is ever seen.
+Huang & Belongie 2017); the discriminator judges an image given its style and its digit (projection,
+Miyato & Koyama 2018); that the content can be read back from the result keeps it (a cycle, Zhu et
+al. 2017). No pair of images with the same content in two styles is ever seen.
 
 Shapes: B batch, H height, W width, F features, Z style code, S styles. Content is grey in 0..1
 (B, 1, H, W), where 1 is stroke; styled images are RGB in 0..1 (B, 3, H, W).
@@ -26,7 +26,8 @@ from harness.generator import FID_SEED, Generator
 from harness.schedules import Optimizer
 from harness.topic import Batch, Batches, Networks, Player
 
-READ_BACK = 40.0  # weights beside the adversarial loss
+DIGITS = 10
+READ_BACK = 20.0  # weights beside the adversarial loss
 SAME_CODE = 1.0
 READING_NOISE = 0.5
 
@@ -113,9 +114,9 @@ class Reader(nn.Sequential):
 
 
 class Critic(nn.Module):
-    """Image (B, 3, H, W) and style number (B,) -> score (B,)."""
+    """Image (B, 3, H, W), its style's number (B,) and its digit (B,) -> score (B,)."""
 
-    def __init__(self, features: int, count: int) -> None:
+    def __init__(self, features: int, count: int, digits: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(3, features, 3, padding=1),
@@ -127,10 +128,12 @@ class Critic(nn.Module):
         )
         self.score = nn.Linear(2 * features, 1)
         self.of_style = nn.Embedding(count, 2 * features)
+        self.of_digit = nn.Embedding(digits, 2 * features)
 
-    def forward(self, image_B3HW: Tensor, style_B: Tensor) -> Tensor:
+    def forward(self, image_B3HW: Tensor, style_B: Tensor, digit_B: Tensor) -> Tensor:
         features_BF = self.body(image_B3HW).mean((2, 3))
-        return self.score(features_BF)[:, 0] + (features_BF * self.of_style(style_B)).sum(1)
+        known_BF = self.of_style(style_B) + self.of_digit(digit_B)
+        return self.score(features_BF)[:, 0] + (features_BF * known_BF).sum(1)
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class StyleGAN(Generator):
             "style": StyleEncoder(self.features, self.code),
             "painter": Painter(self.features, self.code),
             "reader": Reader(self.features),
-            "critic": Critic(self.features, len(styles.STYLES)),
+            "critic": Critic(self.features, len(styles.STYLES), DIGITS),
         }
 
     def players(self, cell: Cell) -> list[Player]:
@@ -174,13 +177,14 @@ class StyleGAN(Generator):
             with torch.no_grad():
                 fake = networks["painter"](batch["content"], networks["style"](batch["example"]))
             both = torch.cat([batch["example"], fake])
-            scores = networks["critic"](both, batch["number"].repeat(2))
+            digits = torch.cat([batch["example_digit"], batch["digit"]])
+            scores = networks["critic"](both, batch["number"].repeat(2), digits)
             return rules.discriminator(*scores.chunk(2))
 
         def paint(networks: Networks, batch: Batch) -> Tensor:
             code_BZ = networks["style"](batch["example"])
             fake = networks["painter"](batch["content"], code_BZ)
-            fooled = rules.generator(networks["critic"](fake, batch["number"]))
+            fooled = rules.generator(networks["critic"](fake, batch["number"], batch["digit"]))
             # a reader of noisy images needs content that can be seen, not one that is hidden
             noisy = fake + READING_NOISE * batch["noise"]
             read_back = F.l1_loss(networks["reader"](noisy), batch["content"])
@@ -202,7 +206,8 @@ class StyleGAN(Generator):
         device: torch.device,
     ) -> Batches:
         content = self._content(self.images.train_x[: budget.samples])
-        shuffled = data.Shuffled({"content": content}, generator, device)
+        known = {"content": content, "digit": self.images.train_y[: budget.samples]}
+        shuffled = data.Shuffled(known, generator, device)
         return Examples(data.WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
 
     @property
@@ -245,6 +250,7 @@ class StyleGAN(Generator):
             rest[f"fid.{style.name}"] = scores["fid"]
             moved = self.transfer(networks, held_out, example[: len(held_out)])
             read.append(_accuracy(moved, label_N, device))
+            rest[f"content_accuracy.{style.name}"] = read[-1]
             read_real.append(_accuracy(_to_uint8(styles.render(held_out, style)), label_N, device))
         mean = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         half = math.hypot(*(each["fid_high"] - each["fid"] for each in found)) / len(found)
@@ -289,7 +295,8 @@ class Examples:
         number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
         number_B = number_B.to(content.device)
         example = styles.render_each(content.roll(1, 0), number_B)
-        return {**batch, "example": example, "number": number_B}
+        of_example = batch["digit"].roll(1, 0)
+        return {**batch, "example": example, "example_digit": of_example, "number": number_B}
 
     def state_dict(self) -> dict[str, Any]:
         return self.batches.state_dict()
