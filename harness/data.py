@@ -18,7 +18,14 @@ from torch.nn import functional as F
 
 from harness.cell import UsageError, unknown
 
-SHAPES = {"digits": (1, 8), "mnist": (1, 28), "fashion-mnist": (1, 28), "cifar10": (3, 32)}
+SHAPES = {
+    "digits": (1, 8),
+    "mnist": (1, 28),
+    "binary-mnist": (1, 28),
+    "fashion-mnist": (1, 28),
+    "cifar10": (3, 32),
+}
+LEVELS = {"digits": 17, "binary-mnist": 2}  # of a pixel, where they are not 256
 IMAGE_DATASETS = tuple(SHAPES)  # with their channels and size
 
 
@@ -51,7 +58,9 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
     """Images x_NCHW uint8 in 0..255 and labels y_N int64.
 
     digits are scikit-learn's 1,797 real 8x8 images; the others are torchvision's, read from
-    ``folder``. Raises UsageError if the name is unknown or the files are not there.
+    ``folder``. binary-mnist is MNIST with each pixel drawn once, white with the probability of its
+    brightness (Salakhutdinov & Murray 2008; the draw is this project's own). Raises UsageError if
+    the name is unknown or the files are not there.
     """
     if name not in IMAGE_DATASETS:
         raise unknown("dataset", name, IMAGE_DATASETS)
@@ -67,9 +76,11 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
 
     if folder is None:
         raise UsageError(f"dataset {name!r} needs --data-dir DIR (and --download the first time)")
-    kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}.get(
-        name, datasets.CIFAR10
-    )
+    kind = {
+        "mnist": datasets.MNIST,
+        "binary-mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+    }.get(name, datasets.CIFAR10)
     try:
         halves = [kind(folder, train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
@@ -81,6 +92,11 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
     for half in halves:
         x = torch.as_tensor(np.asarray(half.data))
         tensors += [x[:, None] if x.ndim == 3 else x.movedim(-1, 1), torch.as_tensor(half.targets)]
+    if name == "binary-mnist":
+        draw = torch.Generator().manual_seed(28)
+        for half in (0, 2):
+            chance = torch.rand(tensors[half].shape, generator=draw)
+            tensors[half] = (chance < tensors[half] / 255).to(torch.uint8) * 255
     return _split(*tensors)
 
 

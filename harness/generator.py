@@ -50,7 +50,7 @@ class Generator(Topic):
     @property
     def levels(self) -> int:
         """A pixel's values: the digits are printed in 17 greys."""
-        return 17 if self.dataset == "digits" else 256
+        return data.LEVELS.get(self.dataset, 256)
 
     def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """Metrics from the held-out images' probabilities; none where a model has none."""

@@ -15,6 +15,7 @@ import torch
 
 from harness import matrix
 from harness.cell import Cell, UsageError, unknown
+from harness.data import IMAGE_DATASETS
 from harness.record import Record
 from harness.run import Run, registered_topics, write_report
 from harness.store import write_atomically
@@ -44,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--accumulate", type=int, default=1, metavar="N", help="parts of a batch")
     group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that fail")
     group.addoption("--seeds", type=int, metavar="N", help="of quick's recipes (1), of full (3)")
-    group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
+    group.addoption("--dataset", help="images: " + ", ".join(IMAGE_DATASETS))
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
     group.addoption("--fid-weights", metavar="FILE", help="InceptionV3's, for FID")

@@ -117,7 +117,7 @@ class RL(Topic):
     every: int = 10
     exploration: float = 0.16
     epsilon: float = 0.04
-    target_every: int = 4  # batches
+    target_every: int = 50  # batches
     trace: float = 0.98
     entropy: float = 0.01
 
