@@ -234,6 +234,12 @@ def _images(folder: Path, records: Iterable[Mapping[str, Any]]) -> dict[str, byt
     return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
 
 
+def _table(path: Path) -> Any:
+    import pandas as pd
+
+    return pd.read_csv(path) if path.exists() else None
+
+
 def write_report(folder: Path) -> Path:
     """Tables and page from the records of a run. Raises UsageError if there are none."""
     import pandas as pd
@@ -258,6 +264,7 @@ def write_report(folder: Path) -> Path:
         title=f"Decathlon: {folder.name}",
         images=_images(folder, records),
         improvement=found.improvement,
+        **{name: _table(folder / f"{name}.csv") for name in ("scaling", "resharding")},
     )
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"

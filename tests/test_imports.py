@@ -28,6 +28,7 @@ LAYERS = [
     {"matrix", "training", "estimators", "compare", "dashboard", "generator"},
     {"execution", "topics", "throughput"},
     {"run"},
+    {"ranks"},
     {"plugin", "cli"},
     {"__main__"},
 ]

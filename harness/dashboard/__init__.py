@@ -29,12 +29,15 @@ def render(
     title: str,
     images: Mapping[str, bytes] | None = None,
     improvement: pd.DataFrame | None = None,
+    scaling: pd.DataFrame | None = None,
+    resharding: pd.DataFrame | None = None,
 ) -> str:
     """The page as text. Everything that comes from the frames is escaped.
 
     cells, curves, summary as ``tables`` makes them, effects as ``effects``; benchmark is
     pytest-benchmark's JSON, normalised, or None. images: a PNG by cell id, shown with its topic:
-    the best cells' 12 a topic, 6 MB in all. improvement as the function of that name makes it.
+    the best cells' 12 a topic, 6 MB in all. improvement, scaling and resharding as the functions of
+    those names make them.
     Large runs list the best 5,000 cells.
     """
     cells = answers.ranked(cells)
@@ -73,6 +76,8 @@ def render(
             effects=sections.effects(effects, {t["name"]: t["metric"] for t in topics}),
             improvement=sections.improvement(improvement),
             benchmark=sections.throughput(benchmark),
+            scaling=sections.scaling(scaling),
+            resharding=sections.resharding(resharding),
             table=table,
         )
     )

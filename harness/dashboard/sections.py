@@ -46,7 +46,8 @@ def trust(cells: pd.DataFrame) -> dict[str, Any]:
         checks[name] = {"known": len(known), "no": len(failing), "ids": list(failing.head(LISTED))}
     columns = ("checkpoint.bytes", "checkpoint.save_s", "checkpoint.load_s")
     medians = {c.split(".")[1]: float(cells[c].median()) for c in columns if c in cells}
-    difference = cells["parity.difference"].max() if "parity.difference" in cells else np.nan
+    exact = cells[CHECKS["parity"]].notna() if CHECKS["parity"] in cells else slice(0)
+    difference = cells["parity.difference"][exact].max() if "parity.difference" in cells else np.nan
     bad = sum(check["no"] for check in checks.values())
     audited = checks["state_equal"]["known"]
     return {"checks": checks, "bad": bad, "known": audited, "difference": difference, **medians}
@@ -97,6 +98,36 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
         row["more"] = ", ".join(f"{k} {v}" for k, v in extra.items() if v is not None)
         rows.append(row)
     return rows
+
+
+def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A part a model, its rows as measured; memory beside single's."""
+    parts = []
+    for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
+        alone = part[part["parallel"] == "single"].iloc[0]
+        part = part.assign(memory=part["state_mb"] / alone["state_mb"])
+        parts.append({"name": f"{topic}/{model}", "rows": plain(part)})
+    return parts
+
+
+def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A part a model: the places, and for each saved one a cell for each loaded one."""
+    parts = []
+    for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for row in plain(part):
+            rows.setdefault(_place(row, "saved"), []).append(row)
+        columns = [_place(row, "loaded") for row in next(iter(rows.values()))]
+        whole = part["state_equal"] & part["data_equal"]
+        parts.append(
+            {"name": f"{topic}/{model}", "columns": columns, "rows": rows}
+            | {"count": len(part), "bad": int((~whole).sum()), "worst": part["difference"].max()}
+        )
+    return parts
+
+
+def _place(row: dict[str, Any], when: str) -> str:
+    return f"{row[f'{when}_under']} x {row[f'{when}_ranks']}"
 
 
 def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:

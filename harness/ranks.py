@@ -1,0 +1,58 @@
+"""What a run's ranks give beside its cells: scaling and resharding of a recipe, as tables.
+
+Both run in the run's own warm processes once its cells are trained, alone on the machine, and leave
+a CSV in its folder, which the page shows.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.cell import unknown
+from harness.execution import resharding as reshards
+from harness.execution import scaling as scales
+from harness.execution.local import LocalExecutor
+from harness.execution.task import Task
+from harness.matrix import recipes
+from harness.run import Run
+from harness.store import write_atomically
+
+
+def scaling(run: Run, topic: str, model: str) -> pd.DataFrame:
+    """``scaling.table`` of a model's recipe at 2, 4, ... ranks up to the run's world size."""
+    sizes = [2**k for k in range(1, run.world_size.bit_length()) if 2**k <= run.world_size]
+    task = _task(run, topic, model)
+    return _keep(run, "scaling", task, scales.table(_executor(run), task, sizes))
+
+
+def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
+    """``resharding.grid`` of a model's recipe: each of single, ddp, zero1 and fsdp to each."""
+    task = _task(run, topic, model)
+    return _keep(run, "resharding", task, reshards.grid(_executor(run), task))
+
+
+def _task(run: Run, topic: str, model: str) -> Task:
+    if topic not in run.topics:
+        raise unknown("topic", topic, run.topics)
+    cells = {cell.model: cell for cell in recipes(run.topics[topic])}
+    if model not in cells:
+        raise unknown("model", model, cells)
+    return Task(run.topics[topic], cells[model], run.budget(cells[model]), run.folder, run.device)
+
+
+def _executor(run: Run) -> LocalExecutor:
+    run.start([])
+    assert isinstance(run.executor, LocalExecutor)
+    return run.executor
+
+
+def _keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:
+    """Rows of other models stay in the file."""
+    path, found = run.folder / f"{name}.csv", pd.DataFrame(rows)
+    kept = found
+    if path.exists():
+        old = pd.read_csv(path)
+        other = (old["topic"] != task.cell.topic) | (old["model"] != task.cell.model)
+        kept = pd.concat([old[other], found], ignore_index=True)
+    write_atomically(path, kept.to_csv(index=False, lineterminator="\n").encode())
+    return found
