@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint import CheckpointException
 
 from harness import parallel, shards
 from harness.content import CheckpointError, digest, plain
@@ -70,7 +71,7 @@ def save(path: Path, content: Mapping[str, object]) -> int:
         _seal(temporary / REST, {**rest, "shards": files})
         size = sum(part.stat().st_size for part in temporary.iterdir())
         _replace(temporary, path)
-    except OSError as error:
+    except (OSError, CheckpointException) as error:
         raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
     return size
 
@@ -228,7 +229,7 @@ def shape_of(value: object) -> str:
     return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """The error as one line, without torch.load's advice to trust the file."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
     return f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"

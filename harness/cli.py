@@ -1,4 +1,4 @@
-"""``python -m harness``: report, compare, replay, evaluate, sample.
+"""``python -m harness``: report, compare, replay, train, evaluate, sample.
 
 Bad input: one line, exit code 2.
 """
@@ -10,8 +10,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cell import Cell, UsageError, unknown
+
+if TYPE_CHECKING:
+    from harness.run import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,12 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_argument("candidate", type=Path)
     for name, text in (
         ("replay", "train one cell again: did its numbers come back?"),
+        ("train", "train one cell over the ranks that torchrun started, on one node or more"),
         ("evaluate", "evaluate a cell's final checkpoint"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("cell")
         command.add_argument("--profile", default="quick")
         command.add_argument("--run-dir", type=Path)
+        command.add_argument("--world-size", type=int, default=2, metavar="N")
+        command.add_argument("--accumulate", type=int, default=1, metavar="N")
         for option in ("--dataset", "--data-dir", "--fid-weights", "--env", "--table", "--target"):
             command.add_argument(option)
     sample = commands.add_parser("sample", help="images from a generator's checkpoint")
@@ -39,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sample.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     chosen = parser.parse_args(arguments)
     try:
-        run = {"report": _report, "compare": _compare, "replay": _replay}
+        run = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
         return (run | {"evaluate": _evaluate, "sample": _sample})[chosen.command](chosen)
     except UsageError as error:
         print(f"decathlon: {error}", file=sys.stderr)
@@ -72,7 +79,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     return comparison.exit_code
 
 
-def _run_of(chosen: argparse.Namespace, folder: Path):
+def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
     from harness import matrix
     from harness.run import Run, registered_topics
 
@@ -89,7 +96,9 @@ def _run_of(chosen: argparse.Namespace, folder: Path):
         raise unknown("topic", cell.topic, topics)
     if chosen.profile not in matrix.PROFILES:
         raise unknown("profile", chosen.profile, matrix.PROFILES)
-    run = Run(folder, topics, chosen.profile)
+    if chosen.world_size < 1 or chosen.accumulate < 1:
+        raise UsageError("--world-size and --accumulate are 1 or more")
+    run = Run(folder, topics, chosen.profile, chosen.world_size, accumulate=chosen.accumulate)
     if reason := run.skip_reason(cell):
         raise UsageError(f"{cell.id} is skipped: {reason}")
     return run, cell
@@ -117,6 +126,24 @@ def _replay(chosen: argparse.Namespace) -> int:
     same = (old.metrics, old.curve) == (new.metrics, new.curve)
     print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
     return 0 if same else 1
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    from harness import parallel
+    from harness.execution import torchrun
+
+    ranks, cell = torchrun.ranks(), Cell.parse(chosen.cell)
+    if ranks is None or not parallel.is_distributed(cell.parallel):
+        raise UsageError(
+            "train is for a parallel cell under torchrun: torchrun --nproc-per-node 2 "
+            "-m harness train vgg/vgg11-ce-one_cycle-ddp-s0"
+        )
+    chosen.world_size = ranks
+    run, cell = _run_of(chosen, chosen.run_dir or Path("results") / chosen.profile)
+    if outcome := torchrun.train(run.task(cell)):
+        record = run.keep(cell, outcome)
+        print({"status": record.status, **record.metrics})
+    return 0
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:

@@ -90,6 +90,9 @@ def _run(config: pytest.Config) -> Run:
         for name, value in chosen.items()
         if value is not None and name != "download"
     )
+    for name, usual in (("world_size", 2), ("accumulate", 1)):
+        if getattr(option, name) != usual:
+            options += f" --{name.replace('_', '-')} {getattr(option, name)}"
     run = Run(
         folder,
         topics,

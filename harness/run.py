@@ -144,7 +144,7 @@ class Run:
             elif record := self.done(cell):
                 self.records[cell] = record
             else:
-                tasks.append(self._task(cell))
+                tasks.append(self.task(cell))
         tasks.sort(key=lambda task: (-task.world_size, -self.predict(task.cell)))
         self.total = len(tasks)
         self.todo_s = sum(self.predict(task.cell) * task.world_size for task in tasks)
@@ -174,7 +174,8 @@ class Run:
         if self.executor is not None:
             self.executor.close()
 
-    def _task(self, cell: Cell) -> Task:
+    def task(self, cell: Cell) -> Task:
+        """What a worker needs to know of a cell of this run."""
         ranks = parallel.ranks(cell.parallel, self.world_size)
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
@@ -196,6 +197,11 @@ class Run:
             environment=self.environment,
             **outcome,
         )
+
+    def keep(self, cell: Cell, outcome: dict[str, Any]) -> Record:
+        """Store what a cell left that was trained elsewhere, under torchrun."""
+        self._keep(self._record(cell, outcome))
+        return self.records[cell]
 
     def _keep(self, record: Record) -> None:
         self.store.write(record)

@@ -89,10 +89,11 @@ def join(content: Any, folder: Path, files: Mapping[str, str]) -> Any:
         return value
 
     try:
-        content = walk(content)
+        content, reader = walk(content), _Reader(folder)
+        reader.read_metadata()
         with _quietly():
-            dcp.load(dict(tensors), storage_reader=_Reader(folder), no_dist=True)
-    except Exception as error:  # DCP raises its own type, pickle's and torch's
+            dcp.load(dict(tensors), storage_reader=reader, no_dist=True)
+    except (Exception, dcp.CheckpointException) as error:  # the latter is no Exception
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(f"{folder} is damaged: {first[0][:200]}") from error
     return content

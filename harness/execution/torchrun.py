@@ -1,0 +1,54 @@
+"""One cell over the ranks that torchrun started, on one node or on several with a shared folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from harness import parallel
+from harness.execution import audit, worker
+from harness.execution.task import Task
+
+
+def ranks() -> int | None:
+    """How many ranks torchrun started; None if it did not start this process."""
+    return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else None
+
+
+def train(task: Task) -> dict[str, Any] | None:
+    """Train and audit the cell as one of torchrun's ranks, the audit in fresh processes.
+
+    Returns a Record's fields as the local executor gives them, on rank 0; None on the others.
+    """
+    rank = int(os.environ["RANK"])
+    torch.set_num_threads(1)
+    with parallel.process_group(rank, task.world_size, "env://", task.budget.timeout_s):
+        outcome = worker.train(task, rank)
+        shared: list[Any] = [outcome.get("checkpoint"), _free_meeting() if rank == 0 else ""]
+        dist.broadcast_object_list(shared)
+    expected, meeting = shared
+    if expected:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(1, context, torch.set_num_threads, (1,)) as fresh:
+            audited = fresh.submit(_audit, task, rank, meeting, expected).result()
+        outcome |= {"checkpoint": audited}
+    return None if rank else outcome
+
+
+def _audit(task: Task, rank: int, meeting: str, expected: dict[str, Any]) -> dict[str, Any]:
+    with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
+        return audit.audit(task, rank, expected)
+
+
+def _free_meeting() -> str:
+    """torchrun's own store remembers the ranks that were: the audit's meet at another port."""
+    host = os.environ["MASTER_ADDR"]
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return f"tcp://{host}:{probe.getsockname()[1]}"
