@@ -16,6 +16,7 @@ from harness import parallel
 from harness.cell import Budget, Cell
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task
+from harness.run import Run
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=60)
 CELL = Cell("toy", "line", "mse", "cosine")
@@ -98,6 +99,58 @@ def test_a_dead_rank_is_named_and_no_process_is_left(tmp_path):
     cell = replace(CELL, parallel="ddp")
     (outcome,) = run(tmp_path, task(tmp_path, Toy("die"), cell))
     assert outcome["status"] == "failed" and "died: killed by SIGKILL" in outcome["reason"]
+
+
+def test_the_rank_that_raises_is_blamed_not_the_one_that_hears_of_it(tmp_path):
+    cell = replace(CELL, parallel="ddp")
+    (outcome,) = run(tmp_path, task(tmp_path, Toy("raise", at=5, rank=1), cell))
+    assert outcome["status"] == "failed"
+    assert outcome["reason"] == "rank 1: RuntimeError: a planted error"
+    assert "in objective" in outcome["traceback"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_rank_that_hangs_is_blamed_not_the_one_that_waits(tmp_path, rank):
+    cell = replace(CELL, parallel="ddp")
+    topic = Toy("hang", at=5, rank=rank)
+    (outcome,) = run(tmp_path, task(tmp_path, topic, cell, timeout_s=8))
+    assert outcome["status"] == "timeout"
+    assert f"not done after 8 s: rank {rank} is in objective (toy.py, line" in outcome["reason"]
+    assert "in advance" in outcome["traceback"]
+
+
+@pytest.mark.parametrize("misbehave", ["die", "raise"])
+@pytest.mark.parametrize("at", [5, 15])
+@pytest.mark.parametrize("configuration", ["single", "ddp", "fsdp"])
+def test_a_retried_cell_goes_on_from_its_checkpoint(tmp_path, configuration, at, misbehave):
+    """It fails once, before or after its middle checkpoint: its record is as if it had not."""
+    cell = replace(CELL, model="dropout", parallel=configuration)
+    records = []
+    for name, topic in (("whole", Toy()), ("broken", Toy(misbehave, at, once=str(tmp_path / "x")))):
+        said = []
+        one = Run(tmp_path / name, {"toy": topic}, "quick", retries=2, report=said.append)
+        one.start([cell])
+        one.finish()
+        one.close()
+        records.append(one.records[cell])
+    whole, broken = records
+    assert broken.status == "done", (broken.reason, broken.traceback, said)
+    assert (whole.attempts, broken.attempts) == (1, 2)
+    assert "attempt 2 of 3 follows" in said[0]
+    assert (broken.metrics, broken.curve) == (whole.metrics, whole.curve)
+    assert [broken.checkpoint[f] for f in ("state_equal", "resume_equal", "metrics_equal")] == [
+        True,
+        True,
+        True,
+    ]
+
+
+def test_without_retries_a_cell_fails_alone(tmp_path):
+    one = Run(tmp_path, {"toy": Toy("die", 5)}, "quick", retries=1, report=lambda line: None)
+    one.start([CELL])
+    one.finish()
+    one.close()
+    assert one.records[CELL].status == "failed" and one.records[CELL].attempts == 2
 
 
 def test_closing_kills_what_still_runs(tmp_path):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from harness import data, losses, metrics
@@ -18,9 +20,14 @@ from harness.topic import Player, Topic
 
 @dataclass(frozen=True)
 class Toy(Topic):
-    """misbehave: none, raise, hang, die, nan."""
+    """misbehave: none, raise, hang, die, nan, from call ``at`` of the objective on; by ``rank``
+    only, and only if the file ``once`` is not there yet, where these are given.
+    """
 
     misbehave: str = "none"
+    at: int = 0
+    rank: int | None = None
+    once: str | None = None
     seconds_a_step: float = 0.0
 
     name: ClassVar[str] = "toy"
@@ -47,18 +54,29 @@ class Toy(Topic):
 
     def players(self, cell):
         form = losses.numeric(cell.loss, -4, 4)
+        calls = count()
 
         def objective(networks, batch):
-            if self.misbehave == "raise":
+            how = self.misbehave if self._now(next(calls)) else "none"
+            if how == "raise":
                 raise RuntimeError("a planted error")
-            if self.misbehave == "die":
+            if how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
-            while self.misbehave == "hang":
+            while how == "hang":
                 pass
             loss = form.loss(networks["model"](batch["x"]), batch["y"]).mean()
-            return loss * float("nan") if self.misbehave == "nan" else loss
+            return loss * float("nan") if how == "nan" else loss
 
         return [Player("player", ("model",), objective, self.base_optimizer(cell.model))]
+
+    def _now(self, call):
+        if self.misbehave == "none" or call < self.at:
+            return False
+        if self.rank is not None and (not dist.is_initialized() or dist.get_rank() != self.rank):
+            return False
+        if self.once is None:
+            return True
+        return not os.path.exists(self.once) and open(self.once, "x").close() is None
 
     def _data(self):
         x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))

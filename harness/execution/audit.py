@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness import checkpoint, estimators, parallel
 from harness.content import digest as digest_of
 from harness.execution.task import Task, device_of, digest, measured, training_of
-from harness.training import Training
+from harness.training import Diverged, Training
 
 PARITY_STEPS = 2  # an update between them; more, and Adam makes rounding visible
 
@@ -25,35 +25,38 @@ class First:
     gradients: list[Tensor]
 
 
-def parity(expected: First, training: Training) -> dict[str, Any]:
-    """How far the first steps are from ``single``'s at the same global batch.
+def parity(expected: First, got: First, configuration: str) -> dict[str, Any]:
+    """How far a configuration's first steps are from ``single``'s at the same global batch.
 
     difference is the largest relative one, of the losses and of the first gradient (in L2 norm),
     which shows a wrong shard or average at once. equal: whether that is rounding; None where the
     configuration is inexact by design, as ``reason`` then says.
     """
-    steps = len(expected.losses)
-    got = [loss.item() for loss in training.losses[:steps]]
-    apart = [abs(a - b) / max(abs(a), 1e-12) for a, b in zip(expected.losses, got, strict=True)]
-    for a, b in zip(expected.gradients, training.gradients, strict=True):
+    pairs = zip(expected.losses, got.losses, strict=True)
+    apart = [abs(a - b) / max(abs(a), 1e-12) for a, b in pairs]
+    for a, b in zip(expected.gradients, got.gradients, strict=True):
         apart.append(((a - b).norm() / a.norm().clamp_min(1e-12)).item())
-    exact = training.cell.parallel in parallel.EXACT
+    exact = configuration in parallel.EXACT
     return {
         "difference": max(apart),
-        "steps": steps,
+        "steps": len(expected.losses),
         "exact": exact,
         "equal": max(apart) <= parallel.TOLERANCE if exact else None,
-        "reason": parallel.INEXACT.get(training.cell.parallel, ""),
+        "reason": parallel.INEXACT.get(configuration, ""),
     }
 
 
-def single(task: Task, device: torch.device) -> First:
-    """The first steps of the same cell without ranks."""
-    cell = replace(task.cell, parallel="single")
-    reference = Training(task.topic, cell, task.budget, device, watch=1)
-    for _ in range(min(PARITY_STEPS, task.budget.steps)):
-        reference.advance()
-    return First([loss.item() for loss in reference.losses], reference.gradients)
+def first(training: Training) -> First:
+    """What parity compares of a training that watched its first step and has made PARITY_STEPS."""
+    return First([loss.item() for loss in training.losses[:PARITY_STEPS]], training.gradients)
+
+
+def first_steps(task: Task, rank: int) -> First:
+    """Those of a training that is made for it, on every rank of the task."""
+    training = training_of(task, device_of(task, rank), rank, watch=1)
+    with contextlib.suppress(Diverged):  # the training itself will say so
+        training.run(min(PARITY_STEPS, task.budget.steps))
+    return first(training)
 
 
 def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:

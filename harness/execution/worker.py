@@ -91,9 +91,12 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
     device = device_of(task, rank)
     if rank == 0 and not task.attempt:
         checkpoint.remove(task.folder / "middle.pt")
-    expected = None
+    expected = got = None
     if rank == 0 and (task.cell.parallel != "single" or task.accumulate > 1):
-        expected = audit.single(task, device)
+        alone = replace(task.cell, parallel="single")
+        expected = audit.first_steps(replace(task, cell=alone, world_size=1, accumulate=1), 0)
+    if task.attempt:  # what goes on from a checkpoint does not show its first steps
+        got = audit.first_steps(task, rank)
     training = training_of(task, device, rank, watch=1)
     outcome: dict[str, Any] = {"status": "done"}
     film = _Film(task, training)
@@ -130,7 +133,8 @@ def train(task: Task, rank: int = 0) -> dict[str, Any]:
     outcome["baseline"] = measured(task, _baseline(task.topic, task.cell))["metrics"]
     eval_s += time.perf_counter() - begun
     if expected:
-        outcome["parity"] = audit.parity(expected, training)
+        first = got or audit.first(training)
+        outcome["parity"] = audit.parity(expected, first, task.cell.parallel)
     outcome["curve"] = training.curve()
     outcome["cost"] = {
         "wall_s": time.perf_counter() - started,
