@@ -74,3 +74,8 @@ def mean(value: Tensor) -> Tensor:
         dist.all_reduce(value)
         value /= dist.get_world_size()
     return value
+
+
+def mean_over(network: nn.Module, value: Tensor) -> Tensor:
+    """The mean over the ranks that a network is spread over; the value itself if it is not."""
+    return mean(value) if isinstance(network, DistributedDataParallel) else value
