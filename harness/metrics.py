@@ -24,6 +24,11 @@ def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -
     }
 
 
+def share(right: Tensor) -> float:
+    """Of what is true."""
+    return right.double().mean().item()
+
+
 def regression(predicted_N: Tensor, target_N: Tensor) -> dict[str, float]:
     """mse, mae in the target's (standardised) units, and r2 against the test mean."""
     error_N = predicted_N.double() - target_N.double()

@@ -53,10 +53,10 @@ class Canvas:
         count_B: Tensor,
         generator: torch.Generator,
     ) -> Scenes:
-        """Scenes with ``count_B`` (1 to MOST) images each, drawn with ``generator`` (on the CPU).
+        """Scenes with ``count_B`` (1 to MOST) of the images each, drawn with ``generator``.
 
-        images_NCHW are in 0..1 and may lie on any device, where the scenes will be; the count's
-        is the CPU. Later images are in front of earlier ones.
+        images_NCHW: uint8, on the device where the scenes will be; count_B and generator on the
+        CPU. Each image is as bright as its brightest pixel allows; later ones are in front.
         """
         shape = (len(count_B), MOST)
         pick_BD = torch.randint(len(images_NCHW), shape, generator=generator)
@@ -74,7 +74,7 @@ class Canvas:
         there_BD = (torch.arange(MOST) < count_B[:, None]).to(device)
         pick_BD = pick_BD.to(device)
         pasted_BDCHW, ink_BDHW = self._paste(
-            images_NCHW[pick_BD], middle_BD2.to(device), side_BD.to(device)
+            _brightened(images_NCHW[pick_BD]), middle_BD2.to(device), side_BD.to(device)
         )
         ink_BDHW = ink_BDHW & there_BD[..., None, None]
         label_BD = (class_N[pick_BD] + 1) * ink_BDHW.any(-1).any(-1)
@@ -131,7 +131,6 @@ def around(ink: Tensor) -> Tensor:
     return torch.stack(sides, -1).flatten(-2).float()
 
 
-def brightness(x_NCHW: Tensor) -> Tensor:
-    """uint8 images as shares of each one's brightest pixel."""
-    x_NCHW = x_NCHW.float()
-    return x_NCHW / x_NCHW.amax((1, 2, 3), keepdim=True).clamp_min(1)
+def _brightened(images: Tensor) -> Tensor:
+    images = images.float()
+    return images / images.amax((-3, -2, -1), keepdim=True).clamp_min(1)

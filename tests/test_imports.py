@@ -20,8 +20,12 @@ LAYERS = [
         "effects",
         "games",
         "environments",
+        "scenes",
     },
-    {"schedules", "store", "extractor", "pixels", "rollouts", "improvement"},
+    {
+        *("schedules", "store", "extractor", "pixels", "rollouts", "improvement"),
+        *("transfer", "balancing"),
+    },
     {"checkpoint", "topic", "tables", "fid", "styles", "images"},
     {"matrix", "training", "estimators", "compare", "dashboard", "generator"},
     {"execution", "topics", "throughput"},
@@ -55,6 +59,7 @@ def test_dashboard_and_tables_know_no_torch():
         "tables.py",
         "effects.py",
         "improvement.py",
+        "transfer.py",
         "dashboard/__init__.py",
         "dashboard/figures.py",
     ):

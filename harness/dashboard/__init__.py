@@ -29,13 +29,14 @@ def render(
     title: str,
     images: Mapping[str, bytes] | None = None,
     improvement: pd.DataFrame | None = None,
+    transfer: pd.DataFrame | None = None,
 ) -> str:
     """The page as text. Everything that comes from the frames is escaped.
 
     cells, curves, summary as ``tables`` makes them, effects as ``effects``; benchmark is
     pytest-benchmark's JSON, normalised, or None. images: a PNG by cell id, shown with its topic:
-    the best cells' 12 a topic, 6 MB in all. improvement as the function of that name makes it.
-    Large runs list the best 5,000 cells.
+    the best cells' 12 a topic, 6 MB in all. improvement and transfer as the functions of these
+    names make them. Large runs list the best 5,000 cells.
     """
     cells = answers.ranked(cells)
     groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
@@ -47,6 +48,7 @@ def render(
     topics = [
         _topic(name, group, summary, figures.curves(chosen[name], lines))
         | {"images": _images(group, images or {}, budget)}
+        | {"transfer": sections.transfer(transfer, name)}
         for name, group in groups.items()
     ]
     status = cells["status"]

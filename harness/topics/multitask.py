@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from harness import data, losses, metrics
 from harness.balancing import Uncertainty, pcgrad
 from harness.cell import Budget, Cell
-from harness.scenes import MOST, Canvas, Scenes, brightness
+from harness.scenes import MOST, Canvas, Scenes
 from harness.schedules import Optimizer
 from harness.topic import Batch, Batches, Networks, Player, Topic
 
@@ -235,17 +235,14 @@ class Multitask(Topic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        x_NCHW = brightness(self._data.train_x[: budget.samples]).to(device)
-        return Composed(
-            self.canvas, x_NCHW, self._data.train_y[: budget.samples].to(device), generator
-        )
+        x_NCHW, y_N = (t[: budget.samples] for t in (self._data.train_x, self._data.train_y))
+        return Composed(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
 
     def held_out(self, most: int) -> Scenes:
         """Scenes of 1 to ``most`` digits that no training sees; always the same."""
         generator = torch.Generator().manual_seed(SCENE_SEED)
         count_B = torch.randint(1, most + 1, (HELD_OUT,), generator=generator)
-        x_NCHW = brightness(self._data.test_x)
-        return self.canvas.compose(x_NCHW, self._data.test_y, count_B, generator)
+        return self.canvas.compose(self._data.test_x, self._data.test_y, count_B, generator)
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """On scenes of 1 to 3 digits; as single_* on scenes of one, where accuracy is of ten.
@@ -254,14 +251,16 @@ class Multitask(Topic):
         the right digits called present. box_iou, ap50: ``metrics.detection``. miou: over the digits
         and the ground.
         """
-        many, one = (self._outputs(networks, cell, self.held_out(most)) for most in (MOST, 1))
-        found = scores(many, self.held_out(MOST), cell.loss, self.canvas)
-        single = scores(one, self.held_out(1), cell.loss, self.canvas)
-        if "classification" in one:
-            present_BK = losses.categorical(cell.loss, 2).decode(one["classification"])[..., 1]
-            right_B = present_BK.argmax(1) + 1 == self.held_out(1).label[:, 0]
-            single["accuracy"] = right_B.double().mean().item()
-        return found | {f"single_{name}": value for name, value in single.items()}
+        found = {}
+        for prefix, most in (("", MOST), ("single_", 1)):
+            scenes = self.held_out(most)
+            outputs = self._outputs(networks, cell, scenes)
+            for name, value in scores(outputs, scenes, cell.loss, self.canvas).items():
+                found[prefix + name] = value
+        if "classification" in outputs:
+            likeliest_B = presence(outputs["classification"], cell.loss).argmax(1)
+            found["single_accuracy"] = metrics.share(likeliest_B + 1 == scenes.label[:, 0])
+        return found
 
     @torch.no_grad()
     def _outputs(self, networks: Networks, cell: Cell, scenes: Scenes) -> dict[str, Tensor]:
@@ -276,6 +275,11 @@ class Multitask(Topic):
 def sides_form(family: str) -> losses.Form:
     """Scores a box's sides: cells from its cell's middle, of which -0.5 to 1.5 become -4 to 4."""
     return losses.numeric(family, -4, 4)
+
+
+def presence(outputs_BK2: Tensor, family: str) -> Tensor:
+    """The probability of each digit to be there: (B, K)."""
+    return losses.categorical(family, 2).decode(outputs_BK2)[..., 1]
 
 
 def present(label_BD: Tensor) -> Tensor:
@@ -321,9 +325,8 @@ def scores(
     binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
     found: dict[str, float] = {}
     if "classification" in outputs:
-        present_BK = binary.decode(outputs["classification"])[..., 1] > 0.5
-        right_B = (present_BK == present(scenes.label).bool()).all(1)
-        found["accuracy"] = right_B.double().mean().item()
+        called_BK = presence(outputs["classification"], family) > 0.5
+        found["accuracy"] = metrics.share((called_BK == present(scenes.label)).all(1))
     if "detection" in outputs:
         score_BN = binary.decode(outputs["detection"][..., :2])[..., 1]
         sides_BN4V = outputs["detection"][..., 2:].unflatten(-1, (4, -1))
