@@ -34,6 +34,8 @@ def transfer(cells: pd.DataFrame) -> pd.DataFrame:
     done = cells[cells["status"] == "done"] if len(cells) else cells
     for _, group in done.groupby(SETTING, sort=True) if len(done) else ():
         models = _alone(group)
+        if not models:
+            continue
         together = group[~group["model"].isin(set(models.values()))]
         for cell in together.to_dict("records"):
             found = [_gain(group, cell, metric, model) for metric, model in models.items()]
