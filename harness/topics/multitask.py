@@ -308,11 +308,13 @@ def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batc
         sides_BD4V = outputs_BNO.gather(1, index_BDO)[..., 2:].unflatten(-1, (4, -1))
         target_BD4 = 4 * canvas.sides(batch["box"], batch["cell"]) - 2
         loss_BD = sides.loss(sides_BD4V, target_BD4).mean(-1)
-        return objectness + ((loss_BD * there_BD).sum(1) / there_BD.sum(1)).mean()
+        return objectness + ((loss_BD * there_BD).sum(1) / there_BD.sum(1).clamp_min(1)).mean()
 
     def segmentation(outputs_BHWL: Tensor, batch: Batch) -> Tensor:
         loss_BHW, ink_BHW = which.loss(outputs_BHWL, batch["mask"]), batch["mask"] > 0
-        halves = [(loss_BHW * on).sum((1, 2)) / on.sum((1, 2)) for on in (ink_BHW, ~ink_BHW)]
+        halves = [
+            (loss_BHW * on).sum((1, 2)) / on.sum((1, 2)).clamp_min(1) for on in (ink_BHW, ~ink_BHW)
+        ]
         return torch.stack(halves).mean()
 
     return {task.__name__: task for task in (classification, detection, segmentation)}
