@@ -239,3 +239,8 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] | None = [None] * dist.get_world_size() if first else None
     dist.gather_object(value, values)
     return values or []
+
+
+def mean_over(network: nn.Module, value: Tensor) -> Tensor:
+    """The mean over the ranks that a network is spread over; the value itself if it is not."""
+    return mean(value) if isinstance(network, DistributedDataParallel) else value

@@ -19,6 +19,7 @@ class Record:
     metrics and baseline share their names: trained, and untrained or random beside it.
     directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
     accumulate: parts a rank took a batch in. attempts: 1, more where earlier ones failed.
+    alone names per task's metric the model that learns only this task.
     curve holds equally long lists: step, loss, lr. cost is in the units its names end in
     (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
     samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
@@ -42,6 +43,7 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     baseline: dict[str, float] = field(default_factory=dict)
     directions: dict[str, str] = field(default_factory=dict)
+    alone: dict[str, str] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
     curve: dict[str, list[float]] = field(default_factory=dict)

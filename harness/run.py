@@ -28,6 +28,7 @@ DECIDING = (
     *("checkpoint", "content", "resume", "shards"),
     *("pixels", "games", "styles", "generator", "extractor", "fid"),
     *("environments", "rollouts"),
+    *("scenes", "balancing"),
 )
 
 
@@ -194,6 +195,7 @@ class Run:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             budget=self.budget(cell),
             directions=dict(topic.directions),
+            alone=dict(topic.alone),
             environment=self.environment,
             **outcome,
         )
@@ -228,9 +230,9 @@ class Run:
 
 
 def headline(record: Record) -> str:
-    """The primary metric, or the reason there is none."""
+    """The primary metric (the first that the model has), or the reason there is none."""
     if record.metrics and not record.reason:
-        name = next(iter(record.directions))
+        name = next(name for name in record.directions if name in record.metrics)
         return f"{name} {record.metrics[name]:.4g}"
     return record.reason
 
@@ -271,6 +273,7 @@ def write_report(folder: Path) -> Path:
         images=_images(folder, records),
         improvement=found.improvement,
         **{name: _table(folder / f"{name}.csv") for name in ("scaling", "resharding")},
+        transfer=found.transfer,
     )
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"

@@ -16,6 +16,7 @@ import pandas as pd
 from harness.effects import direction, effects, metric_names
 from harness.improvement import improvement
 from harness.store import write_atomically
+from harness.transfer import transfer
 
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
@@ -74,6 +75,7 @@ class Tables(NamedTuple):
     summary: pd.DataFrame
     effects: pd.DataFrame
     improvement: pd.DataFrame
+    transfer: pd.DataFrame
 
 
 def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -276,14 +278,15 @@ def quality(cells: pd.DataFrame, prefix: str = "metric") -> pd.Series:
 
 
 def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
-    """Write cells and curves as Parquet; cells, summary, effects, improvement as CSV to folder.
+    """Write cells and curves as Parquet; all but curves as CSV to folder.
 
     Each file is replaced at once or not at all. Returns the frames.
     """
     rows = list(records)
     table = cells(rows)
-    result = Tables(table, curves(rows), summary(table), effects(table), improvement(table))
-    for name in ("cells", "summary", "effects", "improvement"):
+    told = (summary(table), effects(table), improvement(table), transfer(table))
+    result = Tables(table, curves(rows), *told)
+    for name in ("cells", "summary", "effects", "improvement", "transfer"):
         text = getattr(result, name).to_csv(index=False, lineterminator="\n")
         write_atomically(folder / f"{name}.csv", text.encode())
     for name in ("cells", "curves"):

@@ -57,6 +57,8 @@ class Topic:
     directions: ``max`` or ``min`` per metric, the primary one first.
     fits: the models trained by ``fit`` (scikit-learn) instead of by players.
     generates: whether it has ``sample``.
+    alone: for several tasks in one network, per task's metric the model that learns only this task;
+    ``transfer`` compares the others with it.
     """
 
     name: ClassVar[str]
@@ -66,6 +68,7 @@ class Topic:
     directions: ClassVar[Mapping[str, str]]
     fits: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
+    alone: ClassVar[Mapping[str, str]] = {}
 
     def dataset_id(self) -> str:
         """Name and content hash of the data, for the record and the fingerprint."""

@@ -20,8 +20,12 @@ LAYERS = [
         "effects",
         "games",
         "environments",
+        "scenes",
     },
-    {"schedules", "store", "extractor", "pixels", "rollouts", "improvement", "content"},
+    {
+        *("schedules", "store", "extractor", "pixels", "rollouts", "improvement", "content"),
+        *("transfer", "balancing"),
+    },
     {"shards", "topic", "tables", "fid", "styles", "images"},
     {"checkpoint"},
     {"resume"},
@@ -58,6 +62,7 @@ def test_dashboard_and_tables_know_no_torch():
         "tables.py",
         "effects.py",
         "improvement.py",
+        "transfer.py",
         "dashboard/__init__.py",
         "dashboard/figures.py",
     ):

@@ -248,12 +248,12 @@ def test_kendall_agrees_with_scipy(pairs):
     assert kendall(table)[0, 1] == pytest.approx(expected, nan_ok=True)
 
 
-def test_write_leaves_six_files_and_no_temporary(tmp_path):
+def test_write_leaves_seven_files_and_no_temporary(tmp_path):
     rows = [record(seed=s, loss=n) for s in range(2) for n in ("ce", "mse")]
     result = tables.write(json.loads(json.dumps(rows)), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         *("cells.csv", "cells.parquet", "curves.parquet", "effects.csv", "improvement.csv"),
-        "summary.csv",
+        *("summary.csv", "transfer.csv"),
     ]
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cells.parquet"), result.cells)
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 4

@@ -31,14 +31,14 @@ def render(
     improvement: pd.DataFrame | None = None,
     scaling: pd.DataFrame | None = None,
     resharding: pd.DataFrame | None = None,
+    transfer: pd.DataFrame | None = None,
 ) -> str:
     """The page as text. Everything that comes from the frames is escaped.
 
     cells, curves, summary as ``tables`` makes them, effects as ``effects``; benchmark is
     pytest-benchmark's JSON, normalised, or None. images: a PNG by cell id, shown with its topic:
-    the best cells' 12 a topic, 6 MB in all. improvement, scaling and resharding as the functions of
-    those names make them.
-    Large runs list the best 5,000 cells.
+    the best cells' 12 a topic, 6 MB in all. improvement, transfer, scaling and resharding as the
+    functions of those names make them. Large runs list the best 5,000 cells.
     """
     cells = answers.ranked(cells)
     groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
@@ -50,6 +50,7 @@ def render(
     topics = [
         _topic(name, group, summary, figures.curves(chosen[name], lines))
         | {"images": _images(group, images or {}, budget)}
+        | {"transfer": sections.transfer(transfer, name)}
         for name, group in groups.items()
     ]
     status = cells["status"]

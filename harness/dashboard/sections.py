@@ -179,3 +179,17 @@ def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
         return []
     order = (found["probability"] - 0.5).abs().sort_values(ascending=False, kind="stable").index
     return plain(found.loc[order[:LISTED]])
+
+
+def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
+    """A topic's gains by task, the best 100 configurations first: means over seeds."""
+    own = found[found["topic"] == topic] if found is not None and len(found) else None
+    if own is None or own.empty:
+        return None
+    setting = ["model", "loss", "schedule", "parallel"]
+    gains = own.pivot_table("gain", setting, "metric", dropna=False, observed=True)
+    whole = own.groupby(setting).agg(delta_m=("delta_m", "mean"), seeds=("seed", "nunique"))
+    table = whole.join(gains, how="left").sort_values("delta_m", ascending=False, kind="stable")
+    metrics = list(dict.fromkeys(own["metric"]))
+    rows = plain(table.reset_index().head(LISTED))
+    return {"metrics": metrics, "rows": rows, "left": max(0, len(table) - LISTED)}
