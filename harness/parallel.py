@@ -31,18 +31,25 @@ def ranks(name: str, world_size: int) -> int:
 
 
 @contextmanager
-def process_group(rank: int, world_size: int, meeting: Path, timeout_s: float) -> Iterator[None]:
+def process_group(
+    rank: int, world_size: int, meeting: Path | str, timeout_s: float
+) -> Iterator[None]:
     """This process as one rank: nccl where each rank has its own GPU, else gloo.
 
-    meeting: a file that does not exist yet, where the ranks of this machine find each other.
+    meeting: where the ranks find each other. For those of one machine, a file that does not exist
+    yet; for those of several, where each sees its own GPU only, the ``tcp://host:port`` of a
+    TCPStore that is there already.
     """
-    backend = "nccl" if torch.cuda.device_count() >= world_size else "gloo"
+    limit = timedelta(seconds=timeout_s)
+    store: dist.Store
+    if isinstance(meeting, str):
+        host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
+        store, needed = dist.TCPStore(host, int(port), timeout=limit), 1
+    else:
+        store, needed = dist.FileStore(str(meeting), world_size), world_size
+    backend = "nccl" if torch.cuda.device_count() >= needed else "gloo"
     dist.init_process_group(
-        backend,
-        init_method=f"file://{meeting}",
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=timeout_s),
+        backend, store=store, rank=rank, world_size=world_size, timeout=limit
     )
     try:
         yield

@@ -57,7 +57,7 @@ def _tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: Path) -> Any:
+def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: Path | str) -> Any:
     if task.world_size == 1:
         return function(task, 0)
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):

@@ -1,0 +1,52 @@
+"""What a task needs of a cluster, and whether the cluster has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.execution.task import Task
+
+
+@dataclass(frozen=True)
+class Request:
+    """A place for each rank: one CPU, and one GPU where cells run on GPUs."""
+
+    ranks: int
+    gpus: int
+
+    @classmethod
+    def of(cls, task: Task) -> Request:
+        return cls(task.world_size, int(task.device == "cuda"))
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """One for each rank, as Ray's placement groups take them."""
+        return [{"CPU": 1.0} | ({"GPU": 1.0} if self.gpus else {})] * self.ranks
+
+
+def shortage(task: Task, nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Why the task could wait for ever on these nodes (as ``ray.nodes()`` gives them), in a line
+    that says what it needs, what is there and what is missing; empty if it fits.
+    """
+    request = Request.of(task)
+    places, there = 0, []
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        cpus, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
+        places += min(cpus, gpus) if request.gpus else cpus
+        there.append(f"{node['NodeManagerAddress']} has {_amount(cpus, gpus)}")
+    if places >= request.ranks:
+        return ""
+    missing = request.ranks - places
+    return (
+        f"{task.cell.id} needs {request.ranks} x {_amount(1, request.gpus)}; "
+        f"of the cluster's {len(there)} nodes {', '.join(there) or 'none is alive'}; "
+        f"missing: {missing} x {_amount(1, request.gpus)}"
+    )
+
+
+def _amount(cpus: int, gpus: int) -> str:
+    return f"{cpus} CPU and {gpus} GPU"

@@ -1,0 +1,147 @@
+"""One rank's place on a node of a cluster: what the Ray executor's actors are.
+
+The place itself trains nothing. It keeps a warm process that trains and one that audits, as the
+local executor does, so a cell's numbers, deadlines and deaths are those of the local executor.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import ray
+import torch.distributed as dist
+
+from harness.execution.local import GRACE_S, LocalExecutor, Member, _death, _kill
+from harness.execution.task import Task
+
+Files = dict[str, bytes]  # what lies under a task's run folder, by relative path
+PRELOAD = ["ray", "harness.execution.preload"]  # ray: the main module here imports it
+
+
+@dataclass(frozen=True)
+class Order:
+    """A rank's part in a gang's work. task: without its topic, which only ``work`` brings."""
+
+    gang: str
+    phase: str
+    work: bytes
+    task: Task
+    rank: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """outcome: fields of a record, of rank 0 or of a failure; None if it was told to stop.
+
+    at: when it came, in seconds since the epoch.
+    """
+
+    at: float
+    outcome: dict[str, Any] | None
+
+    @property
+    def bad(self) -> bool:
+        return self.outcome is not None and self.outcome.get("status") in ("failed", "timeout")
+
+
+class Place:
+    """Works on one order at a time; ``meet``, ``stop`` and ``close`` may be called meanwhile."""
+
+    def __init__(self) -> None:
+        self.pool = LocalExecutor([], lambda *_: None, cores=1)
+        self.pool.context.set_forkserver_preload(PRELOAD)
+        self.store: dist.TCPStore | None = None
+        self.member: Member | None = None
+        self.gang = ""
+        self.stopped: set[str] = set()
+        self.lock = threading.Lock()
+
+    def meet(self) -> str:
+        """A new store on this node, where a gang's ranks find each other: its tcp:// address."""
+        host = ray.util.get_node_ip_address()
+        self.store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        return f"tcp://{host}:{self.store.port}"
+
+    def work(self, order: Order, meeting: str, *files: Files) -> tuple[Answer, Files]:
+        """The answer, and the files that training left here. files: those to begin with."""
+        folder = Path(tempfile.mkdtemp(dir=self.pool.folder))
+        try:
+            for name, content in (item for found in files for item in found.items()):
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            answer = Answer(outcome=self._outcome(order, meeting, folder), at=time.time())
+            if answer.bad or answer.outcome is None or order.phase == "audit":
+                return answer, {}
+            left = (path for path in folder.rglob("*") if path.is_file())
+            return answer, {str(path.relative_to(folder)): path.read_bytes() for path in left}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self, gang: str) -> None:
+        """Give up the gang's work, now or when it comes: its peers cannot go on."""
+        with self.lock:
+            self.stopped.add(gang)
+            if self.gang == gang and self.member is not None:
+                _kill([self.member])
+
+    def close(self) -> None:
+        """Kill what still runs and remove the files."""
+        self.stop(self.gang)
+        self.pool.close()
+
+    def _outcome(self, order: Order, meeting: str, folder: Path) -> dict[str, Any] | None:
+        member = self.pool._member(order.phase)
+        with self.lock:
+            self.member, self.gang = member, order.gang
+            stopped = order.gang in self.stopped
+        try:
+            answer = ("ok", None) if stopped else self._hear(member, order, meeting, folder)
+        finally:
+            with self.lock:
+                self.member, self.gang = None, ""
+        if order.gang in self.stopped:
+            _kill([member])
+            return None
+        if isinstance(answer, dict):
+            return answer
+        if answer[0] == "ok":
+            self.pool.idle[order.phase].append(member)
+            return answer[1] or {}
+        where = f"rank {order.rank}: " if order.task.world_size > 1 else ""
+        reason = f"{where}{answer[1].splitlines()[0]}"
+        return {"status": "failed", "reason": reason, "traceback": answer[2]}
+
+    def _hear(self, member: Member, order: Order, meeting: str, folder: Path) -> Any:
+        """The process's own answer, or the outcome where it gave none."""
+        limit_s = order.task.budget.timeout_s
+        work = pickle.dumps((_Here(order.work, folder), order.task))
+        try:
+            member.pipe.send((work, order.rank, meeting))
+            if member.pipe.poll(limit_s):
+                return member.pipe.recv()
+        except (EOFError, OSError):
+            member.process.join(GRACE_S)
+            return _death(order.rank, member)
+        _kill([member])
+        return {"status": "timeout", "reason": f"not done after {limit_s:g} s"}
+
+
+@dataclass(frozen=True)
+class _Here:
+    """The work (a pickled function and task) with its files in a folder of this node."""
+
+    work: bytes
+    folder: Path
+
+    def __call__(self, _: Task, rank: int) -> Any:
+        function, task = cloudpickle.loads(self.work)
+        return function(replace(task, run=self.folder), rank)
