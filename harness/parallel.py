@@ -48,9 +48,7 @@ def process_group(
     else:
         store, needed = dist.FileStore(str(meeting), world_size), world_size
     backend = "nccl" if torch.cuda.device_count() >= needed else "gloo"
-    dist.init_process_group(
-        backend, store=store, rank=rank, world_size=world_size, timeout=limit
-    )
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=limit)
     try:
         yield
     finally:

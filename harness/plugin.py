@@ -15,7 +15,7 @@ import pytest
 from harness import matrix
 from harness.cell import Cell, UsageError, unknown
 from harness.record import Record
-from harness.run import Run, registered_topics, write_report
+from harness.run import Run, executor_class, registered_topics, write_report
 from harness.store import write_atomically
 
 RUN = pytest.StashKey[Run]()
@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
     group.addoption("--rerun", action="store_true", help="train again what is done already")
     group.addoption("--world-size", type=int, default=2, help="ranks of parallel cells")
+    group.addoption("--executor", default="local", help="where cells run: local (default) or ray")
     group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
@@ -66,6 +67,7 @@ def _run(config: pytest.Config) -> Run:
             topics |= {topic.name: topic for topic in own}
         if option.world_size < 1:
             raise UsageError(f"world size {option.world_size} is no number of ranks: 1 or more")
+        executor_class(option.executor)
         config.stash[CELLS] = matrix.select(topics, option.profile)
         for topic in topics.values():
             topic.dataset_id()
@@ -79,7 +81,15 @@ def _run(config: pytest.Config) -> Run:
         for name, value in chosen.items()
         if value is not None and name != "download"
     )
-    run = Run(folder, topics, option.profile, option.world_size, option.rerun, options=options)
+    run = Run(
+        folder,
+        topics,
+        option.profile,
+        option.world_size,
+        option.rerun,
+        options=options,
+        executor_kind=option.executor,
+    )
     config.stash[RUN] = run
     return run
 
@@ -126,7 +136,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             run.report = lambda line: reporter.ensure_newline() or reporter.write_line(line)
-        run.start(cells)
+        try:
+            run.start(cells)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)

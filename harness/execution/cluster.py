@@ -12,6 +12,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -31,7 +32,6 @@ from harness.topic import Topic
 TRIES = 3
 CLOSE_S = 5.0
 SILENCE_S = 120.0  # beyond a cell's deadline: for a place to start, and for files to travel
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -260,13 +260,13 @@ def connect() -> bool:
     """
     if ray.is_initialized():
         return False
-    options = {"log_to_driver": False, "logging_level": logging.ERROR}
+    init = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        ray.init("auto", **options)
+        init("auto")
     except ConnectionError as error:
         if address := os.environ.get("RAY_ADDRESS"):
             raise UsageError(f"no Ray cluster at RAY_ADDRESS {address}: {error}") from None
-        ray.init("local", include_dashboard=False, _node_ip_address=LOOPBACK, **options)
+        init("local", include_dashboard=False)
     return True
 
 

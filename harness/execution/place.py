@@ -49,7 +49,11 @@ class Answer:
 
     @property
     def bad(self) -> bool:
-        return self.outcome is not None and self.outcome.get("status") in ("failed", "timeout")
+        return self.outcome is not None and failed(self.outcome)
+
+
+def failed(outcome: dict[str, Any]) -> bool:
+    return outcome.get("status") in ("failed", "timeout")
 
 
 class Place:
@@ -104,35 +108,34 @@ class Place:
             self.member, self.gang = member, order.gang
             stopped = order.gang in self.stopped
         try:
-            answer = ("ok", None) if stopped else self._hear(member, order, meeting, folder)
+            outcome = {} if stopped else self._hear(member, order, meeting, folder)
         finally:
             with self.lock:
                 self.member, self.gang = None, ""
         if order.gang in self.stopped:
             _kill([member])
             return None
-        if isinstance(answer, dict):
-            return answer
-        if answer[0] == "ok":
+        if not failed(outcome):
             self.pool.idle[order.phase].append(member)
-            return answer[1] or {}
-        where = f"rank {order.rank}: " if order.task.world_size > 1 else ""
-        reason = f"{where}{answer[1].splitlines()[0]}"
-        return {"status": "failed", "reason": reason, "traceback": answer[2]}
+        return outcome
 
-    def _hear(self, member: Member, order: Order, meeting: str, folder: Path) -> Any:
-        """The process's own answer, or the outcome where it gave none."""
+    def _hear(self, member: Member, order: Order, meeting: str, folder: Path) -> dict[str, Any]:
         limit_s = order.task.budget.timeout_s
         work = pickle.dumps((_Here(order.work, folder), order.task))
         try:
             member.pipe.send((work, order.rank, meeting))
-            if member.pipe.poll(limit_s):
-                return member.pipe.recv()
+            if not member.pipe.poll(limit_s):
+                _kill([member])
+                return {"status": "timeout", "reason": f"not done after {limit_s:g} s"}
+            kind, *answer = member.pipe.recv()
         except (EOFError, OSError):
             member.process.join(GRACE_S)
             return _death(order.rank, member)
-        _kill([member])
-        return {"status": "timeout", "reason": f"not done after {limit_s:g} s"}
+        if kind == "ok":
+            return answer[0] or {}
+        where = f"rank {order.rank}: " if order.task.world_size > 1 else ""
+        reason = f"{where}{answer[0].splitlines()[0]}"
+        return {"status": "failed", "reason": reason, "traceback": answer[1]}
 
 
 @dataclass(frozen=True)
