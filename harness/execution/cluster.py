@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import uuid
 from collections import Counter, deque
@@ -31,27 +32,36 @@ from harness.topic import Topic
 
 TRIES = 3
 CLOSE_S = 5.0
+TRANSPORTS = ("gloo", "NCCL")  # an error that names one came from a peer
 SILENCE_S = 120.0  # beyond a cell's deadline: for a place to start, and for files to travel
 
 
+@dataclass(eq=False)
+class Seat:
+    """A place on a node, held by a bundle of a placement group until the group is removed."""
+
+    place: Any
+    group: PlacementGroup
+    gpus: int
+
+
 @dataclass
-class Crew:
-    """Places on one or more nodes, one a rank, that a placement group holds together."""
+class Forming:
+    """A placement group that has been asked for: all of its bundles at once, or none."""
 
     request: Request
     group: PlacementGroup
     ready: ray.ObjectRef
-    places: list[Any] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False)
 class Gang:
-    """A crew at work on a task. pending: the rank of each answer that has not come yet."""
+    """Seats at work on a task, one a rank. pending: the rank of each answer not there yet."""
 
     name: str
     task: Task
     phase: str
-    crew: Crew
+    seats: list[Seat]
     trained: dict[str, Any]
     deadline: float
     pending: dict[ray.ObjectRef, int] = field(default_factory=dict)
@@ -73,8 +83,9 @@ class ClusterExecutor:
         self.waiting = deque[Task]()
         self.finished = finished
         self.gangs: list[Gang] = []
-        self.idle: list[Crew] = []
-        self.forming: Crew | None = None
+        self.seats: list[Seat] = []
+        self.idle: list[Seat] = []
+        self.forming: Forming | None = None
         self.losses = Counter[Cell]()
         self.add(tasks)
 
@@ -98,7 +109,7 @@ class ClusterExecutor:
             if ref in watched:
                 self._hear(watched[ref], ref)
             else:
-                self._formed()
+                self._formed(self.forming)
         if not news:
             self._look_around()
         return bool(self.gangs or self.waiting)
@@ -106,78 +117,87 @@ class ClusterExecutor:
     def close(self) -> None:
         """Kill what still runs and remove temporary files. The cells in flight are lost."""
         self.waiting.clear()
-        forming = [self.forming] if self.forming else []
-        self._disband([*self.idle, *(gang.crew for gang in self.gangs), *forming])
         self.gangs.clear()
-        self.forming = None
+        self._give_up_forming()
+        self.idle = list(self.seats)
+        self._disband()
         if self.own:
             ray.shutdown()
             self.own = False
 
     def _start(self) -> None:
-        """Give the queue's head to a crew of its size, or begin to form one."""
+        """Seat the queue's head as soon as there are seats for all its ranks."""
         while self.waiting:
             request = Request.of(self.waiting[0])
-            crew = next((crew for crew in self.idle if crew.request == request), None)
-            if crew is None:
+            free = [seat for seat in self.idle if seat.gpus == request.gpus]
+            if len(free) < request.ranks:
                 self._form(request)
                 return
-            self.idle.remove(crew)
+            seats = free[: request.ranks]
+            self.idle = [seat for seat in self.idle if seat not in seats]
             task = self.waiting.popleft()
-            self._work(task, "train", worker.train, crew)
+            self._work(task, "train", worker.train, seats)
+        self._give_up_forming()
+
+    def _form(self, request: Request) -> None:
+        if self.forming and self.forming.request != request:
+            self._give_up_forming()
+        if self.forming is None:
+            group = placement_group(request.bundles)
+            self.forming = Forming(request, group, group.ready())
+
+    def _give_up_forming(self) -> None:
         if self.forming:
             remove_placement_group(self.forming.group)
             self.forming = None
 
-    def _form(self, request: Request) -> None:
-        """One crew at a time; idle ones of another size make room for it."""
-        self._disband(self.idle)
-        if self.forming and self.forming.request != request:
-            remove_placement_group(self.forming.group)
-            self.forming = None
-        if self.forming is None:
-            group = placement_group(request.bundles)
-            self.forming = Crew(request, group, group.ready())
-
-    def _formed(self) -> None:
-        crew, self.forming = self.forming, None
-        assert crew is not None
-        for rank in range(crew.request.ranks):
-            where = PlacementGroupSchedulingStrategy(crew.group, rank)
+    def _formed(self, forming: Forming) -> None:
+        self.forming = None
+        gpus = forming.request.gpus
+        for rank in range(forming.request.ranks):
             place = ray.remote(Place).options(
                 num_cpus=1,
-                num_gpus=crew.request.gpus,
+                num_gpus=gpus,
                 max_concurrency=3,
-                scheduling_strategy=where,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(forming.group, rank),
             )
-            crew.places.append(place.remote())
-        self.idle.append(crew)
+            self.idle.append(Seat(place.remote(), forming.group, gpus))
+        self.seats += self.idle[-forming.request.ranks :]
 
-    def _disband(self, crews: Iterable[Crew]) -> None:
-        """Let their places remove their files, then give back what they hold."""
-        crews = list(crews)
-        self.idle = [crew for crew in self.idle if crew not in crews]
-        if closing := [place.close.remote() for crew in crews for place in crew.places]:
+    def _disband(self) -> None:
+        """Give back the groups of which no seat is at work; their places remove their files."""
+        busy = {seat.group.id for seat in self.seats if seat not in self.idle}
+        leaving = [seat for seat in self.idle if seat.group.id not in busy]
+        if closing := [seat.place.close.remote() for seat in leaving]:
             ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
-        for crew in crews:
-            remove_placement_group(crew.group)
+        self._drop(leaving)
+
+    def _drop(self, seats: list[Seat]) -> None:
+        self.seats = [seat for seat in self.seats if seat not in seats]
+        self.idle = [seat for seat in self.idle if seat not in seats]
+        held = {seat.group.id for seat in self.seats}
+        for seat in seats:
+            ray.kill(seat.place)
+        for group in {seat.group.id: seat.group for seat in seats}.values():
+            if group.id not in held:
+                remove_placement_group(group)
 
     def _work(
         self,
         task: Task,
         phase: str,
         function: Callable,
-        crew: Crew,
+        seats: list[Seat],
         trained: Mapping[str, Any] | None = None,
         files: Iterable[ray.ObjectRef] = (),
     ) -> None:
         deadline = time.monotonic() + task.budget.timeout_s + SILENCE_S
-        gang = Gang(uuid.uuid4().hex, task, phase, crew, dict(trained or {}), deadline)
+        gang = Gang(uuid.uuid4().hex, task, phase, seats, dict(trained or {}), deadline)
         work, outline = _by_value(function, task), replace(task, topic=Topic())
-        meeting = crew.places[0].meet.remote() if task.world_size > 1 else ""
-        for rank, place in enumerate(crew.places):
-            order = Order(gang.name, phase, work, outline, rank)
-            answer, left = place.work.options(num_returns=2).remote(order, meeting, *files)
+        meeting = seats[0].place.meet.remote() if task.world_size > 1 else ""
+        for rank, seat in enumerate(seats):
+            order = Order(gang.name, phase, work, outline, rank, tuple(sys.path))
+            answer, left = seat.place.work.options(num_returns=2).remote(order, meeting, *files)
             gang.pending[answer] = rank
             gang.files.append(left)
         self.gangs.append(gang)
@@ -192,9 +212,8 @@ class ClusterExecutor:
             over = True
         if over:
             for other in gang.pending.values():  # they would wait for this rank
-                gang.crew.places[other].stop.remote(gang.name)
+                gang.seats[other].place.stop.remote(gang.name)
         if not gang.pending:
-            self.gangs.remove(gang)
             self._over(gang)
 
     def _over(self, gang: Gang) -> None:
@@ -208,21 +227,21 @@ class ClusterExecutor:
                         write_atomically(gang.task.run / name, content)
             except RayError as error:
                 gang.lost = _last_line(error)
+        self.gangs.remove(gang)
         if gang.lost:
             self._put_back(gang)
             return
         outcome = gang.answers[0].outcome or {}
-        if not bad and training and (expected := outcome.get("checkpoint")):
-            self._work(gang.task, "audit", _Audit(expected), gang.crew, outcome, gang.files)
+        if training and not bad and (expected := outcome.get("checkpoint")):
+            self._work(gang.task, "audit", _Audit(expected), gang.seats, outcome, gang.files)
             return
-        self.idle.append(gang.crew)
-        if bad:  # a death is what its peers' errors are echoes of, else the first error is
-            first = min(bad, key=lambda a: ("traceback" in (a.outcome or {}), a.at))
-            self._failed(gang, dict(first.outcome or {}))
+        self.idle += gang.seats
+        if bad:
+            self._failed(gang, dict(min(bad, key=blame).outcome or {}))
+        elif training:
+            self.finished(gang.task, outcome)
         else:
-            self.finished(
-                gang.task, outcome if training else {**gang.trained, "checkpoint": outcome}
-            )
+            self.finished(gang.task, {**gang.trained, "checkpoint": outcome})
 
     def _failed(self, gang: Gang, outcome: dict[str, Any]) -> None:
         if gang.phase == "audit":
@@ -231,8 +250,9 @@ class ClusterExecutor:
         self.finished(gang.task, outcome)
 
     def _put_back(self, gang: Gang) -> None:
-        """It runs again elsewhere, a few times. Nobody knows what else went: no crew is kept."""
-        self._disband([*self.idle, gang.crew])
+        """It runs again, a few times, on places that are known to live."""
+        self.idle += gang.seats
+        self._drop([seat for seat in self.idle if not _lives(seat)])
         self.losses[gang.task.cell] += 1
         if (times := self.losses[gang.task.cell]) < TRIES:
             self.waiting.appendleft(gang.task)
@@ -240,17 +260,36 @@ class ClusterExecutor:
             self._failed(gang, {"status": "failed", "reason": f"{gang.lost} ({times} times)"})
 
     def _look_around(self) -> None:
-        """Nothing happened: is there somebody to wait for?"""
+        """Nothing happened: is what we wait for still to come?"""
         for gang in list(self.gangs):
             if time.monotonic() > gang.deadline:
                 self.gangs.remove(gang)
-                gang.lost = f"rank {min(gang.pending.values())} did not answer"
+                gang.lost = f"no answer from rank {min(gang.pending.values())}"
+                self._drop([gang.seats[rank] for rank in gang.pending.values()])
+                gang.seats = [seat for seat in gang.seats if seat in self.seats]
                 self._put_back(gang)
         nodes = ray.nodes()
         for task in list(self.waiting):
             if lacking := shortage(task, nodes):
                 self.waiting.remove(task)
                 self.finished(task, {"status": "failed", "reason": lacking})
+        if self.forming:
+            self._disband()  # idle seats may be in its way
+
+
+def blame(answer: Answer) -> tuple[bool, bool, float]:
+    """Sorts a gang's bad answers: a death, then an error of its own, then echoes of a peer's."""
+    outcome = answer.outcome or {}
+    echo = any(name in outcome["reason"] for name in TRANSPORTS)
+    return "traceback" in outcome, echo, answer.at
+
+
+def _lives(seat: Seat) -> bool:
+    try:
+        ray.get(seat.place.stop.remote(""), timeout=CLOSE_S)
+    except RayError:
+        return False
+    return True
 
 
 def connect() -> bool:

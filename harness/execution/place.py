@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -19,7 +20,7 @@ import cloudpickle
 import ray
 import torch.distributed as dist
 
-from harness.execution.local import GRACE_S, LocalExecutor, Member, _death, _kill
+from harness.execution.local import ECHO_S, GRACE_S, LocalExecutor, Member, _death, _kill
 from harness.execution.task import Task
 
 Files = dict[str, bytes]  # what lies under a task's run folder, by relative path
@@ -28,13 +29,17 @@ PRELOAD = ["ray", "harness.execution.preload"]  # ray: the main module here impo
 
 @dataclass(frozen=True)
 class Order:
-    """A rank's part in a gang's work. task: without its topic, which only ``work`` brings."""
+    """A rank's part in a gang's work. task: without its topic, which only ``work`` brings.
+
+    path: the driver's sys.path, for what a topic imports where the nodes have that too.
+    """
 
     gang: str
     phase: str
     work: bytes
     task: Task
     rank: int
+    path: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Place:
         self.member: Member | None = None
         self.gang = ""
         self.stopped: set[str] = set()
+        self.killed = ""
         self.lock = threading.Lock()
 
     def meet(self) -> str:
@@ -91,10 +97,16 @@ class Place:
             shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self, gang: str) -> None:
-        """Give up the gang's work, now or when it comes: its peers cannot go on."""
+        """Give up the gang's work, now or when it comes: its peers cannot go on. A process that
+        is about to end by itself may still do so.
+        """
+        self.stopped.add(gang)
+        member = self.member if self.gang == gang else None
+        if member is not None:
+            member.process.join(ECHO_S)
         with self.lock:
-            self.stopped.add(gang)
-            if self.gang == gang and self.member is not None:
+            if self.gang == gang and self.member and self.member.process.is_alive():
+                self.killed = gang
                 _kill([self.member])
 
     def close(self) -> None:
@@ -112,7 +124,7 @@ class Place:
         finally:
             with self.lock:
                 self.member, self.gang = None, ""
-        if order.gang in self.stopped:
+        if stopped or self.killed == order.gang:
             _kill([member])
             return None
         if not failed(outcome):
@@ -121,7 +133,7 @@ class Place:
 
     def _hear(self, member: Member, order: Order, meeting: str, folder: Path) -> dict[str, Any]:
         limit_s = order.task.budget.timeout_s
-        work = pickle.dumps((_Here(order.work, folder), order.task))
+        work = pickle.dumps((_Here(order.work, folder, order.path), order.task))
         try:
             member.pipe.send((work, order.rank, meeting))
             if not member.pipe.poll(limit_s):
@@ -144,7 +156,9 @@ class _Here:
 
     work: bytes
     folder: Path
+    path: tuple[str, ...]
 
     def __call__(self, _: Task, rank: int) -> Any:
+        sys.path += [entry for entry in self.path if entry not in sys.path]
         function, task = cloudpickle.loads(self.work)
         return function(replace(task, run=self.folder), rank)
