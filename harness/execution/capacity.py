@@ -43,7 +43,7 @@ def shortage(task: Task, nodes: Iterable[Mapping[str, Any]]) -> str:
     missing = request.ranks - places
     return (
         f"{task.cell.id} needs {request.ranks} x {_amount(1, request.gpus)}; "
-        f"of the cluster's {len(there)} nodes {', '.join(there) or 'none is alive'}; "
+        f"of the cluster's {len(there)} nodes {', '.join(sorted(there)) or 'none is alive'}; "
         f"missing: {missing} x {_amount(1, request.gpus)}"
     )
 

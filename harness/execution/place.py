@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,12 @@ class Place:
         """
         self.stopped.add(gang)
         member = self.member if self.gang == gang else None
-        if member is not None:
-            member.process.join(ECHO_S)
+        if member is None or connection.wait([member.process.sentinel], ECHO_S):
+            return
         with self.lock:
-            if self.gang == gang and self.member and self.member.process.is_alive():
+            if self.gang == gang:
                 self.killed = gang
-                _kill([self.member])
+                _kill([member])
 
     def close(self) -> None:
         """Kill what still runs and remove the files."""
