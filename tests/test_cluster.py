@@ -31,10 +31,10 @@ CELL = Cell("toy", "line", "mse", "cosine")
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 FIRST = {
     "node_ip_address": "127.0.0.2",
-    "_system_config": {  # how soon a node counts as dead
-        "health_check_initial_delay_ms": 0,
-        "health_check_period_ms": 300,
-        "health_check_failure_threshold": 3,
+    "_system_config": {
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 10,
+        "worker_niceness": 0,
     },
 }
 TIMES = {"save_s", "load_s"}
@@ -42,13 +42,13 @@ TIMES = {"save_s", "load_s"}
 
 @dataclass(frozen=True)
 class Gated(Toy):
-    """After its first step it tells its seed to one named pipe and waits for a byte of another."""
+    """After its first step it tells one named pipe its seed and process, and waits for another."""
 
     pipes: str = ""
 
     def each_step(self, networks, cell, step):
         if step == 1:
-            Path(self.pipes, "begun").write_bytes(bytes([cell.seed]))
+            Path(self.pipes, "begun").write_text(f"{cell.seed} {os.getpid()}\n")
             with open(Path(self.pipes, "go"), "rb", buffering=0) as go:
                 go.read(1)
 
@@ -189,6 +189,13 @@ def test_what_the_cluster_cannot_run_is_refused_at_once(executor, tmp_path):
     assert not executor.waiting
 
 
+def said(pipe):
+    """The processes by seed that have begun since the last time."""
+    if not select.select([pipe], [], [], 0)[0]:
+        return {}
+    return {int(seed): int(pid) for seed, pid in map(bytes.split, os.read(pipe, 999).splitlines())}
+
+
 def test_a_node_is_killed_and_every_cell_finishes(executor, cluster, tmp_path):
     nodes, _ = cluster
     pipes = {name: tmp_path / name for name in ("begun", "go")}
@@ -202,21 +209,19 @@ def test_a_node_is_killed_and_every_cell_finishes(executor, cluster, tmp_path):
     after = task(tmp_path / "ray", cell=replace(CELL, parallel="ddp", seed=3))
     impossible = task(tmp_path / "ray", cell=replace(CELL, parallel="ddp", seed=4), ranks=3)
     executor.add([*gated, after, impossible])
-    while len(executor.gangs) < 3:
-        executor.pump()
-    at_work = set()
+    at_work = {}
     while len(at_work) < 3:
-        assert select.select([begun], [], [], 60)[0], "no cell began"
-        at_work |= set(os.read(begun, 64))
-
+        assert executor.pump(0.1) and not executor.losses
+        at_work |= said(begun)
     addresses = {g.task.cell.seed: ray.get(g.seats[0].place.meet.remote()) for g in executor.gangs}
     victim = next(iter(nodes.worker_nodes))
     (lost_seed,) = (s for s, address in addresses.items() if victim.node_ip_address in address)
     nodes.remove_node(victim, allow_graceful=False)
+    assert ends(at_work[lost_seed])
     os.write(go, b"g" * 64)
     while executor.pump():
         pass
-    assert list(os.read(begun, 64)) == [lost_seed]
+    assert list(said(begun)) == [lost_seed]
     cells = [*gated, after]
     the_same(cells, [executor.outcomes[task.cell] for task in cells], tmp_path)
     lost = executor.outcomes[impossible.cell]

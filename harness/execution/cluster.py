@@ -299,7 +299,7 @@ def connect() -> bool:
     """
     if ray.is_initialized():
         return False
-    init = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
+    init = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
     try:
         init("auto")
     except ConnectionError as error:
