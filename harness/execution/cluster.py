@@ -5,15 +5,12 @@ A node or a place that is lost is the cluster's fault: its cell is put back and 
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import ray
@@ -23,7 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.cell import Cell, UsageError
 from harness.execution import worker
-from harness.execution.capacity import Request, shortage
+from harness.execution.nodes import Request, connect, shortage
 from harness.execution.local import Finished, _Audit, _by_value
 from harness.execution.place import Answer, Order, Place
 from harness.execution.task import Task
@@ -108,7 +105,7 @@ class ClusterExecutor:
         for ref in news:
             if ref in watched:
                 self._hear(watched[ref], ref)
-            else:
+            elif self.forming:
                 self._formed(self.forming)
         if not news:
             self._look_around()
@@ -289,23 +286,6 @@ def _lives(seat: Seat) -> bool:
         ray.get(seat.place.stop.remote(""), timeout=CLOSE_S)
     except RayError:
         return False
-    return True
-
-
-def connect() -> bool:
-    """Connect this process to Ray if it is not yet. Returns whether that is for us to end.
-
-    Raises UsageError if RAY_ADDRESS leads nowhere.
-    """
-    if ray.is_initialized():
-        return False
-    init = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
-    try:
-        init("auto")
-    except ConnectionError as error:
-        if address := os.environ.get("RAY_ADDRESS"):
-            raise UsageError(f"no Ray cluster at RAY_ADDRESS {address}: {error}") from None
-        init("local", include_dashboard=False)
     return True
 
 

@@ -1,12 +1,45 @@
-"""What a task needs of a cluster, and whether the cluster has it."""
+"""The cluster: how to reach it, what a task needs of it, and whether it has that."""
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import ray
+
+from harness.cell import UsageError
 from harness.execution.task import Task
+
+CONNECT_S = 5.0
+
+
+def connect() -> bool:
+    """Connect this process to Ray if it is not yet. Returns whether that is for us to end.
+
+    Raises UsageError if RAY_ADDRESS leads nowhere.
+    """
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():  # Ray itself would try for minutes
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except OSError as error:
+            raise UsageError(f"no Ray cluster at RAY_ADDRESS {address}: {error}") from None
+    init = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
+    try:
+        init("auto")
+    except ConnectionError as error:
+        if address:
+            raise UsageError(f"no Ray cluster at RAY_ADDRESS {address}: {error}") from None
+        init("local", include_dashboard=False)
+    return True
 
 
 @dataclass(frozen=True)
