@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.cell import Cell, UsageError
 from harness.execution import worker
-from harness.execution.nodes import Request, connect, shortage
 from harness.execution.local import Finished, _Audit, _by_value
+from harness.execution.nodes import Request, connect, shortage
 from harness.execution.place import Answer, Order, Place
 from harness.execution.task import Task
 from harness.store import write_atomically
