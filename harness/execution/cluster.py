@@ -15,40 +15,20 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.cell import Cell, UsageError
 from harness.execution import worker
 from harness.execution.local import Finished, _Audit, _by_value
 from harness.execution.nodes import Request, connect, shortage
-from harness.execution.place import Answer, Order, Place
+from harness.execution.place import Answer, Order
+from harness.execution.seats import Seat, Seats
 from harness.execution.task import Task
 from harness.store import write_atomically
 from harness.topic import Topic
 
 TRIES = 3
-CLOSE_S = 5.0
 TRANSPORTS = ("gloo", "NCCL")  # an error that names one came from a peer
 SILENCE_S = 120.0  # beyond a cell's deadline: for a place to start, and for files to travel
-
-
-@dataclass(eq=False)
-class Seat:
-    """A place on a node, held by a bundle of a placement group until the group is removed."""
-
-    place: Any
-    group: PlacementGroup
-    gpus: int
-
-
-@dataclass
-class Forming:
-    """A placement group that has been asked for: all of its bundles at once, or none."""
-
-    request: Request
-    group: PlacementGroup
-    ready: ray.ObjectRef
 
 
 @dataclass(eq=False)
@@ -80,9 +60,7 @@ class ClusterExecutor:
         self.waiting = deque[Task]()
         self.finished = finished
         self.gangs: list[Gang] = []
-        self.seats: list[Seat] = []
-        self.idle: list[Seat] = []
-        self.forming: Forming | None = None
+        self.seats = Seats()
         self.losses = Counter[Cell]()
         self.add(tasks)
 
@@ -98,15 +76,15 @@ class ClusterExecutor:
         """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
         self._start()
         watched = {ref: gang for gang in self.gangs for ref in gang.pending}
-        forming = [self.forming.ready] if self.forming else []
+        forming = [self.seats.forming.ready] if self.seats.forming else []
         if not watched and not forming:
             return bool(self.waiting)
         news, _ = ray.wait([*watched, *forming], timeout=timeout_s)
         for ref in news:
             if ref in watched:
                 self._hear(watched[ref], ref)
-            elif self.forming:
-                self._formed(self.forming)
+            else:
+                self.seats.formed()
         if not news:
             self._look_around()
         return bool(self.gangs or self.waiting)
@@ -115,9 +93,7 @@ class ClusterExecutor:
         """Kill what still runs and remove temporary files. The cells in flight are lost."""
         self.waiting.clear()
         self.gangs.clear()
-        self._give_up_forming()
-        self.idle = list(self.seats)
-        self._disband()
+        self.seats.close()
         if self.own:
             ray.shutdown()
             self.own = False
@@ -125,59 +101,10 @@ class ClusterExecutor:
     def _start(self) -> None:
         """Seat the queue's head as soon as there are seats for all its ranks."""
         while self.waiting:
-            request = Request.of(self.waiting[0])
-            free = [seat for seat in self.idle if seat.gpus == request.gpus]
-            if len(free) < request.ranks:
-                self._form(request)
+            if not (seats := self.seats.take(Request.of(self.waiting[0]))):
                 return
-            seats = free[: request.ranks]
-            self.idle = [seat for seat in self.idle if seat not in seats]
-            task = self.waiting.popleft()
-            self._work(task, "train", worker.train, seats)
-        self._give_up_forming()
-
-    def _form(self, request: Request) -> None:
-        if self.forming and self.forming.request != request:
-            self._give_up_forming()
-        if self.forming is None:
-            group = placement_group(request.bundles)
-            self.forming = Forming(request, group, group.ready())
-
-    def _give_up_forming(self) -> None:
-        if self.forming:
-            remove_placement_group(self.forming.group)
-            self.forming = None
-
-    def _formed(self, forming: Forming) -> None:
-        self.forming = None
-        gpus = forming.request.gpus
-        for rank in range(forming.request.ranks):
-            place = ray.remote(Place).options(
-                num_cpus=1,
-                num_gpus=gpus,
-                max_concurrency=3,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(forming.group, rank),
-            )
-            self.idle.append(Seat(place.remote(), forming.group, gpus))
-        self.seats += self.idle[-forming.request.ranks :]
-
-    def _disband(self) -> None:
-        """Give back the groups of which no seat is at work; their places remove their files."""
-        busy = {seat.group.id for seat in self.seats if seat not in self.idle}
-        leaving = [seat for seat in self.idle if seat.group.id not in busy]
-        if closing := [seat.place.close.remote() for seat in leaving]:
-            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
-        self._drop(leaving)
-
-    def _drop(self, seats: list[Seat]) -> None:
-        self.seats = [seat for seat in self.seats if seat not in seats]
-        self.idle = [seat for seat in self.idle if seat not in seats]
-        held = {seat.group.id for seat in self.seats}
-        for seat in seats:
-            ray.kill(seat.place)
-        for group in {seat.group.id: seat.group for seat in seats}.values():
-            if group.id not in held:
-                remove_placement_group(group)
+            self._work(self.waiting.popleft(), "train", worker.train, seats)
+        self.seats.form(None)
 
     def _work(
         self,
@@ -232,7 +159,7 @@ class ClusterExecutor:
         if training and not bad and (expected := outcome.get("checkpoint")):
             self._work(gang.task, "audit", _Audit(expected), gang.seats, outcome, gang.files)
             return
-        self.idle += gang.seats
+        self.seats.idle += gang.seats
         if bad:
             self._failed(gang, dict(min(bad, key=blame).outcome or {}))
         elif training:
@@ -248,8 +175,8 @@ class ClusterExecutor:
 
     def _put_back(self, gang: Gang) -> None:
         """It runs again, a few times, on places that are known to live."""
-        self.idle += gang.seats
-        self._drop([seat for seat in self.idle if not _lives(seat)])
+        self.seats.idle += gang.seats
+        self.seats.drop_dead()
         self.losses[gang.task.cell] += 1
         if (times := self.losses[gang.task.cell]) < TRIES:
             self.waiting.appendleft(gang.task)
@@ -262,16 +189,17 @@ class ClusterExecutor:
             if time.monotonic() > gang.deadline:
                 self.gangs.remove(gang)
                 gang.lost = f"no answer from rank {min(gang.pending.values())}"
-                self._drop([gang.seats[rank] for rank in gang.pending.values()])
-                gang.seats = [seat for seat in gang.seats if seat in self.seats]
+                silent = [gang.seats[rank] for rank in gang.pending.values()]
+                self.seats.drop(silent)
+                gang.seats = [seat for seat in gang.seats if seat not in silent]
                 self._put_back(gang)
         nodes = ray.nodes()
         for task in list(self.waiting):
             if lacking := shortage(task, nodes):
                 self.waiting.remove(task)
                 self.finished(task, {"status": "failed", "reason": lacking})
-        if self.forming:
-            self._disband()  # idle seats may be in its way
+        if self.seats.forming:
+            self.seats.disband()  # idle seats may be in its way
 
 
 def blame(answer: Answer) -> tuple[bool, bool, float]:
@@ -279,14 +207,6 @@ def blame(answer: Answer) -> tuple[bool, bool, float]:
     outcome = answer.outcome or {}
     echo = any(name in outcome["reason"] for name in TRANSPORTS)
     return "traceback" in outcome, echo, answer.at
-
-
-def _lives(seat: Seat) -> bool:
-    try:
-        ray.get(seat.place.stop.remote(""), timeout=CLOSE_S)
-    except RayError:
-        return False
-    return True
 
 
 def _last_line(error: Exception) -> str:
