@@ -246,5 +246,5 @@ def test_a_node_is_killed_and_every_cell_finishes(executor, cluster, tmp_path):
 
 def test_a_cell_whose_places_die_is_given_up(executor, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "TRIES", 1)
-    (outcome,) = run(executor, [task(tmp_path, Avenger())])
+    (outcome,) = run(executor, [task(tmp_path, Avenger(), replace(CELL, seed=9))])
     assert outcome["status"] == "failed" and outcome["reason"].endswith("(1 times)")

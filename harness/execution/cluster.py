@@ -210,4 +210,5 @@ def blame(answer: Answer) -> tuple[bool, bool, float]:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+    """What Ray says in the end, without its guesses at the cause."""
+    return str(error).strip().splitlines()[-1].strip().partition(" Worker exit type")[0]
