@@ -61,16 +61,17 @@ def save(path: Path, content: Mapping[str, object]) -> int:
         return _seal(path, rest) if first else 0
     temporary = path.with_name(f".{path.name}.sharded.tmp")
     try:
-        if first:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         dist.barrier()
+        temporary.mkdir(parents=True, exist_ok=True)
         files = shards.write(temporary, tensors)
-        if not first:
-            return 0
-        _seal(temporary / REST, {**rest, "shards": files})
         size = sum(part.stat().st_size for part in temporary.iterdir())
-        _replace(temporary, path)
+        if first:
+            size += _seal(temporary / REST, {**rest, "shards": files})
+            _replace(temporary, path)
+        dist.barrier()
+        if temporary.is_dir():  # on a machine of its own
+            _replace(temporary, path)
     except (OSError, CheckpointException) as error:
         raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
     return size

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.utils import make_grid, save_image
 
 from harness.store import write_atomically
 
@@ -19,6 +18,8 @@ GAP = 12
 
 def save_grid(path: Path, *parts_NCHW: Tensor) -> None:
     """uint8 images in rows of eight, small ones enlarged to 32 pixels; white between the parts."""
+    from torchvision.utils import make_grid, save_image  # seconds, of which few processes have need
+
     grids = [make_grid(_enlarged(part) / 255, nrow=COLUMNS, pad_value=0.5) for part in parts_NCHW]
     gaps = [F.pad(grid, (0, 0, 0, GAP), value=1.0) for grid in grids[:-1]]
     buffer = io.BytesIO()

@@ -66,17 +66,23 @@ def is_sharded(name: str) -> bool:
 def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) -> Iterator[None]:
     """This process as one rank: nccl where each rank has its own GPU, else gloo.
 
-    meeting: a URL where the ranks find each other: ``file://``, a file that does not exist yet,
-    for those of one machine, or ``tcp://``, or ``env://`` where torchrun started them.
+    meeting: a URL where the ranks find each other. For those of one machine ``file://``, a file
+    that does not exist yet; for those of several, where each sees its own GPU only, the
+    ``tcp://host:port`` of a TCPStore that is there already; ``env://`` where torchrun started them.
     """
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    backend = "nccl" if torch.cuda.device_count() >= local_size else "gloo"
+    limit, store = timedelta(seconds=timeout_s), None
+    here = 1 if meeting.startswith("tcp://") else world_size
+    if meeting.startswith("tcp://"):
+        host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
+        store = dist.TCPStore(host, int(port), timeout=limit)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", here))
     dist.init_process_group(
-        backend,
-        init_method=meeting,
+        "nccl" if torch.cuda.device_count() >= here else "gloo",
+        init_method=None if store else meeting,
+        store=store,
         rank=rank,
         world_size=world_size,
-        timeout=timedelta(seconds=timeout_s),
+        timeout=limit,
     )
     try:
         yield

@@ -17,7 +17,7 @@ from harness import matrix
 from harness.cell import Cell, UsageError, unknown
 from harness.data import IMAGE_DATASETS
 from harness.record import Record
-from harness.run import Run, registered_topics, write_report
+from harness.run import Run, executor_class, registered_topics, write_report
 from harness.store import write_atomically
 
 RUN = pytest.StashKey[Run]()
@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--accumulate", type=int, default=1, metavar="N", help="parts of a batch")
     group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that fail")
     group.addoption("--seeds", type=int, metavar="N", help="of quick's recipes (1), of full (3)")
+    group.addoption("--executor", default="local", help="where cells run: local (default) or ray")
     group.addoption("--dataset", help="images: " + ", ".join(IMAGE_DATASETS))
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
@@ -71,6 +72,7 @@ def _run(config: pytest.Config) -> Run:
             topics |= {topic.name: topic for topic in own}
         if option.world_size < 1:
             raise UsageError(f"world size {option.world_size} is no number of ranks: 1 or more")
+        executor_class(option.executor)
         if option.accumulate < 1:
             raise UsageError(f"accumulate {option.accumulate} is no number of parts: 1 or more")
         if option.retries < 0:
@@ -102,6 +104,7 @@ def _run(config: pytest.Config) -> Run:
         accumulate=option.accumulate,
         retries=option.retries,
         options=options,
+        executor_kind=option.executor,
     )
     config.stash[RUN] = run
     return run
@@ -149,7 +152,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             run.report = lambda line: reporter.ensure_newline() or reporter.write_line(line)
-        run.start(cells)
+        try:
+            run.start(cells)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,10 +1,13 @@
 """What a run's ranks give beside its cells: scaling and resharding of a recipe, as tables.
 
-Both run in the run's own warm processes once its cells are trained, alone on the machine, and leave
-a CSV in its folder, which the page shows.
+Both are for a run whose cells are trained, alone on this machine, and leave a CSV in its folder,
+which the page shows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pandas as pd
 
@@ -22,13 +25,15 @@ def scaling(run: Run, topic: str, model: str) -> pd.DataFrame:
     """``scaling.table`` of a model's recipe at 2, 4, ... ranks up to the run's world size."""
     sizes = [2**k for k in range(1, run.world_size.bit_length()) if 2**k <= run.world_size]
     task = _task(run, topic, model)
-    return _keep(run, "scaling", task, scales.table(_executor(run), task, sizes))
+    with _executor() as executor:
+        return _keep(run, "scaling", task, scales.table(executor, task, sizes))
 
 
 def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
     """``resharding.grid`` of a model's recipe: each of single, ddp, zero1 and fsdp to each."""
     task = _task(run, topic, model)
-    return _keep(run, "resharding", task, reshards.grid(_executor(run), task))
+    with _executor() as executor:
+        return _keep(run, "resharding", task, reshards.grid(executor, task))
 
 
 def _task(run: Run, topic: str, model: str) -> Task:
@@ -40,10 +45,13 @@ def _task(run: Run, topic: str, model: str) -> Task:
     return Task(run.topics[topic], cells[model], run.budget(cells[model]), run.folder, run.device)
 
 
-def _executor(run: Run) -> LocalExecutor:
-    run.start([])
-    assert isinstance(run.executor, LocalExecutor)
-    return run.executor
+@contextmanager
+def _executor() -> Iterator[LocalExecutor]:
+    executor = LocalExecutor([], lambda *_: None)
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
 def _keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:

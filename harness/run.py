@@ -11,18 +11,22 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness import matrix, measure, parallel
-from harness.cell import Budget, Cell, UsageError, fingerprint
+from harness.cell import Budget, Cell, UsageError, fingerprint, unknown
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task
 from harness.record import Record
 from harness.store import Store, write_atomically
 from harness.topic import Topic
 
+if TYPE_CHECKING:
+    from harness.execution.cluster import ClusterExecutor
+
+EXECUTORS = ("local", "ray")
 DECIDING = (
     *("data", "losses", "schedules", "parallel", "training", "metrics", "estimators"),
     *("checkpoint", "content", "resume", "shards"),
@@ -44,6 +48,21 @@ def registered_topics(**options: Any) -> dict[str, Topic]:
         chosen = {k: v for k, v in options.items() if k in fields and v is not None}
         topics[kind.name] = kind(**chosen)
     return topics
+
+
+def executor_class(name: str) -> type[LocalExecutor] | type[ClusterExecutor]:
+    """One of EXECUTORS. Raises UsageError for another name, or where Ray is not installed."""
+    if name not in EXECUTORS:
+        raise unknown("executor", name, EXECUTORS)
+    if name == "local":
+        return LocalExecutor
+    try:
+        from harness.execution.cluster import ClusterExecutor
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"executor ray is an extra ({error}): pip install torch-decathlon[ray]"
+        ) from None
+    return ClusterExecutor
 
 
 @cache
@@ -70,7 +89,8 @@ class Run:
     rerun: train cells again even if the folder has their records with the same fingerprint.
     accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
     or runs out of time goes on from its middle checkpoint, or from the start if it had none.
-    report is called with one line after each finished cell.
+    report is called with one line after each finished cell. executor_kind: one of
+    EXECUTORS.
     """
 
     folder: Path
@@ -83,7 +103,8 @@ class Run:
     options: str = ""
     report: Callable[[str], None] = print
     records: dict[Cell, Record] = field(default_factory=dict)
-    executor: LocalExecutor | None = None
+    executor: LocalExecutor | ClusterExecutor | None = None
+    executor_kind: str = "local"
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
@@ -149,8 +170,9 @@ class Run:
         tasks.sort(key=lambda task: (-task.world_size, -self.predict(task.cell)))
         self.total = len(tasks)
         self.todo_s = sum(self.predict(task.cell) * task.world_size for task in tasks)
-        self.executor = self.executor or LocalExecutor([], self._finished)
-        self.executor.waiting.extend(tasks)
+        if self.executor is None:
+            self.executor = executor_class(self.executor_kind)([], self._finished)
+        self.executor.add(tasks)
 
     def predict(self, cell: Cell) -> float:
         """Expected wall seconds: this folder's earlier record of the cell, else the budget's."""

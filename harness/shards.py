@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.tensor import DTensor
 
+from harness import parallel
 from harness.content import CheckpointError
 
 MARK = "sharded tensor"
@@ -57,12 +58,18 @@ def split(content: Any) -> tuple[Any, dict[str, DTensor]]:
 
 
 def write(folder: Path, tensors: dict[str, DTensor]) -> dict[str, str]:
-    """Every rank its part, all together. Returns each file's SHA-256 by name, on rank 0."""
+    """Every rank its part, all together. Returns each file's SHA-256 by name, on rank 0.
+
+    The ranks' folders may be one or, on several machines, each its own.
+    """
     with _quietly():
         dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
-    if dist.get_rank() != 0:
-        return {}
-    return {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    own = [
+        *folder.glob(f"__{dist.get_rank()}_*"),
+        *([folder / INDEX] if not dist.get_rank() else []),
+    ]
+    parts = parallel.gathered({path.name: _sha256(path) for path in own})
+    return {name: sha for part in parts for name, sha in sorted(part.items())}
 
 
 def join(content: Any, folder: Path, files: Mapping[str, str]) -> Any:

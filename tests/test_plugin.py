@@ -25,6 +25,7 @@ def test_toy(record):
 def project(pytester):
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_own=EXPERIMENT)
+    pytester.makepyfile(without_ray="import sys\nsys.modules['ray'] = None")
 
     def run(*arguments):
         return pytester.runpytest_subprocess("--profile", "smoke", "-p", "no:xdist", *arguments)
@@ -98,6 +99,8 @@ def test_a_corrupt_record_is_reported_and_its_cell_run_again(project):
         (["--table", "no.csv", "--target", "y"], "table no.csv cannot be read"),
         (["--table", "no.csv"], "needs --target"),
         (["--run-dir", "test_own.py"], "is a file"),
+        (["--executor", "rey"], "unknown executor 'rey': choose from ray, local"),
+        (["--executor", "ray", "-p", "without_ray"], "pip install torch-decathlon[ray]"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(project, arguments, message):

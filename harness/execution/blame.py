@@ -33,11 +33,16 @@ def raised(answers: Sequence[tuple | None]) -> dict[str, Any]:
     return {"status": "failed", "reason": f"{where}{line.splitlines()[0]}", "traceback": trace}
 
 
-def hung(pids: Sequence[int], files: Sequence[Path], limit_s: float) -> dict[str, Any]:
+def hung(
+    pids: Sequence[int], files: Sequence[Path], limit_s: float, ranks: Sequence[int] | None = None
+) -> dict[str, Any]:
     """The outcome of a gang that passed its deadline: where its ranks are, and which one hangs.
 
-    Each process has registered faulthandler to write its stacks to its file on SIGNAL.
+    Each process has registered faulthandler to write its stacks to its file on SIGNAL. ranks: those
+    of the processes, if they are not all that there are.
     """
+    if ranks is None and len(pids) > 1:
+        ranks = range(len(pids))
     before = [file.stat().st_size if file.exists() else 0 for file in files]
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -48,7 +53,7 @@ def hung(pids: Sequence[int], files: Sequence[Path], limit_s: float) -> dict[str
     if not busy:
         return {"status": "timeout", "reason": reason}
     file, line, function = stacks[busy[0]][0]
-    who = f"rank {busy[0]} is" if len(stacks) > 1 else "it is"
+    who = f"rank {ranks[busy[0]]} is" if ranks is not None else "it is"
     trace = "\n".join(f'  File "{f}", line {n}, in {name}' for f, n, name in stacks[busy[0]][::-1])
     return {
         "status": "timeout",

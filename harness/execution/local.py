@@ -81,6 +81,10 @@ class LocalExecutor:
         self.context.set_forkserver_preload(PRELOAD)
         self.folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
 
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Queue them."""
+        self.waiting.extend(tasks)
+
     def pump(self, timeout_s: float = 0.5) -> bool:
         """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
         while self.waiting and self._free() >= min(self.waiting[0].world_size, self.cores):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -30,7 +29,10 @@ def train(task: Task) -> dict[str, Any] | None:
     torch.set_num_threads(1)
     with parallel.process_group(rank, task.world_size, "env://", task.budget.timeout_s):
         outcome = worker.train(task, rank)
-        shared: list[Any] = [outcome.get("checkpoint"), _free_meeting() if rank == 0 else ""]
+        # torchrun's own store remembers the ranks that were: the audit's meet at another
+        store = _store() if rank == 0 else None
+        meeting = f"tcp://{store.host}:{store.port}" if store else ""
+        shared: list[Any] = [outcome.get("checkpoint"), meeting]
         dist.broadcast_object_list(shared)
     expected, meeting = shared
     if expected:
@@ -41,14 +43,11 @@ def train(task: Task) -> dict[str, Any] | None:
     return None if rank else outcome
 
 
+def _store() -> dist.TCPStore:
+    host = os.environ["MASTER_ADDR"]
+    return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+
+
 def _audit(task: Task, rank: int, meeting: str, expected: dict[str, Any]) -> dict[str, Any]:
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
         return audit.audit(task, rank, expected)
-
-
-def _free_meeting() -> str:
-    """torchrun's own store remembers the ranks that were: the audit's meet at another port."""
-    host = os.environ["MASTER_ADDR"]
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return f"tcp://{host}:{probe.getsockname()[1]}"
