@@ -236,7 +236,7 @@ def advantages(
     advantage_TN = torch.zeros_like(delta_TN)
     following_N = torch.zeros_like(delta_TN[0])
     for t in reversed(range(len(delta_TN))):
-        following_N = delta_TN[t] + gamma * trace * goes_on_TN[t] * following_N
+        following_N = delta_TN[t] + gamma * trace * following_N * goes_on_TN[t]
         advantage_TN[t] = following_N
     return advantage_TN, advantage_TN + value_TN
 

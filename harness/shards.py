@@ -64,10 +64,9 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> dict[str, str]:
     """
     with _quietly():
         dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
-    own = [
-        *folder.glob(f"__{dist.get_rank()}_*"),
-        *([folder / INDEX] if not dist.get_rank() else []),
-    ]
+    own = [*folder.glob(f"__{dist.get_rank()}_*")]
+    if dist.get_rank() == 0:
+        own.append(folder / INDEX)
     parts = parallel.gathered({path.name: _sha256(path) for path in own})
     return {name: sha for part in parts for name, sha in sorted(part.items())}
 

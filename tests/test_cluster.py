@@ -144,7 +144,9 @@ def the_same(tasks, outcomes, tmp_path):
     here, there = files(tmp_path / "ray"), files(tmp_path / "local")
     assert set(here) == set(there)
     for name in here:
-        if name.endswith(".pt"):
+        if name.endswith("/rest.pt"):  # of a folder of shards
+            assert saved(here[name].parent) == saved(there[name].parent)
+        elif name.endswith(".pt"):
             assert saved(here[name]) == saved(there[name])
 
 
@@ -159,7 +161,7 @@ def test_cells_give_what_the_local_executor_gives(executor, tmp_path):
     topic = Regression()
     tasks = [
         task(folder, cell=replace(CELL, parallel="ddp")),
-        Task(topic, Cell("regression", "mlp", "mse", "cosine", "ddp"), BUDGET, folder, "cpu", 2),
+        Task(topic, Cell("regression", "mlp", "mse", "cosine", "fsdp"), BUDGET, folder, "cpu", 2),
         Task(topic, Cell("regression", "linear", "mse", "cosine"), BUDGET, folder),
         Task(topic, Cell("regression", "tree", "mse", "constant"), BUDGET, folder),
         task(folder, cell=replace(CELL, model="dropout")),
@@ -186,7 +188,8 @@ def test_a_bad_cell_ends_as_it_does_locally(executor, cluster, tmp_path):
     raised, died = run(executor, gangs)
     assert raised["reason"].partition(": ")[2] == "RuntimeError: a planted error"
     assert died["reason"].endswith("died: killed by SIGKILL")
-    assert not list(cluster[1].glob("decathlon-*/*"))
+    left = {path.name.partition("-")[0] for path in cluster[1].glob("decathlon-*/*")}
+    assert left <= {"stacks"}  # of the warm processes
 
 
 def test_what_the_cluster_cannot_run_is_refused_at_once(executor, tmp_path):

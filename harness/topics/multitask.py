@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness import data, losses, metrics
+from harness import data, losses, metrics, parallel
 from harness.balancing import Uncertainty, pcgrad
 from harness.cell import Budget, Cell
 from harness.scenes import MOST, Canvas, Scenes
@@ -176,7 +176,7 @@ class Multitask(Topic):
         return f"{self.dataset}@{self._data.sha}"
 
     def skip(self, cell: Cell) -> str | None:
-        if cell.model == "pcgrad" and cell.parallel.startswith("fsdp"):
+        if cell.model == "pcgrad" and parallel.is_sharded(cell.parallel):
             return "pcgrad compares whole gradients of the trunk, which fsdp keeps in shards"
         return None
 

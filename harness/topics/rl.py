@@ -127,8 +127,8 @@ class RL(Topic):
     directions: ClassVar[Mapping[str, str]] = {"return": "max", "steps_to_solve": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
-        "quick": Budget(steps=5_000, batch_size=64, timeout_s=300, expected_s=8),
-        "full": Budget(steps=20_000, batch_size=64, timeout_s=3600, expected_s=30),
+        "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=12),
+        "full": Budget(steps=25_000, batch_size=64, timeout_s=3600, expected_s=30),
     }
     on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
         "policy_gradient": {
