@@ -114,6 +114,15 @@ def _replay(chosen: argparse.Namespace) -> int:
     if old.fingerprint != new.fingerprint:
         print("not the same experiment: its budget, data, code or versions changed since")
         return 1
+    if old.population != new.population:
+        from harness.population import AGREE, TOLERANCE, difference
+
+        apart = difference(old.curve, new.curve)
+        print(
+            f"it trained in a population of {old.population}: up to step {AGREE} losses differ by "
+            f"{apart:.1g} at most, {TOLERANCE:g} is allowed; its metrics were {old.metrics}"
+        )
+        return 0 if apart <= TOLERANCE else 1
     same = (old.metrics, old.curve) == (new.metrics, new.curve)
     print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
     return 0 if same else 1

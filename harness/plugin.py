@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
     group.addoption("--rerun", action="store_true", help="train again what is done already")
     group.addoption("--world-size", type=int, default=2, help="ranks of parallel cells")
+    group.addoption("--compile", action="store_true", help="compile populations' steps")
     group.addoption("--dataset", help="images: digits, mnist, fashion-mnist or cifar10")
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
@@ -79,7 +80,15 @@ def _run(config: pytest.Config) -> Run:
         for name, value in chosen.items()
         if value is not None and name != "download"
     )
-    run = Run(folder, topics, option.profile, option.world_size, option.rerun, options=options)
+    run = Run(
+        folder,
+        topics,
+        option.profile,
+        option.world_size,
+        option.rerun,
+        options=options,
+        compile=option.compile,
+    )
     config.stash[RUN] = run
     return run
 

@@ -17,6 +17,7 @@ import torch
 
 from harness import matrix, measure, parallel
 from harness.cell import Budget, Cell, UsageError, fingerprint
+from harness.execution import crowd
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task
 from harness.record import Record
@@ -26,7 +27,7 @@ from harness.topic import Topic
 DECIDING = (
     *("data", "losses", "schedules", "parallel", "training", "metrics", "checkpoint", "estimators"),
     *("pixels", "games", "styles", "generator", "extractor", "fid"),
-    *("environments", "rollouts"),
+    *("environments", "rollouts", "population", "streams", "updates"),
 )
 
 
@@ -66,6 +67,7 @@ class Run:
     """The cells of one invocation and the folder they fill.
 
     rerun: train cells again even if the folder has their records with the same fingerprint.
+    population: the most cells that train as one; compile: whether their step is compiled then.
     report is called with one line after each finished cell.
     """
 
@@ -76,6 +78,8 @@ class Run:
     rerun: bool = False
     steps: int | None = None
     options: str = ""
+    population: int = crowd.MOST
+    compile: bool = False
     report: Callable[[str], None] = print
     records: dict[Cell, Record] = field(default_factory=dict)
     executor: LocalExecutor | None = None
@@ -86,6 +90,7 @@ class Run:
         self.environment = measure.environment(self.device)
         self.begun: dict[Cell, str] = {}
         self.total = 0
+        self.apart: set[tuple[str, str]] = set()
 
     def budget(self, cell: Cell) -> Budget:
         return self.topics[cell.topic].budget(self.profile, cell.model)
@@ -134,9 +139,12 @@ class Run:
                 self.records[cell] = record
             else:
                 tasks.append(self._task(cell))
-        tasks.sort(key=lambda task: (-task.world_size, -self.predict(task.cell)))
         self.total = len(tasks)
-        self.todo_s = sum(self.predict(task.cell) * task.world_size for task in tasks)
+        self.todo_s = sum(map(self._work_s, tasks))
+        lone = [task for task in tasks if self._is_apart(task)]
+        tasks = [task for task in tasks if not self._is_apart(task)]
+        tasks = lone + crowd.group(tasks, self.population, self.compile)
+        tasks.sort(key=lambda task: (-task.world_size, -self._work_s(task)))
         self.executor = self.executor or LocalExecutor([], self._finished)
         self.executor.waiting.extend(tasks)
 
@@ -146,6 +154,9 @@ class Run:
         if earlier and earlier.budget == self.budget(cell) and "wall_s" in earlier.cost:
             return earlier.cost["wall_s"]
         return self.budget(cell).expected_s
+
+    def _work_s(self, task: Task) -> float:
+        return sum(self.predict(own.cell) * own.world_size for own in crowd.members(task))
 
     def result(self, cell: Cell) -> Record:
         """The cell's record; works on the queue until it is there."""
@@ -189,18 +200,42 @@ class Run:
         self.records[record.cell] = record
 
     def _finished(self, task: Task, outcome: dict[str, Any]) -> None:
-        record = self._record(task.cell, outcome)
-        self._keep(record)
         assert self.executor is not None
+        found = crowd.outcomes(task, outcome)
+        for own, values in found.items():
+            self._keep(self._record(own.cell, values))
+        if not found:
+            self._part(task, outcome)
+        elif note := outcome.get("note"):
+            self.report(f"{crowd.name(task)} {note}")
         left = list(self.executor.waiting) + [gang.task for gang in self.executor.gangs]
-        left_s = sum(self.predict(t.cell) * t.world_size for t in left)
+        left_s = sum(map(self._work_s, left))
         spent = time.monotonic() - self.started_s
         done_s = max(self.todo_s - left_s, 1e-9)
         eta = spent * left_s / done_s
-        self.report(
-            f"[{self.total - len(left)}/{self.total}] {task.cell.id} {record.status} "
-            f"{headline(record)} (about {eta:.0f} s left)"
-        )
+        number = self.total - sum(len(crowd.members(task)) for task in left)
+        for own in found:
+            record = self.records[own.cell]
+            self.report(
+                f"[{number}/{self.total}] {own.cell.id} {record.status} "
+                f"{headline(record)} (about {eta:.0f} s left)"
+            )
+
+    def _part(self, task: Task, outcome: dict[str, Any]) -> None:
+        """Queue a crowd's cells one by one; if it would not pay, those of its like as well."""
+        assert self.executor is not None
+        waiting, parted = self.executor.waiting, [task]
+        if outcome["status"] == "apart":
+            self.apart.add((task.cell.topic, task.cell.model))
+            parted += [t for t in waiting if isinstance(t, crowd.Crowd) and self._is_apart(t)]
+        for one in parted:
+            if one is not task:
+                waiting.remove(one)
+            waiting.extendleft(reversed(crowd.members(one)))
+            self.report(f"{crowd.name(one)} run one by one: {outcome['reason']}")
+
+    def _is_apart(self, task: Task) -> bool:
+        return (task.cell.topic, task.cell.model) in self.apart
 
 
 def headline(record: Record) -> str:

@@ -57,6 +57,8 @@ class Topic:
     directions: ``max`` or ``min`` per metric, the primary one first.
     fits: the models trained by ``fit`` (scikit-learn) instead of by players.
     generates: whether it has ``sample``.
+    populates: the models whose cells may train as one population where that is measured to pay:
+    one player, batches of plain data (``data.Shuffled``), networks that change by gradients only.
     """
 
     name: ClassVar[str]
@@ -66,6 +68,7 @@ class Topic:
     directions: ClassVar[Mapping[str, str]]
     fits: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
+    populates: ClassVar[tuple[str, ...]] = ()
 
     def dataset_id(self) -> str:
         """Name and content hash of the data, for the record and the fingerprint."""
