@@ -198,7 +198,9 @@ class Population:
     def _trace(self) -> torch.fx.GraphModule:
         """(value_NP, batch) -> gradient_NP, losses_N as a graph of plain operations."""
         (player,), networks = self.members[0].players, self.members[0].networks
-        places = [(name, key) for name in player.networks for key, _ in networks[name].named_parameters()]
+        places = [
+            (name, key) for name in player.networks for key, _ in networks[name].named_parameters()
+        ]
         shapes = [parameter.shape for parameter in _values(self.members[0])]
 
         def loss(leaves: Sequence[Tensor], batch: dict[str, Tensor]) -> Tensor:

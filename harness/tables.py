@@ -20,7 +20,16 @@ from harness.store import write_atomically
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "status", "reason"),
-    *("world_size", "population", "profile", "dataset", "fingerprint", "started", "command", "traceback"),
+    *(
+        "world_size",
+        "population",
+        "profile",
+        "dataset",
+        "fingerprint",
+        "started",
+        "command",
+        "traceback",
+    ),
 ]
 NUMBERS = {"seed", "world_size", "population"}
 CURVE = ("step", "loss", "lr")
