@@ -125,7 +125,7 @@ def test_cells_of_the_mlp_on_one_core(tmp_path):
 def test_the_whole_matrix(tmp_path):
     """``full`` for mlp, linear and svr: the harness on all cores against a fresh process a cell.
 
-    The fresh side is a sample spread over the matrix, one after the other, each the whole machine's.
+    The fresh side is a sample spread over the matrix, one after the other on the whole machine.
     """
     models = ("mlp", "linear", "svr")
     axes = (models, losses.FAMILIES, schedules.NAMES, range(SEEDS))

@@ -17,23 +17,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor
 
-from harness import checkpoint, schedules, updates
+from harness import checkpoint, rows, schedules, updates
 from harness.cell import Budget, Cell
-from harness.streams import Streams, share
+from harness.streams import Streams
 from harness.topic import Topic
-from harness.training import CHECK_EVERY, Diverged, Training, parameters
+from harness.training import CHECK_EVERY, Diverged, Training
 
 AGREE = 100
 TOLERANCE = 1e-4
 CURVE = ("step", "lr", "loss")
-
-
-class Apart(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
-    """These cells cannot train as one; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Population:
 
     members are in the order of their rows. ended holds, by cell, how a training came to nothing.
     losses grows by one tensor of N a step, rates by one list of N.
-    Raises Apart where the cells cannot share the work.
+    Raises rows.Apart where the cells cannot share the work.
     """
 
     def __init__(
@@ -64,19 +58,20 @@ class Population:
         members: list[Training] = []
         for cell in cells:
             members.append(Training(topic, cell, budget, device))
-            if reason := _differ(members[0], members[-1]):
-                raise Apart(reason)
-        self.members = sorted(members, key=lambda member: type(_optimizer(member)).__name__)
+            if reason := rows.differ(members[0], members[-1]):
+                raise rows.Apart(reason)
+        self.members = sorted(members, key=lambda member: type(rows.optimizer(member)).__name__)
         self.budget, self.device = budget, members[0].device
         self.streams = Streams([member.batches for member in self.members])
         self.ended: dict[Cell, Diverged] = {}
         self.step = 0
         self.losses: list[Tensor] = []
         self.rates: list[list[float]] = []
-        self.values_NP = torch.stack([_row(_values(member)) for member in self.members])
+        self.values_NP = torch.stack([rows.row(rows.values(member)) for member in self.members])
         self.bands = self._bands()
         self._follow()
-        self.graph = self._trace()
+        example = self.streams.example(budget.batch_size)
+        self.graph = rows.gradients(self.members[0], self.values_NP, example)
         self._work: Callable[..., Tensor] = self._move
 
     def __len__(self) -> int:
@@ -109,7 +104,7 @@ class Population:
         if self.watching:
             seen = losses_N.tolist()
             for place in self.watching:
-                schedules.step(_schedule(self.members[place]), seen[place])
+                schedules.step(rows.schedule(self.members[place]), seen[place])
 
     def compile(self) -> None:
         """Compile the step, tried on copies. Raises whatever torch.compile raises."""
@@ -149,29 +144,29 @@ class Population:
                 member.batches.load_state_dict(present[0].batches.state_dict())
         self.streams = Streams([member.batches for member in self.members])
         for place, member in enumerate(self.members):
-            self.values_NP[place] = _row(_values(member))
+            self.values_NP[place] = rows.row(rows.values(member))
         for band in self.bands:
             for name, moment_NP in band.moments.items():
                 for row_P, member in zip(moment_NP, self.members[band.rows], strict=True):
-                    state = _optimizer(member).state
+                    state = rows.optimizer(member).state
                     if state:
-                        row_P.copy_(_row([state[p][name] for p in _values(member)]))
+                        row_P.copy_(rows.row([state[p][name] for p in rows.values(member)]))
         self._follow()
 
     def _bands(self) -> list[Band]:
         bands = []
-        kinds = [type(_optimizer(member)) for member in self.members]
+        kinds = [type(rows.optimizer(member)) for member in self.members]
         for kind in dict.fromkeys(kinds):
             first = kinds.index(kind)
-            rows = slice(first, first + kinds.count(kind))
-            optimizers = [_optimizer(member) for member in self.members[rows]]
+            span = slice(first, first + kinds.count(kind))
+            optimizers = [rows.optimizer(member) for member in self.members[span]]
             rule, options = updates.rule(optimizers[0]), updates.options_of(optimizers[0])
             if rule is None:
-                raise Apart(f"{kind.__name__} has no rule for a population with its options")
+                raise rows.Apart(f"{kind.__name__} has no rule for a population with its options")
             if any(updates.options_of(optimizer) != options for optimizer in optimizers):
-                raise Apart(f"their {kind.__name__} have different options")
-            moments = {name: torch.zeros_like(self.values_NP[rows]) for name in rule.moments}
-            bands.append(Band(rows, rule, options, moments))
+                raise rows.Apart(f"their {kind.__name__} have different options")
+            moments = {name: torch.zeros_like(self.values_NP[span]) for name in rule.moments}
+            bands.append(Band(span, rule, options, moments))
         return bands
 
     def _follow(self) -> None:
@@ -181,51 +176,23 @@ class Population:
         self.leaders: list[int] = []
         for place, member in enumerate(self.members):
             key: object = (member.cell.schedule, member.players[0].optimizer)
-            if schedules.looks_at_loss(_schedule(member)):
+            if schedules.looks_at_loss(rows.schedule(member)):
                 self.watching.append(place)
                 key = place
             if member.cell in self.ended:
                 key = place
             self.leaders.append(leaders.setdefault(key, place))
-            _optimizer(member).step()  # without gradients moves nothing; the schedule expects it
+            rows.optimizer(
+                member
+            ).step()  # without gradients moves nothing; the schedule expects it
         self.shared = [
-            _schedule(self.members[place])
+            rows.schedule(self.members[place])
             for place in leaders.values()
             if place not in self.watching
         ]
-        self.groups = [_optimizer(self.members[place]).param_groups[0] for place in self.leaders]
-
-    def _trace(self) -> torch.fx.GraphModule:
-        """(value_NP, batch) -> gradient_NP, losses_N as a graph of plain operations."""
-        (player,), networks = self.members[0].players, self.members[0].networks
-        places = [
-            (name, key) for name in player.networks for key, _ in networks[name].named_parameters()
+        self.groups = [
+            rows.optimizer(self.members[place]).param_groups[0] for place in self.leaders
         ]
-        shapes = [parameter.shape for parameter in _values(self.members[0])]
-
-        def loss(leaves: Sequence[Tensor], batch: dict[str, Tensor]) -> Tensor:
-            own: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
-            for (name, key), leaf in zip(places, leaves, strict=True):
-                own[name][key] = leaf
-            called: Any = {name: _Called(net, own[name]) for name, net in networks.items()}
-            return player.objective(called, batch)
-
-        def work(value_NP: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            parts = value_NP.split([shape.numel() for shape in shapes], dim=1)
-            leaves = [part.unflatten(1, s or (1,)) for part, s in zip(parts, shapes, strict=True)]
-            gradients, losses_N = vmap(grad_and_value(loss))(leaves, batch)
-            return torch.cat([leaf.flatten(1) for leaf in gradients], dim=1), losses_N
-
-        for network in networks.values():
-            network.train()
-        try:
-            graph = make_fx(work)(self.values_NP, self.streams.example(self.budget.batch_size))
-        except Exception as error:  # vmap refuses by many types
-            line = str(error).strip().splitlines() or [""]
-            raise Apart(f"vmap refuses: {type(error).__name__}: {line[0][:200]}") from error
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        return graph
 
     def _move(
         self,
@@ -237,10 +204,8 @@ class Population:
     ) -> Tensor:
         gradient_NP, losses_N = self.graph(value_NP, batch)
         for band, own, root in zip(self.bands, moments, roots, strict=True):
-            rows = band.rows
-            band.rule.apply(
-                value_NP[rows], gradient_NP[rows], own, rate_N1[rows], root, band.options
-            )
+            of = band.rows
+            band.rule.apply(value_NP[of], gradient_NP[of], own, rate_N1[of], root, band.options)
         return losses_N
 
     def _moments(self) -> list[dict[str, Tensor]]:
@@ -284,11 +249,11 @@ class Population:
     @torch.no_grad()
     def _spread(self, place: int, band: Band) -> None:
         member, row = self.members[place], place - band.rows.start
-        own, leader = _values(member), self.members[self.leaders[place]]
+        own, leader = rows.values(member), self.members[self.leaders[place]]
         sizes = [parameter.numel() for parameter in own]
         for parameter, part_P in zip(own, self.values_NP[place].split(sizes), strict=True):
             parameter.copy_(part_P.view_as(parameter))
-        optimizer = _optimizer(member)
+        optimizer = rows.optimizer(member)
         for parameter in own:
             if band.rule.counts:
                 optimizer.state[parameter]["step"] = torch.tensor(float(self.step))
@@ -296,20 +261,10 @@ class Population:
             for parameter, part_P in zip(own, moment_NP[row].split(sizes), strict=True):
                 optimizer.state[parameter][name] = part_P.view_as(parameter).clone()
         if leader is not member:
-            state = checkpoint.plain(_schedule(leader).state_dict())
-            _schedule(member).load_state_dict(state)
-            optimizer.param_groups[0]["lr"] = _optimizer(leader).param_groups[0]["lr"]
+            state = checkpoint.plain(rows.schedule(leader).state_dict())
+            rows.schedule(member).load_state_dict(state)
+            optimizer.param_groups[0]["lr"] = rows.optimizer(leader).param_groups[0]["lr"]
         member.step = self.step
-
-
-class _Called:
-    """A network as the objective calls it, with a member's parameters."""
-
-    def __init__(self, network: nn.Module, own: dict[str, Tensor]) -> None:
-        self.network, self.own = network, own
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return functional_call(self.network, self.own, arguments, named)
 
 
 def difference(first: Mapping[str, list[float]], second: Mapping[str, list[float]]) -> float:
@@ -322,39 +277,3 @@ def difference(first: Mapping[str, list[float]], second: Mapping[str, list[float
         return float("inf")
     pairs = zip(begun[0]["loss"], begun[1]["loss"], strict=True)
     return max((abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), default=0.0)
-
-
-def _differ(first: Training, member: Training) -> str | None:
-    """Why a training cannot share the first one's work; None if it can. Shares its data."""
-    topic, cell = member.topic, member.cell
-    if (cell.model, cell.loss) != (first.cell.model, first.cell.loss):
-        return f"{cell.id} has another model or loss than {first.cell.id}"
-    if cell.model not in topic.populates:
-        return f"{topic.name} does not name {cell.model} among the models that it populates"
-    if [set(player.networks) for player in member.players] != [set(member.networks)]:
-        return "it has not just one player that moves all its networks"
-    if type(topic).each_step is not Topic.each_step:
-        return "its networks change between the steps too"
-    if [p.shape for p in _values(member)] != [p.shape for p in _values(first)]:
-        return "their parameters have different shapes"
-    for name, network in member.networks.items():
-        for own, other in zip(network.buffers(), first.networks[name].buffers(), strict=True):
-            if not torch.equal(own, other):
-                return "their networks hold different buffers"
-    return share(first.batches, member.batches)
-
-
-def _optimizer(member: Training) -> torch.optim.Optimizer:
-    return next(iter(member.optimizers.values()))
-
-
-def _schedule(member: Training) -> Any:
-    return next(iter(member.schedules.values()))
-
-
-def _values(member: Training) -> list[nn.Parameter]:
-    return list(parameters(member.players[0], member.networks))
-
-
-def _row(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])

@@ -27,7 +27,7 @@ from harness.topic import Topic
 DECIDING = (
     *("data", "losses", "schedules", "parallel", "training", "metrics", "checkpoint", "estimators"),
     *("pixels", "games", "styles", "generator", "extractor", "fid"),
-    *("environments", "rollouts", "population", "streams", "updates"),
+    *("environments", "rollouts", "population", "rows", "streams", "updates"),
 )
 
 

@@ -24,6 +24,7 @@ LAYERS = [
     {"schedules", "store", "extractor", "pixels", "rollouts", "improvement"},
     {"checkpoint", "topic", "updates", "tables", "fid", "styles", "images"},
     {"matrix", "training", "streams", "estimators", "compare", "dashboard", "generator"},
+    {"rows"},
     {"population"},
     {"execution", "topics", "throughput"},
     {"run"},

@@ -21,7 +21,8 @@ from harness.cell import Budget, Cell
 from harness.cli import main
 from harness.execution import crowd
 from harness.execution.task import Task
-from harness.population import Apart, Population
+from harness.population import Population
+from harness.rows import Apart
 from harness.run import Run, registered_topics
 from harness.store import Store
 from harness.topics.regression import Regression

@@ -18,7 +18,8 @@ from harness import checkpoint, measure
 from harness.execution import audit as auditing
 from harness.execution import worker
 from harness.execution.task import Task, device_of, digest, measured
-from harness.population import Apart, Population
+from harness.population import Population
+from harness.rows import Apart
 from harness.training import Diverged, Training
 
 MOST = 32  # members
@@ -116,7 +117,8 @@ def _population(task: Crowd, device: torch.device) -> Population:
 def _gain(task: Crowd, population: Population, device: torch.device) -> float:
     """Steps a second of all members together against one's alone, by a few steps of both.
 
-    The population's are the first of its training.
+    The population's are the first of its training. On a CPU this process's own time counts, since
+    others may be busy on the cores.
     """
     alone = Training(task.topic, task.cell, task.tasks[0].budget, device)
     single_s = min(_step_s(alone, device) for _ in range(TRIED))
@@ -125,10 +127,11 @@ def _gain(task: Crowd, population: Population, device: torch.device) -> float:
 
 
 def _step_s(training: Training | Population, device: torch.device) -> float:
-    begun = time.perf_counter()
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    begun = clock()
     training.advance()
     measure.synchronise(device)
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def _compile(population: Population) -> str:
