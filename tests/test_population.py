@@ -169,6 +169,18 @@ def test_options_without_a_rule_are_refused():
     assert updates.rule(torch.optim.RMSprop(one, centered=True)) is None
 
 
+@pytest.mark.parametrize("explode", [False, True])
+def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, explode):
+    tasks = [Task(Crowded(explode=explode), cell, SHORT, tmp_path) for cell in cells()]
+    (task,) = crowd.group(tasks)
+    outcome = crowd._train(task, crowd._population(task, torch.device("cpu")), 0.0)
+    found = crowd.audit(task, 0, outcome["checkpoint"])
+    assert len(found) == 8 - explode
+    for check in found.values():
+        names = ("state_equal", "resume_equal", "metrics_equal")
+        assert [check[name] for name in names] == [True] * 3
+
+
 def test_one_that_diverges_leaves_the_others_bit_for_bit_as_they_were():
     calm, wild = (together(Crowded(explode=e), cells(), SHORT) for e in (False, True))
     with pytest.raises(Diverged) as single:
@@ -202,6 +214,29 @@ def test_a_population_resumes_bit_for_bit_and_a_member_alone_within_tolerance(sc
     ends = [checkpoint.digest([m.snapshot() for m in p.members]) for p in (whole, resumed)]
     assert ends[0] == ends[1]
     assert differ(weights(whole.members[0]), weights(single)) < 1e-5
+
+
+def test_a_compiled_population_is_the_eager_one_within_1e_5():
+    some = cells(4) + cells(4, schedule="adam")
+    compiled = Population(Crowded(), some, SHORT)
+    if note := crowd._compile(compiled):
+        pytest.skip(note)
+    compiled.run(20)
+    compiled.spread()
+    for member, other in zip(
+        compiled.members, together(Crowded(), some, SHORT).members, strict=True
+    ):
+        assert member.cell == other.cell and differ(weights(other), weights(member)) < 1e-5
+
+
+def test_what_cannot_be_compiled_goes_on_and_says_why(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    trained = Population(Crowded(), cells(2), SHORT)
+    assert crowd._compile(trained) == "not compiled: RuntimeError: no C++ compiler"
+    trained.run(2)
 
 
 class Acting(Crowded):

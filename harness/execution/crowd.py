@@ -145,13 +145,13 @@ def _compile(population: Population) -> str:
 
 
 def _train(task: Crowd, population: Population, started: float) -> dict[str, Any]:
+    """What worker.train does for a cell, for all members at once."""
     tasks = {own.cell: own for own in task.tasks}
     found: dict[Any, dict[str, Any]] = {cell: {"status": "done"} for cell in tasks}
     films = {m.cell: worker._Film(tasks[m.cell], m) for m in population.members}
-    looked = task.topic.generates
 
     def look(step: int) -> None:
-        if looked and step in next(iter(films.values())).steps:
+        if task.topic.generates and step in next(iter(films.values())).steps:
             population.spread()
             for member in running():
                 films[member.cell].look(step)
@@ -169,8 +169,8 @@ def _train(task: Crowd, population: Population, started: float) -> dict[str, Any
     with measure.peak_memory(population.device) as memory:
         train_s = train_to(task.middle)
         for member in running():
-            own = tasks[member.cell]
-            found[own.cell]["checkpoint"] = worker._save(own, member, "middle")
+            middle = worker._save(tasks[member.cell], member, "middle")
+            found[member.cell]["checkpoint"] = middle
         train_s += train_to(task.middle + task.replayed)
         for member in running():
             found[member.cell]["checkpoint"]["replayed_digest"] = digest(member)
@@ -223,6 +223,8 @@ def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(task, Crowd):
         return auditing.audit(task, rank, expected)
     population = _population(task, device_of(task, rank))
+    if task.compiled:
+        _compile(population)
     tasks = {own.cell: own for own in task.tasks}
     found: dict[str, dict[str, Any]] = {}
     for member in population.members:
