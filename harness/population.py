@@ -111,7 +111,8 @@ class Population:
         work = torch.compile(self._move, dynamic=False)
         batch = self.streams.example(self.budget.batch_size)
         rates = self._rates([group["lr"] for group in self.groups])
-        work(self.values_NP.clone(), checkpoint.plain(self._moments()), batch, *rates)
+        moments = [{name: m.clone() for name, m in own.items()} for own in self._moments()]
+        work(self.values_NP.clone(), moments, batch, *rates)
         self._work = work
 
     def spread(self) -> None:
@@ -182,9 +183,7 @@ class Population:
             if member.cell in self.ended:
                 key = place
             self.leaders.append(leaders.setdefault(key, place))
-            rows.optimizer(
-                member
-            ).step()  # without gradients moves nothing; the schedule expects it
+            rows.optimizer(member).step()  # no gradients, no move: schedules want it called
         self.shared = [
             rows.schedule(self.members[place])
             for place in leaders.values()
