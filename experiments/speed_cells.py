@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from harness import data
 from harness.cell import Cell
-from harness.run import Run, registered_topics
+from harness.registry import registered_topics
+from harness.run import Run
 
 TOPICS = registered_topics()
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    from harness.run import write_report
+    from harness.report import write_report
 
     print(write_report(chosen.run))
     return 0
@@ -81,7 +81,8 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
     from harness import matrix
-    from harness.run import Run, registered_topics
+    from harness.registry import registered_topics
+    from harness.run import Run
 
     cell = Cell.parse(chosen.cell)
     topics = registered_topics(
@@ -123,6 +124,15 @@ def _replay(chosen: argparse.Namespace) -> int:
     if old.fingerprint != new.fingerprint:
         print("not the same experiment: its budget, data, code or versions changed since")
         return 1
+    if old.population != new.population:
+        from harness.population import AGREE, TOLERANCE, difference
+
+        apart = difference(old.curve, new.curve)
+        print(
+            f"it trained in a population of {old.population}: up to step {AGREE} losses differ by "
+            f"{apart:.1g} at most, {TOLERANCE:g} is allowed; its metrics were {old.metrics}"
+        )
+        return 0 if apart <= TOLERANCE else 1
     same = (old.metrics, old.curve) == (new.metrics, new.curve)
     print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
     return 0 if same else 1
@@ -171,7 +181,7 @@ def _sample(chosen: argparse.Namespace) -> int:
     import torch
 
     from harness import checkpoint, images
-    from harness.run import registered_topics
+    from harness.registry import registered_topics
 
     if chosen.count < 1:
         raise UsageError(f"count {chosen.count} is no number of images: 1 or more")

@@ -35,7 +35,8 @@ def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
     """Two frames of ``tables.cells``, matched by id. Raises NotComparable.
 
     Quality differs where the mean difference of matched cells is over twice its standard error
-    and over 1 % of the baseline; speed and memory where the median ratio is off by over 5 %.
+    and over 1 % of the baseline; speed and memory where the median ratio is off by over 5 %, among
+    the cells that trained in populations of the same size in both.
     """
     both = baseline.merge(candidate, on="id", suffixes=("_a", "_b"))
     both = both[(both["status_a"] != "skipped") & (both["status_b"] != "skipped")]
@@ -92,7 +93,8 @@ def _quality(cells: pd.DataFrame) -> dict:
 
 def _cost(cells: pd.DataFrame, aspect: str, higher: bool, same_machine: bool) -> dict:
     a, b = (cells[f"cost.{aspect}_{side}"].to_numpy("float64") for side in "ab")
-    known = np.isfinite(a) & np.isfinite(b)
+    alike = cells["population_a"] == cells["population_b"]
+    known = np.isfinite(a) & np.isfinite(b) & alike.to_numpy()
     if not known.any():
         return _row(aspect, np.nan, np.nan, "same", "not measured")
     a, b = a[known], b[known]

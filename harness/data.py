@@ -173,14 +173,18 @@ class Shuffled:
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """The next ``size`` samples. Raises UsageError if the data has fewer."""
-        if size > self.size:
-            raise UsageError(f"batch size {size} is over the {self.size} training samples")
         if self.position + size > len(self.order):
-            self.order = torch.randperm(self.size, generator=self.generator)
-            self.position = 0
+            self.shuffle(size)
         index = self.order[self.position : self.position + size].to(self.device)
         self.position += size
         return {name: tensor[index] for name, tensor in self.tensors.items()}
+
+    def shuffle(self, size: int) -> None:
+        """Begin an epoch of batches of ``size``. Raises UsageError if the data has fewer."""
+        if size > self.size:
+            raise UsageError(f"batch size {size} is over the {self.size} training samples")
+        self.order = torch.randperm(self.size, generator=self.generator)
+        self.position = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"order": self.order.clone(), "position": self.position}

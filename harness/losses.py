@@ -41,7 +41,8 @@ def categorical(family: str, classes: int) -> Form:
     """The form that scores outputs_NK against target_N (int64). Raises UsageError if unknown."""
 
     def one_hot(target_N: Tensor, like_NK: Tensor) -> Tensor:
-        return F.one_hot(target_N, classes).to(like_NK.dtype)
+        class_K = torch.arange(classes, device=target_N.device)  # F.one_hot cannot be traced
+        return (target_N[..., None] == class_K).to(like_NK.dtype)
 
     def softmax(outputs_NK: Tensor) -> Tensor:
         return outputs_NK.softmax(-1)

@@ -17,7 +17,9 @@ from harness import matrix
 from harness.cell import Cell, UsageError, unknown
 from harness.data import IMAGE_DATASETS
 from harness.record import Record
-from harness.run import Run, executor_class, registered_topics, write_report
+from harness.registry import registered_topics
+from harness.report import write_report
+from harness.run import Run, executor_class
 from harness.store import write_atomically
 
 RUN = pytest.StashKey[Run]()
@@ -46,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that fail")
     group.addoption("--seeds", type=int, metavar="N", help="of quick's recipes (1), of full (3)")
     group.addoption("--executor", default="local", help="where cells run: local (default) or ray")
+    group.addoption("--compile", action="store_true", help="compile populations' steps")
     group.addoption("--dataset", help="images: " + ", ".join(IMAGE_DATASETS))
     group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
     group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
@@ -105,6 +108,7 @@ def _run(config: pytest.Config) -> Run:
         retries=option.retries,
         options=options,
         executor_kind=option.executor,
+        compile=option.compile,
     )
     config.stash[RUN] = run
     return run

@@ -24,7 +24,10 @@ class Record:
     (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
     samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
     for each of five steps, then 64 final images. checkpoint and parity are empty where they were
-    not measured; parity then has its ``reason``. ``tables.cells`` turns records into a DataFrame.
+    not measured; parity then has its ``reason``. population is how many cells trained as one with
+    this one, itself included: its numbers are then those of a single training within the tolerance
+    of ``population``, its times and rates its share of theirs, its peak memory all of theirs.
+    ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell
@@ -37,6 +40,7 @@ class Record:
     world_size: int = 1
     accumulate: int = 1
     attempts: int = 1
+    population: int = 1
     command: str = ""
     started: str = ""
     budget: Budget | None = None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +14,11 @@ import torch
 
 from harness import matrix, measure, parallel
 from harness.cell import Budget, Cell, UsageError, fingerprint, unknown
+from harness.execution import crowd
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task
 from harness.record import Record
+from harness.registry import code_hash, topic_hash
 from harness.store import Store, write_atomically
 from harness.topic import Topic
 
@@ -27,27 +26,6 @@ if TYPE_CHECKING:
     from harness.execution.cluster import ClusterExecutor
 
 EXECUTORS = ("local", "ray")
-DECIDING = (
-    *("data", "losses", "schedules", "parallel", "training", "metrics", "estimators"),
-    *("checkpoint", "content", "resume", "shards"),
-    *("pixels", "games", "styles", "generator", "extractor", "fid"),
-    *("environments", "rollouts"),
-    *("scenes", "balancing"),
-)
-
-
-def registered_topics(**options: Any) -> dict[str, Topic]:
-    """The topics under the entry point ``harness.topics``, by name.
-
-    options are set on every topic that has a field of that name; None leaves the default.
-    """
-    topics = {}
-    for point in entry_points(group="harness.topics"):
-        kind = point.load()
-        fields = kind.__dataclass_fields__
-        chosen = {k: v for k, v in options.items() if k in fields and v is not None}
-        topics[kind.name] = kind(**chosen)
-    return topics
 
 
 def executor_class(name: str) -> type[LocalExecutor] | type[ClusterExecutor]:
@@ -65,23 +43,6 @@ def executor_class(name: str) -> type[LocalExecutor] | type[ClusterExecutor]:
     return ClusterExecutor
 
 
-@cache
-def code_hash() -> str:
-    """A hash over the modules that decide a cell's numbers."""
-    sha = hashlib.sha256()
-    folder = Path(__file__).parent
-    for name in DECIDING:
-        sha.update((folder / f"{name}.py").read_bytes())
-    return sha.hexdigest()[:12]
-
-
-def topic_hash(topic: Topic) -> str:
-    """A hash over the file that defines a topic."""
-    import inspect
-
-    return hashlib.sha256(Path(inspect.getfile(type(topic))).read_bytes()).hexdigest()[:12]
-
-
 @dataclass
 class Run:
     """The cells of one invocation and the folder they fill.
@@ -90,7 +51,8 @@ class Run:
     accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
     or runs out of time goes on from its middle checkpoint, or from the start if it had none.
     report is called with one line after each finished cell. executor_kind: one of
-    EXECUTORS.
+    EXECUTORS. population: the most cells that train as one; compile: whether their step is
+    compiled then.
     """
 
     folder: Path
@@ -101,6 +63,8 @@ class Run:
     accumulate: int = 1
     retries: int = 0
     options: str = ""
+    population: int = crowd.MOST
+    compile: bool = False
     report: Callable[[str], None] = print
     records: dict[Cell, Record] = field(default_factory=dict)
     executor: LocalExecutor | ClusterExecutor | None = None
@@ -112,6 +76,7 @@ class Run:
         self.environment = measure.environment(self.device)
         self.begun: dict[Cell, str] = {}
         self.total = 0
+        self.apart: set[tuple[str, str]] = set()
 
     def budget(self, cell: Cell) -> Budget:
         return self.topics[cell.topic].budget(self.profile, cell.model)
@@ -167,9 +132,14 @@ class Run:
                 self.records[cell] = record
             else:
                 tasks.append(self.task(cell))
-        tasks.sort(key=lambda task: (-task.world_size, -self.predict(task.cell)))
         self.total = len(tasks)
-        self.todo_s = sum(self.predict(task.cell) * task.world_size for task in tasks)
+        self.todo_s = sum(map(self._work_s, tasks))
+        lone = [task for task in tasks if self._is_apart(task)]
+        tasks = [task for task in tasks if not self._is_apart(task)]
+        if self.executor_kind == "local":
+            tasks = crowd.group(tasks, self.population, self.compile)
+        tasks = lone + tasks
+        tasks.sort(key=lambda task: (-task.world_size, -self._work_s(task)))
         if self.executor is None:
             self.executor = executor_class(self.executor_kind)([], self._finished)
         self.executor.add(tasks)
@@ -180,6 +150,9 @@ class Run:
         if earlier and earlier.budget == self.budget(cell) and "wall_s" in earlier.cost:
             return earlier.cost["wall_s"]
         return self.budget(cell).expected_s
+
+    def _work_s(self, task: Task) -> float:
+        return sum(self.predict(own.cell) * own.world_size for own in crowd.members(task))
 
     def result(self, cell: Cell) -> Record:
         """The cell's record; works on the queue until it is there."""
@@ -233,22 +206,47 @@ class Run:
 
     def _finished(self, task: Task, outcome: dict[str, Any]) -> None:
         assert self.executor is not None
-        if outcome["status"] in ("failed", "timeout") and task.attempt < self.retries:
+        again = task.attempt < self.retries and not isinstance(task, crowd.Crowd)
+        if outcome["status"] in ("failed", "timeout") and again:
             self.executor.waiting.append(replace(task, attempt=task.attempt + 1))
-            again = f"(attempt {task.attempt + 2} of {self.retries + 1} follows)"
-            self.report(f"{task.cell.id} {outcome['status']} {outcome['reason']} {again}")
+            follows = f"(attempt {task.attempt + 2} of {self.retries + 1} follows)"
+            self.report(f"{task.cell.id} {outcome['status']} {outcome['reason']} {follows}")
             return
-        record = self._record(task.cell, outcome | {"attempts": task.attempt + 1})
-        self._keep(record)
+        found = crowd.outcomes(task, outcome)
+        for own, values in found.items():
+            self._keep(self._record(own.cell, values | {"attempts": own.attempt + 1}))
+        if not found:
+            self._part(task, outcome)
+        elif note := outcome.get("note"):
+            self.report(f"{crowd.name(task)} {note}")
         left = list(self.executor.waiting) + [gang.task for gang in self.executor.gangs]
-        left_s = sum(self.predict(t.cell) * t.world_size for t in left)
+        left_s = sum(map(self._work_s, left))
         spent = time.monotonic() - self.started_s
         done_s = max(self.todo_s - left_s, 1e-9)
         eta = spent * left_s / done_s
-        self.report(
-            f"[{self.total - len(left)}/{self.total}] {task.cell.id} {record.status} "
-            f"{headline(record)} (about {eta:.0f} s left)"
-        )
+        number = self.total - sum(len(crowd.members(task)) for task in left)
+        for own in found:
+            record = self.records[own.cell]
+            self.report(
+                f"[{number}/{self.total}] {own.cell.id} {record.status} "
+                f"{headline(record)} (about {eta:.0f} s left)"
+            )
+
+    def _part(self, task: Task, outcome: dict[str, Any]) -> None:
+        """Queue a crowd's cells one by one; if it would not pay, those of its like as well."""
+        assert self.executor is not None
+        waiting, parted = self.executor.waiting, [task]
+        if outcome["status"] == "apart":
+            self.apart.add((task.cell.topic, task.cell.model))
+            parted += [t for t in waiting if isinstance(t, crowd.Crowd) and self._is_apart(t)]
+        for one in parted:
+            if one is not task:
+                waiting.remove(one)
+            waiting.extendleft(reversed(crowd.members(one)))
+            self.report(f"{crowd.name(one)} run one by one: {outcome['reason']}")
+
+    def _is_apart(self, task: Task) -> bool:
+        return (task.cell.topic, task.cell.model) in self.apart
 
 
 def headline(record: Record) -> str:
@@ -257,45 +255,3 @@ def headline(record: Record) -> str:
         name = next(name for name in record.directions if name in record.metrics)
         return f"{name} {record.metrics[name]:.4g}"
     return record.reason
-
-
-def _images(folder: Path, records: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
-    found = {r["id"]: folder / r["samples"]["grid"] for r in records if r.get("samples")}
-    return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
-
-
-def _table(path: Path) -> Any:
-    import pandas as pd
-
-    return pd.read_csv(path) if path.exists() else None
-
-
-def write_report(folder: Path) -> Path:
-    """Tables and page from the records of a run. Raises UsageError if there are none."""
-    import pandas as pd
-
-    from harness import dashboard, tables
-
-    store = Store(folder)
-    records = [record.to_dict() for record in store]
-    if not records:
-        raise UsageError(f"{folder} holds no records: a run leaves them under {folder}/cells")
-    found = tables.write(records, folder)
-    benchmark = None
-    if (folder / "benchmark.json").exists():
-        loaded = json.loads((folder / "benchmark.json").read_text())
-        benchmark = pd.json_normalize(loaded["benchmarks"])
-    page = dashboard.render(
-        found.cells,
-        found.curves,
-        found.summary,
-        found.effects,
-        benchmark,
-        title=f"Decathlon: {folder.name}",
-        images=_images(folder, records),
-        improvement=found.improvement,
-        **{name: _table(folder / f"{name}.csv") for name in ("scaling", "resharding")},
-        transfer=found.transfer,
-    )
-    write_atomically(folder / "index.html", page.encode())
-    return folder / "index.html"

@@ -21,9 +21,18 @@ from harness.transfer import transfer
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "status", "reason"),
-    *("world_size", "profile", "dataset", "fingerprint", "started", "command", "traceback"),
+    *(
+        "world_size",
+        "population",
+        "profile",
+        "dataset",
+        "fingerprint",
+        "started",
+        "command",
+        "traceback",
+    ),
 ]
-NUMBERS = {"seed", "world_size"}
+NUMBERS = {"seed", "world_size", "population"}
 CURVE = ("step", "loss", "lr")
 GROUPS = {
     "metrics": "metric",

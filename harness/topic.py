@@ -59,6 +59,8 @@ class Topic:
     generates: whether it has ``sample``.
     alone: for several tasks in one network, per task's metric the model that learns only this task;
     ``transfer`` compares the others with it.
+    populates: the models whose cells may train as one population where that is measured to pay:
+    one player, batches of plain data (``data.Shuffled``), networks that change by gradients only.
     """
 
     name: ClassVar[str]
@@ -69,6 +71,7 @@ class Topic:
     fits: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
     alone: ClassVar[Mapping[str, str]] = {}
+    populates: ClassVar[tuple[str, ...]] = ()
 
     def dataset_id(self) -> str:
         """Name and content hash of the data, for the record and the fingerprint."""

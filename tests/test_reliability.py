@@ -21,7 +21,8 @@ import pandas as pd
 from toy import Toy
 
 from harness.cell import Budget, Cell
-from harness.run import Run, write_report
+from harness.report import write_report
+from harness.run import Run
 from harness.store import Store
 
 pytestmark = pytest.mark.skipif(

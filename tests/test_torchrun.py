@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from harness.cell import Cell
-from harness.run import Run, registered_topics
+from harness.registry import registered_topics
+from harness.run import Run
 from harness.store import Store
 
 CELL = Cell("regression", "mlp", "ce", "cosine", "fsdp")

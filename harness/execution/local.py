@@ -23,7 +23,7 @@ from typing import Any
 import cloudpickle
 
 from harness import parallel
-from harness.execution import audit, blame, worker
+from harness.execution import blame, crowd, worker
 from harness.execution.task import Task
 
 PRELOAD = ["pytest", "harness.execution.preload"]
@@ -89,7 +89,7 @@ class LocalExecutor:
         """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
         while self.waiting and self._free() >= min(self.waiting[0].world_size, self.cores):
             task = self.waiting.popleft()
-            self._start(task, "train", worker.train, {})
+            self._start(task, "train", crowd.train, {})
         if not self.gangs:
             return False
         watched = {m.pipe: g for g in self.gangs for m in g.members if m.answer is None}
@@ -225,12 +225,12 @@ def _kill(members: Iterable[Member]) -> None:
 
 @dataclass(frozen=True)
 class _Audit:
-    """audit.audit with what training expects of it, as something that can be sent."""
+    """crowd.audit with what training expects of it, as something that can be sent."""
 
     expected: dict[str, Any]
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
-        return audit.audit(task, rank, self.expected)
+        return crowd.audit(task, rank, self.expected)
 
 
 def _by_value(function: Callable, task: Task) -> bytes:

@@ -35,14 +35,18 @@ class RBF(nn.Module):
     """
 
     centres_CF: Tensor
+    norm_C: Tensor
 
     def __init__(self, centres_CF: Tensor) -> None:
         super().__init__()
         self.register_buffer("centres_CF", centres_CF.clone())
+        self.register_buffer("norm_C", centres_CF.square().sum(1), persistent=False)
         self.gamma = 1.0 / (centres_CF.shape[1] * centres_CF.var(correction=0).item())
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        distance_BC = (x_BF[:, None] - self.centres_CF).square().sum(-1)
+        # |x - c|^2 by its binomial: differences would take memory for B x C x F of them
+        norm_B1 = x_BF.square().sum(1, keepdim=True)
+        distance_BC = torch.addmm(self.norm_C, x_BF, self.centres_CF.T, alpha=-2) + norm_B1
         return (-self.gamma * distance_BC).exp()
 
 
@@ -60,6 +64,7 @@ class Regression(Topic):
     name: ClassVar[str] = "regression"
     models: ClassVar[tuple[str, ...]] = ("linear", "svr", "tree", "forest", "mlp")
     fits: ClassVar[tuple[str, ...]] = ("tree", "forest")
+    populates: ClassVar[tuple[str, ...]] = ("linear", "svr", "mlp")
     recipe: ClassVar[tuple[str, str]] = ("mse", "cosine")
     directions: ClassVar[Mapping[str, str]] = {"mse": "min", "mae": "min", "r2": "max"}
     budgets: ClassVar[Mapping[str, Budget]] = {

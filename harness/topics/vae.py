@@ -72,6 +72,7 @@ class VAE(Generator):
 
     name: ClassVar[str] = "vae"
     models: ClassVar[tuple[str, ...]] = ("vae",)
+    populates: ClassVar[tuple[str, ...]] = ("vae",)
     recipe: ClassVar[tuple[str, str]] = ("ce", "one_cycle")
     directions: ClassVar[Mapping[str, str]] = {
         "fid": "min",
