@@ -125,6 +125,8 @@ def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) ->
         if row >= len(missing["parallel"]):
             ranks = "single"
         turn = [models[(row + place) % len(models)] for place in range(len(models))]
+        if parallel.is_distributed(ranks):  # each step is an exchange: the model with the fewest
+            turn.sort(key=lambda model: topic.budget("quick", model).steps)
         fit = (model for model in turn if _applies(topic, (model, loss, schedule, ranks), devices))
         if model := next(fit, None):
             chosen.append(Cell(topic.name, model, loss, schedule, ranks))
