@@ -45,11 +45,8 @@ def group(tasks: Iterable[Task], most: int = MOST, compiled: bool = False) -> li
 
     def kind(task: Task) -> tuple[str, ...]:
         cell = task.cell
-        if (
-            cell.model not in task.topic.populates
-            or cell.parallel != "single"
-            or task.accumulate > 1
-        ):
+        plain = cell.parallel == "single" and task.accumulate == 1
+        if cell.model not in task.topic.populates or not plain:
             return ("", cell.id)
         return (cell.topic, cell.model, cell.loss, str(task.budget), task.device)
 
