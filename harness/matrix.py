@@ -62,15 +62,20 @@ def covering(
 ) -> dict[str, list[Cell]]:
     """The quick profile's cells by topic.
 
-    Each topic meets every value of every axis that applies to it, and every applicable pair of
-    loss, schedule and parallel values occurs in some topic: the cheapest topic takes the pairs that
-    the others leave. seeds: of the recipes, which the cheapest topic has at least three of.
+    Each topic meets every loss and schedule that applies to it, ddp and two other parallel
+    configurations in turn; every applicable pair of loss, schedule and parallel values occurs in
+    some topic: the cheapest topic takes all that the others leave. seeds: of the recipes, which the
+    cheapest topic has at least three of.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
     for number, topic in enumerate(ordered):
-        cells[topic.name] += _each_value(topic, number, devices, cells[topic.name])
+        spread = _spread(devices)
+        if topic is not ordered[-1]:
+            places = ((2 * number + place) % len(spread[1:]) for place in (0, 1))
+            spread = [spread[0], *(spread[1:][place] for place in places)]
+        cells[topic.name] += _each_value(topic, number, devices, cells[topic.name], spread)
         for cell in cells[topic.name]:
             covered |= pairs(cell)
     if ordered:
@@ -99,8 +104,16 @@ def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
     return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), devices) is None
 
 
-def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) -> list[Cell]:
-    """A few cells that with ``have`` meet each loss, schedule and parallel value once."""
+def _spread(devices: int) -> list[str]:
+    """The parallel configurations that measure something here, ddp first, without single."""
+    names = [name for name in parallel.NAMES[1:] if parallel.skip_reason(name, devices) is None]
+    return sorted(names, key=lambda name: name != "ddp")
+
+
+def _each_value(
+    topic: Topic, shift: int, devices: int, have: Sequence[Cell], spread: Sequence[str]
+) -> list[Cell]:
+    """A few cells that with ``have`` meet each loss and schedule, and each of ``spread``, once."""
     if not (models := _trained(topic)):
         return []
     missing = {}
@@ -112,9 +125,7 @@ def _each_value(topic: Topic, shift: int, devices: int, have: Sequence[Cell]) ->
         for name in missing["schedule"]
         if _applies(topic, (models[0], topic.recipe[0], name, "single"), devices)
     ]
-    missing["parallel"] = [
-        name for name in missing["parallel"] if not parallel.skip_reason(name, devices)
-    ] or ["single"]
+    missing["parallel"] = list(spread)
     count = max(map(len, missing.values()))
     chosen = []
     for row in range(count):

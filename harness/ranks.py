@@ -1,6 +1,6 @@
-"""What a run's ranks give beside its cells: scaling and resharding of a recipe, as tables.
+"""What ranks give beside a run's cells: parity, scaling and resharding of a recipe, as tables.
 
-Both are for a run whose cells are trained, alone on this machine, and leave a CSV in its folder,
+All are for a run whose cells are trained, alone on this machine, and leave a CSV in its folder,
 which the page shows.
 """
 
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 
 from harness.cell import unknown
+from harness.execution import audit
 from harness.execution import resharding as reshards
 from harness.execution import scaling as scales
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task
 from harness.matrix import recipes
+from harness.parallel import NAMES, is_distributed
 from harness.run import Run
 from harness.store import write_atomically
 
@@ -27,6 +30,28 @@ def scaling(run: Run, topic: str, model: str) -> pd.DataFrame:
     task = _task(run, topic, model)
     with _executor() as executor:
         return _keep(run, "scaling", task, scales.table(executor, task, sizes))
+
+
+def parity(run: Run, topic: str) -> pd.DataFrame:
+    """``audit.parity`` of the first model's recipe in every configuration that applies.
+
+    difference: the largest relative one from single's first losses and gradient at the same global
+    batch; equal: empty where a configuration is inexact by design.
+    """
+    own = run.topics[topic]
+    model = next(model for model in own.models if model not in own.fits)
+    task, rows = _task(run, topic, model), []
+    with _executor() as executor:
+        expected = executor.call(audit.first_steps, task)
+        for name in filter(is_distributed, NAMES):
+            cell = replace(task.cell, parallel=name)
+            if run.skip_reason(cell) is None:
+                there = replace(task, cell=cell, world_size=run.world_size)
+                got = executor.call(audit.first_steps, there)
+                found = audit.parity(expected, got, name)
+                place = {"topic": topic, "model": model, "parallel": name, "ranks": run.world_size}
+                rows.append(place | found)
+    return _keep(run, "parity", task, rows)
 
 
 def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:

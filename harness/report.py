@@ -46,7 +46,7 @@ def write_report(folder: Path) -> Path:
         title=f"Decathlon: {folder.name}",
         images=_images(folder, records),
         improvement=found.improvement,
-        **{name: _table(folder / f"{name}.csv") for name in ("scaling", "resharding")},
+        **{name: _table(folder / f"{name}.csv") for name in ("parity", "scaling", "resharding")},
         transfer=found.transfer,
     )
     write_atomically(folder / "index.html", page.encode())

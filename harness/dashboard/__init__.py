@@ -29,6 +29,7 @@ def render(
     title: str,
     images: Mapping[str, bytes] | None = None,
     improvement: pd.DataFrame | None = None,
+    parity: pd.DataFrame | None = None,
     scaling: pd.DataFrame | None = None,
     resharding: pd.DataFrame | None = None,
     transfer: pd.DataFrame | None = None,
@@ -37,8 +38,8 @@ def render(
 
     cells, curves, summary as ``tables`` makes them, effects as ``effects``; benchmark is
     pytest-benchmark's JSON, normalised, or None. images: a PNG by cell id, shown with its topic:
-    the best cells' 12 a topic, 6 MB in all. improvement, transfer, scaling and resharding as the
-    functions of those names make them. Large runs list the best 5,000 cells.
+    the best cells' 12 a topic, 6 MB in all. improvement, transfer, parity, scaling and resharding
+    as the functions of those names make them. Large runs list the best 5,000 cells.
     """
     cells = answers.ranked(cells)
     groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
@@ -77,6 +78,7 @@ def render(
             effects=sections.effects(effects, {t["name"]: t["metric"] for t in topics}),
             improvement=sections.improvement(improvement),
             benchmark=sections.throughput(benchmark),
+            parity=sections.parity(parity),
             scaling=sections.scaling(scaling),
             resharding=sections.resharding(resharding),
             table=table,

@@ -100,6 +100,26 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
     return rows
 
 
+def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
+    """Configurations as columns with why one is inexact, a row a topic."""
+    if frame is None:
+        return {}
+    frame = frame.assign(reason=frame["reason"].fillna(""))
+    columns = list(dict.fromkeys(frame["parallel"]))
+    rows = []
+    for (topic, model), part in frame.groupby(["topic", "model"]):
+        found = {row["parallel"]: row for row in plain(part)}
+        rows.append({"name": f"{topic}/{model}", "values": [found.get(name) for name in columns]})
+    why = {name: part["reason"].iloc[0] for name, part in frame.groupby("parallel", sort=False)}
+    bad = frame["exact"] & ~frame["equal"].astype("boolean").fillna(True).astype(bool)
+    return {
+        "columns": columns,
+        "rows": rows,
+        "bad": int(bad.sum()),
+        "ranks": frame["ranks"].max(),
+    } | {"why": {name: reason for name, reason in why.items() if reason}}
+
+
 def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """A part a model, its rows as measured; memory beside single's."""
     parts = []
