@@ -113,11 +113,9 @@ def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
     why = {name: part["reason"].iloc[0] for name, part in frame.groupby("parallel", sort=False)}
     bad = frame["exact"] & ~frame["equal"].astype("boolean").fillna(True).astype(bool)
     return {
-        "columns": columns,
-        "rows": rows,
-        "bad": int(bad.sum()),
-        "ranks": frame["ranks"].max(),
-    } | {"why": {name: reason for name, reason in why.items() if reason}}
+        **{"columns": columns, "rows": rows, "bad": int(bad.sum()), "ranks": frame["ranks"].max()},
+        "why": {name: reason for name, reason in why.items() if reason},
+    }
 
 
 def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
