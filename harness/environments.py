@@ -39,18 +39,32 @@ class Step(NamedTuple):
 def make(env: str) -> gymnasium.Env:
     """One environment. Raises UsageError unless it is known, with discrete actions and arrays."""
     try:
+        if env.startswith("MinAtar/") and env not in gymnasium.registry:
+            from minatar.gym import register_envs  # it does not register by itself
+
+            register_envs()
         spec = gymnasium.spec(env)
         limit = None if spec.max_episode_steps else TIME_LIMIT
         made = gymnasium.make(env, disable_env_checker=True, max_episode_steps=limit)
+        made = Forgetful(made) if env.startswith("MinAtar/") else made
     except (gymnasium.error.NameNotFound, gymnasium.error.VersionNotFound):
         raise unknown("environment", env, gymnasium.registry) from None
     except (gymnasium.error.Error, ImportError) as error:
-        raise UsageError(f"environment {env!r} cannot be made: {error}") from None
+        extra = "; pip install torch-decathlon[minatar]" if env.startswith("MinAtar/") else ""
+        raise UsageError(f"environment {env!r} cannot be made: {error}{extra}") from None
     if not isinstance(made.action_space, gymnasium.spaces.Discrete):
         raise UsageError(f"environment {env!r} has no discrete actions: {made.action_space}")
     if not isinstance(made.observation_space, gymnasium.spaces.Box):
         raise UsageError(f"environment {env!r} gives no array to see: {made.observation_space}")
     return made
+
+
+class Forgetful(gymnasium.Wrapper):
+    """MinAtar's sticky actions may repeat the last one of the episode before: not here."""
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
+        return self.env.reset(**settings)
 
 
 class Environments:

@@ -1,6 +1,7 @@
 """Environments, rollouts and the agents of the topic rl, with the laws that they keep."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import gymnasium
 import numpy as np
@@ -218,6 +219,11 @@ def test_an_environment_that_its_seed_does_not_decide_is_named():
         ("CartPole-v9", "unknown environment 'CartPole-v9': choose from CartPole-v1"),
         ("Pendulum-v1", "no discrete actions"),
         ("Blackjack-v1", "gives no array"),
+        pytest.param(
+            "MinAtar/Breakout-v1",
+            r"torch-decathlon\[minatar\]",
+            marks=pytest.mark.skipif(find_spec("minatar") is not None, reason="MinAtar is here"),
+        ),
     ],
 )
 def test_an_unfit_environment_is_one_line(env, words):
