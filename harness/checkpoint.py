@@ -64,8 +64,7 @@ def save(path: Path, content: Mapping[str, object]) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
         dist.barrier()
         temporary.mkdir(parents=True, exist_ok=True)
-        files = shards.write(temporary, tensors)
-        size = sum(part.stat().st_size for part in temporary.iterdir())
+        files, size = shards.write(temporary, tensors)
         if first:
             size += _seal(temporary / REST, {**rest, "shards": files})
             _replace(temporary, path)

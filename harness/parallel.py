@@ -30,7 +30,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 EXACT = ("single", "dp", "ddp", "zero1", "fsdp", "fsdp_zero2")
 INEXACT = {
     "ddp_bf16": "gradients travel in bfloat16",
-    "ddp_powersgd": "gradients travel as factors of rank one (Vogels et al. 2019)",
+    "ddp_powersgd": "gradients travel as factors of rank one from step 3 on (Vogels et al. 2019)",
     "local_sgd": "ranks train alone and average their parameters every few steps (Stich 2019)",
 }
 NAMES = ("single", "dp", "ddp", "ddp_bf16", "ddp_powersgd", "zero1", "local_sgd", *EXACT[4:])

@@ -57,8 +57,9 @@ def split(content: Any) -> tuple[Any, dict[str, DTensor]]:
     return walk(content, ()), found
 
 
-def write(folder: Path, tensors: dict[str, DTensor]) -> dict[str, str]:
-    """Every rank its part, all together. Returns each file's SHA-256 by name, on rank 0.
+def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], int]:
+    """Every rank its part, all together. Returns each file's SHA-256 by name and their bytes, on
+    rank 0.
 
     The ranks' folders may be one or, on several machines, each its own.
     """
@@ -67,8 +68,9 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> dict[str, str]:
     own = [*folder.glob(f"__{dist.get_rank()}_*")]
     if dist.get_rank() == 0:
         own.append(folder / INDEX)
-    parts = parallel.gathered({path.name: _sha256(path) for path in own})
-    return {name: sha for part in parts for name, sha in sorted(part.items())}
+    found = [(path.name, _sha256(path), path.stat().st_size) for path in own]
+    parts = [part for parts in parallel.gathered(found) for part in parts]
+    return {name: sha for name, sha, _ in sorted(parts)}, sum(size for *_, size in parts)
 
 
 def join(content: Any, folder: Path, files: Mapping[str, str]) -> Any:

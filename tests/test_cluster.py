@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import select
 import signal
 import sys
@@ -119,11 +120,11 @@ def locally(tasks, folder):
 
 
 def content(outcome):
-    """All but times and where code lies, as text: NaN is NaN there."""
+    """All but times, where code lies and which line of a loop hangs, as text: NaN is NaN there."""
     found = {name: value for name, value in outcome.items() if name not in ("cost", "traceback")}
     audit = found.get("checkpoint", {})
     found["checkpoint"] = {name: audit[name] for name in audit if name not in TIMES}
-    return json.dumps(found, sort_keys=True, indent=1)
+    return re.sub(r"line \d+", "line", json.dumps(found, sort_keys=True, indent=1))
 
 
 def files(folder):
