@@ -40,7 +40,7 @@ FIRST = {
         "worker_niceness": 0,
     },
 }
-TIMES = {"save_s", "load_s"}
+TIMES = {"save_s", "load_s", "bytes"}  # an index of shards names the folder it was written to
 
 
 @dataclass(frozen=True)
