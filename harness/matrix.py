@@ -62,8 +62,8 @@ def covering(
 ) -> dict[str, list[Cell]]:
     """The quick profile's cells by topic.
 
-    Each topic meets every loss and schedule that applies to it, ddp and two other parallel
-    configurations in turn; every applicable pair of loss, schedule and parallel values occurs in
+    Each topic meets every loss and schedule that applies to it, ddp and another parallel
+    configuration in turn; every applicable pair of loss, schedule and parallel values occurs in
     some topic: the cheapest topic takes all that the others leave. seeds: of the recipes, which the
     cheapest topic has at least three of.
     """
@@ -73,8 +73,7 @@ def covering(
     for number, topic in enumerate(ordered):
         spread = _spread(devices)
         if topic is not ordered[-1]:
-            places = ((2 * number + place) % len(spread[1:]) for place in (0, 1))
-            spread = [spread[0], *(spread[1:][place] for place in places)]
+            spread = [spread[0], *spread[1:][number % len(spread[1:]) :][:1]]
         cells[topic.name] += _each_value(topic, number, devices, cells[topic.name], spread)
         for cell in cells[topic.name]:
             covered |= pairs(cell)

@@ -72,7 +72,7 @@ class GAN(Generator):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=20, batch_size=32, timeout_s=120, expected_s=4),
-        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=30),
+        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=9),
         "full": Budget(steps=5000, batch_size=64, timeout_s=14400, expected_s=300),
     }
 

@@ -156,7 +156,7 @@ class PixelCNNTopic(Generator):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=6),
-        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=40),
+        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=25),
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300),
     }
 

@@ -127,18 +127,18 @@ class RL(Topic):
     directions: ClassVar[Mapping[str, str]] = {"return": "max", "steps_to_solve": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
-        "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=12),
+        "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=11),
         "full": Budget(steps=25_000, batch_size=64, timeout_s=3600, expected_s=30),
     }
     on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
         "policy_gradient": {
             "smoke": Budget(steps=4, batch_size=4, timeout_s=120, expected_s=2),
-            "quick": Budget(steps=100, batch_size=10, timeout_s=300, expected_s=12),
+            "quick": Budget(steps=100, batch_size=10, timeout_s=300, expected_s=8),
             "full": Budget(steps=300, batch_size=10, timeout_s=3600, expected_s=50),
         },
         "actor_critic": {
             "smoke": Budget(steps=40, batch_size=80, timeout_s=120, expected_s=2),
-            "quick": Budget(steps=3_500, batch_size=80, timeout_s=300, expected_s=15),
+            "quick": Budget(steps=3_500, batch_size=80, timeout_s=300, expected_s=8),
             "full": Budget(steps=10_000, batch_size=80, timeout_s=3600, expected_s=50),
         },
     }

@@ -84,7 +84,7 @@ class VAE(Generator):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=20, batch_size=32, timeout_s=120, expected_s=4),
-        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=20),
+        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=4),
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=200),
     }
 
