@@ -133,6 +133,63 @@ def test_failing_checks_and_parity_are_named():
     assert "1 cells fail parity" in html and "Parallel configurations beside single" in html
 
 
+def ranked(**columns):
+    return pd.DataFrame({"topic": "gan", "model": "dcgan", **columns})
+
+
+def words(html):
+    return " ".join(re.sub(r"<[^>]+>", " ", own(html)).split())
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_parity_of_every_configuration_is_shown_and_a_broken_one_named(equal):
+    table = ranked(
+        parallel=["ddp", "local_sgd"],
+        ranks=2,
+        difference=[1.5e-7 if equal else 0.25, 0.5],
+        exact=[True, False],
+        equal=pd.Series([equal, None], dtype=object),
+        reason=[None, EVIL],
+    )
+    html = render([record("gan", value=1.0)], parity=table)
+    assert EVIL not in html
+    assert ("Every exact configuration is." in words(html)) == equal
+    assert ("1 exact configurations differ from single" in words(html)) != equal
+    assert "Inexact by design: local_sgd, since" in words(html)
+
+
+def test_resharding_is_a_grid_and_a_lost_state_is_named():
+    pairs = [("single", 1, "fsdp", 2), ("single", 1, "single", 1)]
+    pairs += [("fsdp", 2, "fsdp", 2), ("fsdp", 2, "single", 1)]
+    names = ["saved_under", "saved_ranks", "loaded_under", "loaded_ranks"]
+    table = pd.DataFrame(pairs, columns=names).assign(
+        topic="gan",
+        model="dcgan",
+        state_equal=[True] * 3 + [False],
+        data_equal=True,
+        difference=0.0,
+    )
+    found = words(render([record("gan", value=1.0)], resharding=table))
+    assert "1 of 4 pairs do not bring back the state" in found
+    assert "fsdp x 2 0 not equal" in found
+
+
+def test_scaling_is_shown_beside_single():
+    table = ranked(
+        parallel=["single", "fsdp"],
+        ranks=[1, 2],
+        samples_per_s=[100.0, 150.0],
+        step_ms=[10.0, 6.5],
+        speedup=[1.0, 1.5],
+        efficiency=[1.0, 0.75],
+        sent_mb=[0.0, 2.0],
+        state_mb=[8.0, 4.0],
+        peak_memory_mb=[500.0, 480.0],
+    )
+    found = words(render([record("gan", value=1.0)], scaling=table))
+    assert "fsdp 2 150 6.5 ms 1.5 75 % 2 MiB 4 MiB 0.5 480 MiB" in found
+
+
 def test_throughput_reads_in_human_units():
     benchmark = pd.json_normalize(
         {
