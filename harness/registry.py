@@ -13,6 +13,7 @@ from harness.topic import Topic
 
 DECIDING = (
     *("data", "losses", "schedules", "parallel", "training", "metrics", "estimators"),
+    "randomness",
     *("checkpoint", "content", "resume", "shards"),
     *("pixels", "games", "styles", "generator", "extractor", "fid"),
     *("environments", "rollouts"),

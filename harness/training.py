@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness import checkpoint, parallel, resume, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.content import plain
+from harness.randomness import random_state, seed_everything, set_random_state
 from harness.topic import Batch, Networks, Player, Topic
 
 CHECK_EVERY = 10
@@ -310,34 +309,3 @@ def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:
     """The parameters a player moves."""
     for name in player.networks:
         yield from networks[name].parameters()
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch (all devices)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def random_state(generator: torch.Generator) -> dict[str, Any]:
-    """Every generator's state: the loop's, torch's, CUDA's, Python's, NumPy's."""
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "loop": generator.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype("int64")), *rest],
-    }
-
-
-def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
-    """The inverse of random_state."""
-    generator.set_state(state["loop"])
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype("uint32"), *rest))

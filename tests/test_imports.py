@@ -21,6 +21,7 @@ LAYERS = [
         "games",
         "environments",
         "scenes",
+        "randomness",
     },
     {
         *("schedules", "store", "extractor", "pixels", "rollouts", "improvement", "content"),

@@ -29,8 +29,9 @@ from harness.content import CheckpointError
 from harness.content import digest as digest_of
 from harness.execution import audit, blame
 from harness.execution.task import Task, device_of, digest, measured, training_of
+from harness.randomness import seed_everything
 from harness.topic import Topic
-from harness.training import Diverged, Training, seed_everything
+from harness.training import Diverged, Training
 
 
 def main(pipe: connection.Connection, stacks: Path) -> None:

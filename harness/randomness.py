@@ -1,0 +1,40 @@
+"""Every random generator that a training uses: seeded, saved, brought back."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def random_state(generator: torch.Generator) -> dict[str, Any]:
+    """Every generator's state: the loop's, torch's, CUDA's, Python's, NumPy's."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "loop": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype("int64")), *rest],
+    }
+
+
+def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
+    """The inverse of random_state."""
+    generator.set_state(state["loop"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype("uint32"), *rest))
