@@ -24,7 +24,8 @@ def setup(session: nox.Session) -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     session.log(f"setting up {SHARED} (torch and its CUDA libraries: minutes, about 6 GB)")
-    venv.create(SHARED, with_pip=True)
+    if not Path(PYTHON).exists():
+        venv.create(SHARED, with_pip=True)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True, cwd=ROOT)
     subprocess.run(
