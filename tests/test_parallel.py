@@ -139,8 +139,8 @@ def test_what_travels_is_what_the_configuration_says(executor, tmp_path):
     state = {row["parallel"]: row["state_mb"] for row in rows}
     size = 4 * (3 * 8 + 8 + 8 + 1)
     assert sent["single"] == 0
-    # an all-reduce over two ranks sends what it holds; on a busy machine the profiler may stop before
-    # it hears of the last step's message, one of four
+    # an all-reduce over two ranks sends what it holds; on a busy machine the profiler may stop
+    # before it hears of the last step's message, one of four
     assert 0.7 * size < sent["ddp"] <= size
     assert 0.7 * size / 2 < sent["ddp_bf16"] <= size / 2
     assert sent["local_sgd"] == size / parallel.AVERAGE_EVERY
