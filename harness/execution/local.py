@@ -28,7 +28,7 @@ from harness.execution.task import Task
 
 PRELOAD = ["pytest", "harness.execution.preload"]
 GRACE_S = 2.0
-ECHO_S = 0.2  # how long before its own end a rank's death may be heard from a peer
+ECHO_S = 1.0  # how long before its own end a rank's death may be heard from a peer
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
