@@ -56,7 +56,7 @@ def save(path: Path, content: Mapping[str, object]) -> int:
     if taken := [key for key in (*SEAL, "shards") if key in content]:
         raise CheckpointError(f"{path} was not saved: the content uses the keys {taken}")
     rest, tensors = shards.split(content)
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    first = parallel.is_first()
     if not tensors:
         return _seal(path, rest) if first else 0
     temporary = path.with_name(f".{path.name}.sharded.tmp")

@@ -116,7 +116,8 @@ def _each_value(
     if not (models := _trained(topic)):
         return []
     missing = {}
-    for axis, names in _axes().items():
+    for axis in ("loss", "schedule"):
+        names = _axes()[axis]
         met = {getattr(cell, axis) for cell in have}
         missing[axis] = [name for name in names if name not in met] or [have[0].__dict__[axis]]
     missing["schedule"] = [
@@ -188,7 +189,8 @@ def select(
     if profile == "quick":
         chosen = covering(list(topics.values()), devices, range(seeds or 1))
     elif profile == "full":
-        chosen = {name: full(topic, range(seeds or 3)) for name, topic in topics.items()}
+        wanted = range(seeds) if seeds else FULL_SEEDS
+        chosen = {name: full(topic, wanted) for name, topic in topics.items()}
     else:
         chosen = {name: smoke(topic) for name, topic in topics.items()}
     return {name: cells for name, cells in chosen.items() if not names or name in names}

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+
+
+def largest_difference(expected: Iterable[float], got: Iterable[float]) -> float:
+    """The largest relative difference of equally many values; 0 of none."""
+    pairs = zip(expected, got, strict=True)
+    return max((abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), default=0.0)
 
 
 def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -> dict[str, float]:

@@ -70,11 +70,10 @@ def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) ->
     that does not exist yet; for those of several, where each sees its own GPU only, the
     ``tcp://host:port`` of a TCPStore that is there already; ``env://`` where torchrun started them.
     """
-    limit, store = timedelta(seconds=timeout_s), None
-    here = 1 if meeting.startswith("tcp://") else world_size
+    limit, store, here = timedelta(seconds=timeout_s), None, world_size
     if meeting.startswith("tcp://"):
         host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
-        store = dist.TCPStore(host, int(port), timeout=limit)
+        store, here = dist.TCPStore(host, int(port), timeout=limit), 1
     here = int(os.environ.get("LOCAL_WORLD_SIZE", here))
     dist.init_process_group(
         "nccl" if torch.cuda.device_count() >= here else "gloo",
@@ -239,10 +238,14 @@ def averaged(tree: Any) -> Any:
     return tree
 
 
+def is_first() -> bool:
+    """Whether this process is rank 0, or has no ranks beside it."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def gathered(value: Any) -> list[Any]:
     """Each rank's value, on rank 0; elsewhere empty. For plain values and tensors on the CPU."""
-    first = dist.get_rank() == 0
-    values: list[Any] | None = [None] * dist.get_world_size() if first else None
+    values: list[Any] | None = [None] * dist.get_world_size() if is_first() else None
     dist.gather_object(value, values)
     return values or []
 

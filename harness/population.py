@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import rows, schedules, updates
+from harness import metrics, rows, schedules, updates
 from harness.cell import Budget, Cell
 from harness.content import plain
 from harness.streams import Streams
@@ -275,5 +275,4 @@ def difference(first: Mapping[str, list[float]], second: Mapping[str, list[float
     begun = [{name: curve.get(name, [])[:count] for name in CURVE} for curve in (first, second)]
     if any(begun[0][name] != begun[1][name] for name in ("step", "lr")):
         return float("inf")
-    pairs = zip(begun[0]["loss"], begun[1]["loss"], strict=True)
-    return max((abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), default=0.0)
+    return metrics.largest_difference(begun[0]["loss"], begun[1]["loss"])

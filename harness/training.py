@@ -290,8 +290,8 @@ class Training:
         own = ranks[self.rank] if same and ranks else {}
         content = content | own
         things = (self.networks, self.optimizers, self.schedules)
-        resume.validate(content, *things)
         if self.step == 0 and (self.world_size > 2 or self.layout.compression):
+            resume.validate(content, *things)
             self.advance()  # DDP regroups its sums after its first step: be where training was
         resume.restore(content, *things)
         self.layout.remember(own.get("memory", {}))

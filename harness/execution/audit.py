@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness import checkpoint, estimators, parallel
+from harness import checkpoint, estimators, metrics, parallel
 from harness.content import digest as digest_of
 from harness.execution.task import Task, device_of, digest, measured, training_of
 from harness.training import Diverged, Training
@@ -32,8 +32,7 @@ def parity(expected: First, got: First, configuration: str) -> dict[str, Any]:
     which shows a wrong shard or average at once. equal: whether that is rounding; None where the
     configuration is inexact by design, as ``reason`` then says.
     """
-    pairs = zip(expected.losses, got.losses, strict=True)
-    apart = [abs(a - b) / max(abs(a), 1e-12) for a, b in pairs]
+    apart = [metrics.largest_difference(expected.losses, got.losses)]
     for a, b in zip(expected.gradients, got.gradients, strict=True):
         apart.append(((a - b).norm() / a.norm().clamp_min(1e-12)).item())
     exact = configuration in parallel.EXACT

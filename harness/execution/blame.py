@@ -29,7 +29,12 @@ def raised(answers: Sequence[tuple | None]) -> dict[str, Any]:
     errors = [(a[3], rank) for rank, a in enumerate(answers) if a and a[0] == "error"]
     rank = min(errors)[1]
     _, line, trace, _ = answers[rank]  # type: ignore[misc]
-    where = f"rank {rank}: " if len(answers) > 1 else ""
+    return failure(line, trace, rank if len(answers) > 1 else None)
+
+
+def failure(line: str, trace: str, rank: int | None) -> dict[str, Any]:
+    """The outcome of an error, with the rank that raised it if there are others."""
+    where = "" if rank is None else f"rank {rank}: "
     return {"status": "failed", "reason": f"{where}{line.splitlines()[0]}", "traceback": trace}
 
 

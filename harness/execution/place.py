@@ -137,11 +137,12 @@ class Place:
 
     def _hear(self, member: Member, order: Order, meeting: str, folder: Path) -> dict[str, Any]:
         limit_s = order.task.budget.timeout_s
+        rank = order.rank if order.task.world_size > 1 else None
         work = pickle.dumps((_Here(order.work, folder, order.path), order.task))
         try:
             member.pipe.send((work, order.rank, meeting))
             if not member.pipe.poll(limit_s):
-                ranks = [order.rank] if order.task.world_size > 1 else None
+                ranks = None if rank is None else [rank]
                 found = blame.hung([member.process.pid], [member.stacks], limit_s, ranks)
                 _kill([member])
                 return found
@@ -151,9 +152,8 @@ class Place:
             return _death(order.rank, member)
         if kind == "ok":
             return answer[0] or {}
-        where = f"rank {order.rank}: " if order.task.world_size > 1 else ""
-        reason = f"{where}{answer[0].splitlines()[0]}"
-        return {"status": "failed", "reason": reason, "traceback": answer[1]}
+        line, trace, _ = answer
+        return blame.failure(line, trace, rank)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoint, parallel
+from harness import checkpoint, metrics, parallel
 from harness.content import digest
 from harness.execution.local import LocalExecutor
 from harness.execution.task import Task, device_of, training_of
@@ -36,7 +36,6 @@ def grid(
         for other, others in places:
             there = replace(here, cell=replace(here.cell, parallel=other), world_size=others)
             loaded = executor.call(_Load(path), there)
-            pairs = zip(saved["losses"], loaded["losses"], strict=True)
             rows.append(
                 {
                     **{"topic": task.cell.topic, "model": task.cell.model},
@@ -44,7 +43,7 @@ def grid(
                     **{"loaded_under": other, "loaded_ranks": others},
                     "state_equal": saved["state"] == loaded["state"],
                     "data_equal": saved["batch"] == loaded["batch"],
-                    "difference": max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs),
+                    "difference": metrics.largest_difference(saved["losses"], loaded["losses"]),
                 }
             )
     return rows

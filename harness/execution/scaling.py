@@ -69,13 +69,13 @@ def steps(task: Task, rank: int) -> dict[str, Any]:
     for _ in range(WARM_UP):
         training.advance()
     with measure.peak_memory(device) as peak:
-        _together(task)
+        _together()
         measure.synchronise(device)
         begun = time.perf_counter()
         for _ in range(STEPS):
             training.advance()
         measure.synchronise(device)
-        _together(task)
+        _together()
         step_s = (time.perf_counter() - begun) / STEPS
         memory = peak()
     sent = sent_bytes(training) / 2**20 if parallel.is_distributed(task.cell.parallel) else 0.0
@@ -137,6 +137,6 @@ def _held(training: Training) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def _together(task: Task) -> None:
+def _together() -> None:
     if dist.is_initialized():
         dist.barrier()

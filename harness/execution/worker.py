@@ -21,7 +21,6 @@ from typing import Any
 
 import cloudpickle
 import torch
-import torch.distributed as dist
 
 from harness import checkpoint, estimators, images, measure, parallel
 from harness.cell import Cell
@@ -230,7 +229,7 @@ def _save(task: Task, training: Training, name: str) -> dict[str, Any]:
 def _saved(task: Task, content: dict[str, Any], size: int, save_s: float) -> dict[str, Any]:
     content = parallel.whole(content)
     return {
-        "digest": digest_of(content) if not dist.is_initialized() or dist.get_rank() == 0 else "",
+        "digest": digest_of(content) if parallel.is_first() else "",
         "bytes": size,
         "save_s": save_s,
         "replayed_steps": task.replayed,
