@@ -23,6 +23,7 @@ class Replay:
 
     Before each batch ``every`` environment steps are taken, ``start`` random ones before the first.
     epsilon falls linearly from 1 to ``final`` over the first ``horizon`` batches.
+    It keeps the last ``capacity`` transitions, fewer if they take more than ``memory`` bytes.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Replay:
         device: torch.device,
         *,
         capacity: int,
+        memory: int,
         start: int,
         every: int,
         horizon: int,
@@ -40,16 +42,19 @@ class Replay:
         self.envs, self.q_values, self.device = envs, q_values, device
         self.start, self.horizon, self.final = start, horizon, final
         self.rounds = max(1, every // envs.count)
+        transition = {
+            "obs": envs.obs[0],
+            "next_obs": envs.obs[0],
+            "action": torch.tensor(0),
+            "reward": torch.tensor(0.0),
+            "terminated": torch.tensor(0.0),
+        }
+        capacity = min(capacity, memory // sum(part.nbytes for part in transition.values()))
         self.capacity = max(1, capacity // envs.count) * envs.count
         self.drawn = 0
         self.position = self.filled = 0
-        shape = envs.obs.shape[1:]
         self.stored = {
-            "obs": torch.zeros(self.capacity, *shape),
-            "next_obs": torch.zeros(self.capacity, *shape),
-            "action": torch.zeros(self.capacity, dtype=torch.int64),
-            "reward": torch.zeros(self.capacity),
-            "terminated": torch.zeros(self.capacity),
+            name: part.new_zeros(self.capacity, *part.shape) for name, part in transition.items()
         }
 
     @property

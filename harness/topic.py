@@ -111,8 +111,8 @@ class Topic:
         """
         raise NotImplementedError
 
-    def each_step(self, networks: Networks, cell: Cell, step: int) -> None:
-        """Called after every step for what moves without a gradient: a target network."""
+    def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
+        """Called after every step of ``steps`` for what moves without a gradient: a target."""
 
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         """Held-out metrics, named as in ``directions``; they go into the record.

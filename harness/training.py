@@ -127,7 +127,7 @@ class Training:
                 self.losses.append(loss)
         self.step += 1
         self.layout.moved(self.step, last=self.step == self.budget.steps)
-        self.topic.each_step(self.networks, self.cell, self.step)
+        self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
         for name, value in self.batches.measures().items():
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
 

@@ -49,7 +49,7 @@ class Gated(Toy):
 
     pipes: str = ""
 
-    def each_step(self, networks, cell, step):
+    def each_step(self, networks, cell, step, steps):
         if step == 1:
             Path(self.pipes, "begun").write_text(f"{cell.seed} {os.getpid()}\n")
             with open(Path(self.pipes, "go"), "rb", buffering=0) as go:
@@ -59,7 +59,7 @@ class Gated(Toy):
 class Avenger(Toy):
     """Kills the place it runs in, as an operator or a memory monitor might."""
 
-    def each_step(self, networks, cell, step):
+    def each_step(self, networks, cell, step, steps):
         os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
 
 

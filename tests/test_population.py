@@ -243,7 +243,7 @@ def test_what_cannot_be_compiled_goes_on_and_says_why(monkeypatch):
 class Acting(Crowded):
     """Its networks change between the steps as well."""
 
-    def each_step(self, networks, cell, step):
+    def each_step(self, networks, cell, step, steps):
         pass
 
 

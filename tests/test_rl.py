@@ -56,7 +56,8 @@ def environments(env="CartPole-v1", count=3, seed=0):
 
 
 def replay(envs, **changed):
-    chosen = {"capacity": 300, "start": 60, "every": 3, "horizon": 10, "final": 0.1} | changed
+    settings = {"capacity": 300, "memory": 2**20, "start": 60, "every": 3}
+    chosen = settings | {"horizon": 10, "final": 0.1} | changed
     return Replay(envs, lambda obs: torch.zeros(len(obs), 2), torch.device("cpu"), **chosen)
 
 
@@ -79,6 +80,16 @@ def test_no_transition_crosses_an_episode():
     assert torch.equal(kept["obs"][:, 1] + 1, kept["next_obs"][:, 1])
     assert kept["terminated"].any()
     assert (kept["next_obs"][:, 1][kept["terminated"] == 0] == 5).any(), "no episode was cut off"
+
+
+def test_the_replay_keeps_within_its_memory_and_forgets_the_oldest_first():
+    stream = replay(environments(count=3), memory=48 * 10)
+    assert stream.capacity == 9, "of a transition's 48 bytes ten fit, in whole steps of three"
+    steps = [stream.envs.obs]
+    for _ in range(4):
+        stream._act(1.0)
+        steps.append(stream.envs.obs)
+    assert torch.equal(stream.stored["obs"], torch.cat([steps[3], steps[1], steps[2]]))
 
 
 def test_a_truncated_step_bootstraps_and_a_terminated_one_does_not():
@@ -256,7 +267,7 @@ def test_every_loss_trains(model, loss):
 
 
 def test_the_target_network_follows_in_steps():
-    topic = RL(start=50, target_every=2)
+    topic = RL(start=50, targets=2)
     training = Training(topic, Cell("rl", "dqn", "mse", "constant"), Budget(4, 16))
     states = []
     for step in range(1, 4):

@@ -28,6 +28,7 @@ SUPPORT = {  # of the values at gamma 0.99; for others a random policy's rewards
     "Acrobot-v1": (-100.0, 0.0),
     "LunarLander-v3": (-300.0, 300.0),
 }
+REPLAY_BYTES = 2**28
 EVALUATION_SEED = 1_000_000
 EPISODES = 50
 
@@ -112,12 +113,12 @@ class RL(Topic):
     gamma: float = 0.99
     sizes: tuple[int, ...] = (120, 84)
     environments: int = 10
-    replay: int = 100_000
+    replay: int = 500_000  # transitions, within REPLAY_BYTES
     start: int = 1_000
     every: int = 10
     exploration: float = 0.16
     epsilon: float = 0.04
-    target_every: int = 50  # batches
+    targets: int = 240  # copies of the network over a whole training
     trace: float = 0.98
     entropy: float = 0.01
 
@@ -128,7 +129,7 @@ class RL(Topic):
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
         "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=11),
-        "full": Budget(steps=25_000, batch_size=64, timeout_s=3600, expected_s=30),
+        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=45),
     }
     on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
         "policy_gradient": {
@@ -220,6 +221,7 @@ class RL(Topic):
                 lambda obs: form.decode(networks["q"](obs)),
                 device,
                 capacity=self.replay,
+                memory=REPLAY_BYTES,
                 start=min(self.start, 20 * budget.steps),
                 every=self.every,
                 horizon=int(self.exploration * budget.steps),
@@ -236,8 +238,8 @@ class RL(Topic):
             trace=self.trace,
         )
 
-    def each_step(self, networks: Networks, cell: Cell, step: int) -> None:
-        if "target" in networks and step % self.target_every == 0:
+    def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
+        if "target" in networks and step % max(1, steps // self.targets) == 0:
             networks["target"].load_state_dict(networks["q"].state_dict())
 
     @torch.no_grad()
