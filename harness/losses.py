@@ -45,14 +45,17 @@ def categorical(family: str, classes: int) -> Form:
         return (target_N[..., None] == class_K).to(like_NK.dtype)
 
     def softmax(outputs_NK: Tensor) -> Tensor:
-        return outputs_NK.softmax(-1)
+        return _along_1(torch.softmax, outputs_NK)
+
+    def log_softmax(outputs_NK: Tensor) -> Tensor:
+        return _along_1(torch.log_softmax, outputs_NK)
 
     def mse(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
         """The Brier score (Brier 1950)."""
         return (softmax(outputs_NK) - one_hot(target_N, outputs_NK)).square().sum(-1)
 
     def ce(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
-        return -(outputs_NK.log_softmax(-1) * one_hot(target_N, outputs_NK)).sum(-1)
+        return -log_softmax(outputs_NK).gather(-1, target_N[..., None])[..., 0]
 
     def log_loss(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
         """One-vs-rest: a Bernoulli per class, summed."""
@@ -63,7 +66,7 @@ def categorical(family: str, classes: int) -> Form:
     def kl(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
         """KL(smoothed target || prediction)."""
         target_NK = one_hot(target_N, outputs_NK) * (1 - SMOOTHING) + SMOOTHING / classes
-        return (target_NK * (target_NK.log() - outputs_NK.log_softmax(-1))).sum(-1)
+        return (target_NK * (target_NK.log() - log_softmax(outputs_NK))).sum(-1)
 
     def hinge(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
         """Multi-class margin of the hardest wrong class (Crammer & Singer 2001)."""
@@ -90,6 +93,12 @@ def categorical(family: str, classes: int) -> Form:
         raise unknown("loss", family, FAMILIES)
     decode = normalised_sigmoid if family == "log_loss" else softmax
     return Form(family, 1, forms[family], decode)
+
+
+def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tensor:
+    """The same as along the last dimension, where torch 2.14 takes fewer than 16 classes singly."""
+    place = min(1, outputs_NK.ndim - 1)
+    return work(outputs_NK.movedim(-1, place), place).movedim(place, -1)
 
 
 def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:

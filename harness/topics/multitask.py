@@ -80,7 +80,10 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Trunk(nn.Module):
-    """x_BCHW -> features after each halving of the canvas; twice as many each time."""
+    """x_BCHW -> features after each halving of the canvas; twice as many each time.
+
+    They are laid out channels last, which is faster on a CPU and in mixed precision on a GPU.
+    """
 
     def __init__(self, channels: int, features: tuple[int, ...]) -> None:
         super().__init__()
@@ -91,6 +94,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         levels = []
+        x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
         for level in self.levels:
             x = level(x)
             levels.append(x)
@@ -168,7 +172,7 @@ class Multitask(Topic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120, expected_s=3),
-        "quick": Budget(steps=600, batch_size=32, timeout_s=300, expected_s=13),
+        "quick": Budget(steps=800, batch_size=32, timeout_s=300, expected_s=13),
         "full": Budget(steps=8000, batch_size=32, timeout_s=7200, expected_s=200),
     }
 

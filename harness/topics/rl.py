@@ -129,7 +129,7 @@ class RL(Topic):
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
         "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=11),
-        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=45),
+        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=42),
     }
     on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
         "policy_gradient": {
