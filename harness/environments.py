@@ -38,19 +38,20 @@ class Step(NamedTuple):
 
 def make(env: str) -> gymnasium.Env:
     """One environment. Raises UsageError unless it is known, with discrete actions and arrays."""
+    minatar = env.startswith("MinAtar/")
     try:
-        if env.startswith("MinAtar/") and env not in gymnasium.registry:
+        if minatar and env not in gymnasium.registry:
             from minatar.gym import register_envs  # it does not register by itself
 
             register_envs()
         spec = gymnasium.spec(env)
         limit = None if spec.max_episode_steps else TIME_LIMIT
         made = gymnasium.make(env, disable_env_checker=True, max_episode_steps=limit)
-        made = Forgetful(made) if env.startswith("MinAtar/") else made
+        made = Forgetful(made) if minatar else made
     except (gymnasium.error.NameNotFound, gymnasium.error.VersionNotFound):
         raise unknown("environment", env, gymnasium.registry) from None
     except (gymnasium.error.Error, ImportError) as error:
-        extra = "; pip install torch-decathlon[minatar]" if env.startswith("MinAtar/") else ""
+        extra = "; pip install torch-decathlon[minatar]" if minatar else ""
         raise UsageError(f"environment {env!r} cannot be made: {error}{extra}") from None
     if not isinstance(made.action_space, gymnasium.spaces.Discrete):
         raise UsageError(f"environment {env!r} has no discrete actions: {made.action_space}")

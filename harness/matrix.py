@@ -70,10 +70,10 @@ def covering(
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
+    ddp, *others = _spread(devices)
     for number, topic in enumerate(ordered):
-        spread = _spread(devices)
-        if topic is not ordered[-1]:
-            spread = [spread[0], *spread[1:][number % len(spread[1:]) :][:1]]
+        last = topic is ordered[-1]
+        spread = [ddp, *others] if last else [ddp, others[number % len(others)]]
         cells[topic.name] += _each_value(topic, number, devices, cells[topic.name], spread)
         for cell in cells[topic.name]:
             covered |= pairs(cell)

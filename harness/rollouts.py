@@ -54,7 +54,7 @@ class Replay:
         self.drawn = 0
         self.position = self.filled = 0
         self.stored = {
-            name: part.new_zeros(self.capacity, *part.shape) for name, part in transition.items()
+            name: part.new_empty(self.capacity, *part.shape) for name, part in transition.items()
         }
 
     @property

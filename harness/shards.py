@@ -66,7 +66,7 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], in
     with _quietly():
         dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
     own = [*folder.glob(f"__{dist.get_rank()}_*")]
-    if dist.get_rank() == 0:
+    if parallel.is_first():
         own.append(folder / INDEX)
     found = [(path.name, _sha256(path), path.stat().st_size) for path in own]
     parts = [part for parts in parallel.gathered(found) for part in parts]

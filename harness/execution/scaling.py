@@ -100,7 +100,7 @@ def sent_bytes(training: Training) -> float:
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
         for _ in range(parallel.AVERAGE_EVERY):
             training.advance()
-        dist.barrier()  # gloo's threads have told the profiler of their last message by then
+        _together()  # gloo's threads have told the profiler of their last message by then
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
         found.export_chrome_trace(str(path))

@@ -94,7 +94,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         levels = []
-        x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
+        x = x.to(memory_format=torch.channels_last)  # contiguous() keeps one channel's strides
         for level in self.levels:
             x = level(x)
             levels.append(x)

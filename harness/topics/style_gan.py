@@ -231,6 +231,11 @@ class StyleGAN(Generator):
             parts.append(networks["painter"](content.to(device), code).cpu())
         return _to_uint8(torch.cat(parts))
 
+    @property
+    def _held_out(self) -> tuple[Tensor, Tensor]:
+        """Contents that no network saw, and their digits."""
+        return self._content(self.images.test_x[:500]), self.images.test_y[:500]
+
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """fid and its kin: means over the styles, each against that style's real images.
 
@@ -240,7 +245,7 @@ class StyleGAN(Generator):
         device = next(networks["painter"].parameters()).device
         eyes = styles.extractor(device)
         content = self._content(self.images.train_x[: self.fid_samples // 16])
-        held_out, label_N = self._content(self.images.test_x[:500]), self.images.test_y[:500]
+        held_out, label_N = self._held_out
         found, read, rest = [], [], {}
         for style in styles.STYLES:
             real = styles.render(content, style)
@@ -317,7 +322,7 @@ def _to_uint8(image: Tensor) -> Tensor:
 
 @cache
 def _real_accuracy(topic: StyleGAN) -> float:
-    held_out, label_N = topic._content(topic.images.test_x[:500]), topic.images.test_y[:500]
+    held_out, label_N = topic._held_out
     right = [
         _accuracy(_to_uint8(styles.render(held_out, style)), label_N, torch.device("cpu"))
         for style in styles.STYLES
