@@ -16,7 +16,7 @@ from torch import nn
 sys.path.insert(0, os.path.dirname(__file__))
 from toy import Toy
 
-from harness import checkpoint, losses, population, schedules, updates
+from harness import checkpoint, content, losses, population, rows, schedules, updates
 from harness.cell import Budget, Cell
 from harness.cli import main
 from harness.execution import crowd
@@ -119,20 +119,52 @@ def test_so_are_linear_and_svr(model):
         assert member.rates == single.rates
 
 
+VAE_BUDGET = Budget(steps=60, batch_size=32)
+
+
+def vaes(loss, names):
+    return Population(VAE(), [Cell("vae", "vae", loss, name) for name in names], VAE_BUDGET)
+
+
 @pytest.mark.parametrize("loss", ["ce", "mae"])
-def test_a_vae_s_losses_are_within_1e_4_after_20_steps(loss):
-    budget = Budget(steps=60, batch_size=32)
-    some = [Cell("vae", "vae", loss, name) for name in ("constant", "rmsprop", "one_cycle")]
-    trained = Population(VAE(), some, budget)
+def test_a_vae_s_losses_are_within_1e_4_after_20_steps_of_adam(loss):
+    trained = vaes(loss, ("constant", "one_cycle"))
     trained.run(20)
     trained.spread()
     trained.history()
     for member in trained.members:
-        single = Training(VAE(), member.cell, budget)
+        single = Training(VAE(), member.cell, VAE_BUDGET)
         single.run(20)
         first, second = torch.stack(single.losses), torch.stack(member.losses)
         assert ((first - second) / first).abs().max() < population.TOLERANCE
         assert member.rates == single.rates
+
+
+@pytest.mark.parametrize("loss", ["ce", "mae"])
+def test_each_of_a_vae_s_steps_is_the_one_taken_alone_from_the_same_place(loss):
+    """Over many steps that need not hold under rmsprop: its first step moves every weight by ten
+    times its rate, however small the gradient, until a ReLU's input is a rounding away from 0. A
+    training alone then departs from itself as far (1.3e-3 in 20 steps when each weight was moved by
+    one rounding). So the places are made equal before each step.
+    """
+    trained = vaes(loss, ("constant", "rmsprop", "one_cycle"))
+    singles = [Training(VAE(), member.cell, VAE_BUDGET) for member in trained.members]
+    for _ in range(20):
+        trained.spread()
+        for single, member in zip(singles, trained.members, strict=True):
+            for name, network in single.networks.items():
+                network.load_state_dict(member.networks[name].state_dict())
+            state = content.plain(rows.optimizer(member).state_dict())
+            rows.optimizer(single).load_state_dict(state)
+        before = [weights(single) for single in singles]
+        trained.run(trained.step + 1)
+        trained.spread()
+        for place, (single, member) in enumerate(zip(singles, trained.members, strict=True)):
+            single.run(single.step + 1)
+            alone_loss = single.losses[-1].item()
+            assert trained.losses[-1][place].item() == pytest.approx(alone_loss, rel=1e-6)
+            moved = differ(weights(single) - before[place], weights(member) - before[place])
+            assert moved < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "rmsprop"])
@@ -204,8 +236,8 @@ def test_a_population_resumes_bit_for_bit_and_a_member_alone_within_tolerance(sc
     whole.run(20)
     whole.spread()
     resumed = Population(Crowded(), some, SHORT)
-    for member, content in zip(resumed.members, kept, strict=True):
-        member.restore(content)
+    for member, snapshot in zip(resumed.members, kept, strict=True):
+        member.restore(snapshot)
     resumed.gather()
     resumed.run(20)
     resumed.spread()
