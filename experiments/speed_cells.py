@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness import data
 from harness.cell import Cell
-from harness.registry import registered_topics
 from harness.run import Run
+from harness.topics import datasets
+from harness.topics.registry import registered_topics
 
 TOPICS = registered_topics()
 
@@ -54,15 +54,15 @@ def bare_vgg(cell, steps):
         ),
     }
     schedule = kinds[cell.schedule]()
-    split = data.images("digits")
-    x, y = data.fit_images(split.train_x, 32), split.train_y
+    split = datasets.images("digits")
+    x, y = datasets.fit_images(split.train_x, 32), split.train_y
     bare(network, optimizer, schedule, F.cross_entropy, x, y, steps)
     TOPICS["vgg"].evaluate({"model": network.eval()}, cell)
 
 
 def bare_linear(cell, steps):
     torch.manual_seed(cell.seed)
-    split = data.table()
+    split = datasets.table()
     network = torch.nn.Linear(split.train_x.shape[1], 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from harness import extractor, fid
-from harness.data import images
+from harness.topics.datasets import images
+from harness.topics.generators import feature_extractor, fid
 
 
 class Images(Dataset[Tensor]):
@@ -49,7 +49,7 @@ def test_fid_speed(request, benchmark, tmp_path, one_thread):
 
     n = 10_000 if request.config.getoption("--profile", "quick") == "full" else 2_000
     real, generated = noisy_digits(n, 1), noisy_digits(n, 2)
-    net = extractor.load(extractor.DIGITS)
+    net = feature_extractor.load(feature_extractor.DIGITS)
     net(real[:100])
 
     def ours() -> dict[str, float]:
@@ -65,7 +65,7 @@ def test_fid_speed(request, benchmark, tmp_path, one_thread):
     theirs = calculate_metrics(
         input1=Images(generated),
         input2=Images(real),
-        feature_extractor=extractor.DIGITS,
+        feature_extractor=feature_extractor.DIGITS,
         **dict.fromkeys(("fid", "kid", "prc"), True),
         **{"cuda": False, "save_cpu_ram": True, "cache": False, "verbose": False},
     )

@@ -16,13 +16,14 @@ from statistics import median
 import pytest
 import torch
 
-from harness import losses, measure, schedules
+from harness.axes import losses, schedules
 from harness.cell import Cell
 from harness.execution.local import LocalExecutor
-from harness.population import Population
-from harness.registry import registered_topics
 from harness.run import Run
-from harness.training import Training
+from harness.topics.registry import registered_topics
+from harness.training.loop import Training
+from harness.training.population.population import Population
+from harness.trial import cost
 
 TOPICS = registered_topics()
 MEMBERS = 32
@@ -57,7 +58,7 @@ def test_steps(model, loss):
     alone = Training(topic, cells[0], budget)
     eager, compiled = (Population(topic, cells, budget) for _ in range(2))
     compile_s = seconds(compiled.compile, 1)
-    flops = measure.flops(alone.advance)
+    flops = cost.flops(alone.advance)
     size = torch.randn(1024, 1024)
     times = {"alone": 500, "eager": 100, "compiled": 100}
     works = {"alone": alone.advance, "eager": eager.advance, "compiled": compiled.advance}

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.cell import Budget, Cell
-from harness.topics.rl import RL
-from harness.training import Training
+from harness.topics.rl.agents import RL
+from harness.training.loop import Training
 
 ENV = "CartPole-v1"
 STEPS = 20_000

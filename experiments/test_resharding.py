@@ -2,13 +2,13 @@
 
 import pytest
 
-from harness import ranks
+from harness.studies.resharding import resharding
 
 
 @pytest.mark.parametrize("name", ["regression/mlp", "gan/dcgan"])
 def test_resharding(name, decathlon_run):
     if decathlon_run.profile == "smoke":
         pytest.skip("resharding is measured in the profiles quick and full")
-    table = ranks.resharding(decathlon_run, *name.split("/"))
+    table = resharding(decathlon_run, *name.split("/"))
     assert table["state_equal"].all() and table["data_equal"].all()
     assert table["difference"].max() < 1e-3

@@ -2,14 +2,14 @@
 
 import pytest
 
-from harness import ranks
+from harness.studies.scaling import scaling
 
 
 @pytest.mark.parametrize("name", ["vgg/vgg11", "regression/mlp"])
 def test_scaling(name, decathlon_run):
     if decathlon_run.profile == "smoke":
         pytest.skip("scaling is measured in the profiles quick and full")
-    table = ranks.scaling(decathlon_run, *name.split("/")).set_index("parallel")
+    table = scaling(decathlon_run, *name.split("/")).set_index("parallel")
     assert (table["samples_per_s"] > 0).all()
     if decathlon_run.world_size > 1:
         assert table["sent_mb"]["ddp_bf16"] < table["sent_mb"]["ddp"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.throughput import Case
+from harness.studies.throughput import Case
 
 
 @pytest.mark.parametrize("name", ["vgg/vgg11", "vgg/vgg16", "regression/mlp", "regression/svr"])

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.data import images
-from harness.extractor import WEIGHTS, DigitsNet, prepare
-from harness.store import write_atomically
+from harness.files import write_atomically
+from harness.topics.datasets import images
+from harness.topics.generators.feature_extractor import WEIGHTS, DigitsNet, prepare
 
 SEED = 91
 EPOCHS = 60

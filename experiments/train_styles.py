@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from train_extractor import augment
 
-from harness import styles
-from harness.data import images
-from harness.store import write_atomically
+from harness.files import write_atomically
+from harness.topics.datasets import images
+from harness.topics.generators import styles
 
 SEED = 93
 EPOCHS = 40

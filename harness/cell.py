@@ -5,10 +5,7 @@ Both are frozen values. A cell's id reads ``vgg/vgg11-ce-cosine-ddp-s0`` and is 
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,18 +78,3 @@ class Budget:
     samples: int | None = None
     timeout_s: float = 600.0
     expected_s: float = 10.0
-
-
-def fingerprint(**parts: object) -> str:
-    """12 hex digits over everything that decides a cell's numbers.
-
-    Dataclasses and plain values only; equal parts give equal fingerprints on every machine.
-    """
-
-    def plain(value: object) -> object:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {"": type(value).__qualname__, **dataclasses.asdict(value)}
-        raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
-
-    text = json.dumps(parts, sort_keys=True, default=plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -54,15 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    from harness.report import write_report
+    from harness.results.report import write_report
 
     print(write_report(chosen.run))
     return 0
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from harness import compare, tables
-    from harness.store import Store
+    from harness.results import compare, tables
+    from harness.results.store import Store
 
     frames = []
     for folder in (chosen.baseline, chosen.candidate):
@@ -81,8 +81,8 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
     from harness import matrix
-    from harness.registry import registered_topics
     from harness.run import Run
+    from harness.topics.registry import registered_topics
 
     cell = Cell.parse(chosen.cell)
     topics = registered_topics(
@@ -106,7 +106,7 @@ def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
 
 
 def _replay(chosen: argparse.Namespace) -> int:
-    from harness.store import Store
+    from harness.results.store import Store
 
     kept = chosen.run_dir or Path("results") / chosen.profile
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,7 +125,7 @@ def _replay(chosen: argparse.Namespace) -> int:
         print("not the same experiment: its budget, data, code or versions changed since")
         return 1
     if old.population != new.population:
-        from harness.population import AGREE, TOLERANCE, difference
+        from harness.training.agreement import AGREE, TOLERANCE, difference
 
         apart = difference(old.curve, new.curve)
         print(
@@ -139,7 +139,7 @@ def _replay(chosen: argparse.Namespace) -> int:
 
 
 def _train(chosen: argparse.Namespace) -> int:
-    from harness import parallel
+    from harness.axes import parallel
     from harness.execution import torchrun
 
     ranks, cell = torchrun.ranks(), Cell.parse(chosen.cell)
@@ -157,7 +157,8 @@ def _train(chosen: argparse.Namespace) -> int:
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
-    from harness import checkpoint, estimators
+    from harness import checkpoint
+    from harness.checkpoint import estimators
 
     kept = chosen.run_dir or Path("results") / chosen.profile
     run, cell = _run_of(chosen, kept)
@@ -180,8 +181,9 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 def _sample(chosen: argparse.Namespace) -> int:
     import torch
 
-    from harness import checkpoint, images
-    from harness.registry import registered_topics
+    from harness import checkpoint
+    from harness.topics.registry import registered_topics
+    from harness.trial import samples
 
     if chosen.count < 1:
         raise UsageError(f"count {chosen.count} is no number of images: 1 or more")
@@ -204,6 +206,6 @@ def _sample(chosen: argparse.Namespace) -> int:
     except (checkpoint.CheckpointError, KeyError) as error:
         raise UsageError(str(error)) from None
     noise = torch.Generator().manual_seed(chosen.seed)
-    images.save_grid(chosen.out, topic.sample(networks, cell, chosen.count, noise))
+    samples.save_grid(chosen.out, topic.sample(networks, cell, chosen.count, noise))
     print(chosen.out)
     return 0

@@ -7,9 +7,9 @@ from itertools import combinations, product
 
 from allpairspy import AllPairs
 
-from harness import losses, parallel, schedules
+from harness.axes import losses, parallel, schedules
 from harness.cell import Cell, UsageError, unknown
-from harness.topic import Topic
+from harness.training.topic import Topic
 
 PROFILES = ("smoke", "quick", "full")
 FULL_SEEDS = (0, 1, 2)

@@ -15,12 +15,12 @@ import torch
 
 from harness import matrix
 from harness.cell import Cell, UsageError, unknown
-from harness.data import IMAGE_DATASETS
-from harness.record import Record
-from harness.registry import registered_topics
-from harness.report import write_report
+from harness.files import write_atomically
+from harness.results.record import Record
+from harness.results.report import write_report
 from harness.run import Run, executor_class
-from harness.store import write_atomically
+from harness.topics.datasets import IMAGE_DATASETS
+from harness.topics.registry import registered_topics
 
 RUN = pytest.StashKey[Run]()
 CELLS = pytest.StashKey[dict[str, list[Cell]]]()

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import matrix, measure, parallel
-from harness.cell import Budget, Cell, UsageError, fingerprint, unknown
-from harness.execution import crowd
+from harness import matrix
+from harness.axes import parallel
+from harness.cell import Budget, Cell, UsageError, unknown
 from harness.execution.local import LocalExecutor
-from harness.execution.task import Task
-from harness.record import Record
-from harness.registry import code_hash, topic_hash
-from harness.store import Store, write_atomically
-from harness.topic import Topic
+from harness.files import write_atomically
+from harness.fingerprint import code_hash, fingerprint, topic_hash
+from harness.results.record import Record
+from harness.results.store import Store
+from harness.training.topic import Topic
+from harness.trial import cost, population
+from harness.trial.task import Task
 
 if TYPE_CHECKING:
-    from harness.execution.cluster import ClusterExecutor
+    from harness.execution.cluster.executor import ClusterExecutor
 
 EXECUTORS = ("local", "ray")
 
@@ -35,7 +37,7 @@ def executor_class(name: str) -> type[LocalExecutor] | type[ClusterExecutor]:
     if name == "local":
         return LocalExecutor
     try:
-        from harness.execution.cluster import ClusterExecutor
+        from harness.execution.cluster.executor import ClusterExecutor
     except ModuleNotFoundError as error:
         raise UsageError(
             f"executor ray is an extra ({error}): pip install torch-decathlon[ray]"
@@ -63,7 +65,7 @@ class Run:
     accumulate: int = 1
     retries: int = 0
     options: str = ""
-    population: int = crowd.MOST
+    population: int = population.MOST
     compile: bool = False
     report: Callable[[str], None] = print
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Run:
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.environment = measure.environment(self.device)
+        self.environment = cost.environment(self.device)
         self.begun: dict[Cell, str] = {}
         self.total = 0
         self.apart: set[tuple[str, str]] = set()
@@ -137,7 +139,7 @@ class Run:
         lone = [task for task in tasks if self._is_apart(task)]
         tasks = [task for task in tasks if not self._is_apart(task)]
         if self.executor_kind == "local":
-            tasks = crowd.group(tasks, self.population, self.compile)
+            tasks = population.group(tasks, self.population, self.compile)
         tasks = lone + tasks
         tasks.sort(key=lambda task: (-task.world_size, -self._work_s(task)))
         if self.executor is None:
@@ -152,7 +154,7 @@ class Run:
         return self.budget(cell).expected_s
 
     def _work_s(self, task: Task) -> float:
-        return sum(self.predict(own.cell) * own.world_size for own in crowd.members(task))
+        return sum(self.predict(own.cell) * own.world_size for own in population.members(task))
 
     def result(self, cell: Cell) -> Record:
         """The cell's record; works on the queue until it is there."""
@@ -206,25 +208,25 @@ class Run:
 
     def _finished(self, task: Task, outcome: dict[str, Any]) -> None:
         assert self.executor is not None
-        again = task.attempt < self.retries and not isinstance(task, crowd.Crowd)
+        again = task.attempt < self.retries and not isinstance(task, population.Crowd)
         if outcome["status"] in ("failed", "timeout") and again:
             self.executor.waiting.append(replace(task, attempt=task.attempt + 1))
             follows = f"(attempt {task.attempt + 2} of {self.retries + 1} follows)"
             self.report(f"{task.cell.id} {outcome['status']} {outcome['reason']} {follows}")
             return
-        found = crowd.outcomes(task, outcome)
+        found = population.outcomes(task, outcome)
         for own, values in found.items():
             self._keep(self._record(own.cell, values | {"attempts": own.attempt + 1}))
         if not found:
             self._part(task, outcome)
         elif note := outcome.get("note"):
-            self.report(f"{crowd.name(task)} {note}")
+            self.report(f"{population.name(task)} {note}")
         left = list(self.executor.waiting) + [gang.task for gang in self.executor.gangs]
         left_s = sum(map(self._work_s, left))
         spent = time.monotonic() - self.started_s
         done_s = max(self.todo_s - left_s, 1e-9)
         eta = spent * left_s / done_s
-        number = self.total - sum(len(crowd.members(task)) for task in left)
+        number = self.total - sum(len(population.members(task)) for task in left)
         for own in found:
             record = self.records[own.cell]
             self.report(
@@ -238,12 +240,12 @@ class Run:
         waiting, parted = self.executor.waiting, [task]
         if outcome["status"] == "apart":
             self.apart.add((task.cell.topic, task.cell.model))
-            parted += [t for t in waiting if isinstance(t, crowd.Crowd) and self._is_apart(t)]
+            parted += [t for t in waiting if isinstance(t, population.Crowd) and self._is_apart(t)]
         for one in parted:
             if one is not task:
                 waiting.remove(one)
-            waiting.extendleft(reversed(crowd.members(one)))
-            self.report(f"{crowd.name(one)} run one by one: {outcome['reason']}")
+            waiting.extendleft(reversed(population.members(one)))
+            self.report(f"{population.name(one)} run one by one: {outcome['reason']}")
 
     def _is_apart(self, task: Task) -> bool:
         return (task.cell.topic, task.cell.model) in self.apart

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from harness.balancing import Uncertainty, pcgrad, project
+from harness.topics.multitask.balancing import Uncertainty, pcgrad, project
 
 vectors = st.lists(st.floats(-9, 9, allow_subnormal=False), min_size=4, max_size=4)
 ORDER = torch.arange(3).repeat(3, 1)

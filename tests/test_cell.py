@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cell import Budget, Cell, UsageError, fingerprint, unknown
+from harness.cell import Budget, Cell, UsageError, unknown
+from harness.fingerprint import fingerprint
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
 cells = st.builds(Cell, names, names, names, names, names, st.integers(0, 10**6))

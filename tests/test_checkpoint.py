@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler as lrs
 
-from harness import checkpoint, resume
-from harness.checkpoint import CheckpointError, digest
+from harness import checkpoint
+from harness.checkpoint import CheckpointError, digest, state
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "sgd": lambda parameters: optim.SGD(parameters, 0.1, momentum=0.9),
@@ -84,7 +84,7 @@ class Run:
         return self
 
     def snapshot(self, **rest: Any) -> dict[str, Any]:
-        return resume.snapshot(*self.parts, **rest)
+        return state.snapshot(*self.parts, **rest)
 
     def digest(self) -> str:
         return digest(self.snapshot())
@@ -230,7 +230,7 @@ def test_resumed_training_equals_the_uninterrupted(opt: str, schedule: str, tmp_
     assert digest(loaded) == before
     resumed = Run(opt, schedule, seed=1)
     assert resumed.digest() != before
-    resume.restore(loaded, *resumed.parts)
+    state.restore(loaded, *resumed.parts)
     assert digest(resumed.snapshot(step=5)) == before
     assert resumed.train(5, 12).digest() == whole.digest()
     assert digest(loaded) == before, "training went on in what was loaded"
@@ -365,7 +365,7 @@ def test_version_1_is_migrated(tmp_path: Path) -> None:
     content = checkpoint.load(path)
     assert digest(content) == digest({"networks": {"model": model}, "cell": "a/b"})
     network = Net(4)
-    resume.restore(content, {"model": network}, {}, {})
+    state.restore(content, {"model": network}, {}, {})
     assert digest(network.state_dict()) == digest(model)
     seal(path, {"weights": model}, 1)
     with pytest.raises(CheckpointError, match="old.pt is no whole version 1"):
@@ -433,7 +433,7 @@ def test_save_makes_the_folder_and_replaces(tmp_path: Path) -> None:
 def test_numpy_floats_become_plain_and_arrays_are_refused(tmp_path: Path) -> None:
     import numpy as np
 
-    content = resume.snapshot({}, {}, {}, best=np.float64(0.5), size=torch.ones(2, 3).shape)
+    content = state.snapshot({}, {}, {}, best=np.float64(0.5), size=torch.ones(2, 3).shape)
     assert type(content["best"]) is float and type(content["size"]) is tuple
     checkpoint.save(tmp_path / "ok.pt", content)
     with pytest.raises(CheckpointError, match="numpy.float64 has no place"):
@@ -526,7 +526,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(case: str) -> None:
     spoil(content)
     run = Run("adam", "sequential", seed=1).train(0, 2)
     before = run.digest()
-    for action in (resume.validate, resume.restore):
+    for action in (state.validate, state.restore):
         with pytest.raises(CheckpointError, match=message):
             action(content, *run.parts)
         assert run.digest() == before
@@ -541,7 +541,7 @@ def test_the_wrong_classes_are_refused(opt: str, schedule: str) -> None:
     run = Run(opt, schedule, seed=1).train(0, 2)
     before = run.digest()
     with pytest.raises(CheckpointError, match="the checkpoint holds"):
-        resume.restore(content, *run.parts)
+        state.restore(content, *run.parts)
     assert run.digest() == before
 
 
@@ -549,9 +549,9 @@ def test_validate_accepts_what_fits_and_changes_nothing() -> None:
     content = Run("adam", "sequential").train(0, 4).snapshot()
     run = Run("adam", "sequential", seed=1)
     before, expected = run.digest(), digest(content)
-    resume.validate(content, *run.parts)
+    state.validate(content, *run.parts)
     assert run.digest() == before != expected
-    resume.restore(content, *run.parts)
+    state.restore(content, *run.parts)
     assert run.digest() == expected
 
 

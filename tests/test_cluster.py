@@ -16,15 +16,16 @@ sys.path.insert(0, os.path.dirname(__file__))
 from test_reliability import ends, processes
 from toy import Toy
 
-from harness import checkpoint, estimators
+from harness import checkpoint
 from harness.cell import Budget, Cell, UsageError
+from harness.checkpoint import estimators
 from harness.execution.local import LocalExecutor
-from harness.execution.task import Task
 from harness.topics.regression import Regression
+from harness.trial.task import Task
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
-executors = pytest.importorskip("harness.execution.cluster")
+executors = pytest.importorskip("harness.execution.cluster.executor")
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux has loopback addresses for three nodes"
 )

@@ -1,8 +1,8 @@
 import pytest
 
-from harness import compare, tables
 from harness.cell import Budget, Cell
-from harness.record import Record
+from harness.results import compare, tables
+from harness.results.record import Record
 
 
 def frame(shift=0.0, speed=100.0, equal=True, steps=10, cpu="x"):

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from test_compare import frame
 
-from harness import dashboard, effects, tables
 from harness.cell import Cell
-from harness.dashboard import answers, text
-from harness.record import Record
+from harness.results import dashboard, effects, tables
+from harness.results.dashboard import answers, text
+from harness.results.record import Record
+from harness.results.summary import summary
 
 EVIL = "<script>alert(1)</script>"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -32,7 +33,7 @@ def render(records, **more):
     return dashboard.render(
         cells,
         tables.curves(records),
-        tables.summary(cells),
+        summary(cells),
         effects.effects(cells),
         more.pop("benchmark", None),
         title=EVIL,
@@ -55,8 +56,8 @@ def page():
     cells["command"] = "replay " + cells["id"]
     curve = {"step": [1, 2], "loss": [1.0, 0.5], "lr": [0.1, 0.1]}
     curves = tables.curves([{"id": i, "curve": curve} for i in cells.id])
-    summary, found = tables.summary(cells), effects.effects(cells)
-    return dashboard.render(cells, curves, summary, found, None, title=EVIL)
+    found = effects.effects(cells)
+    return dashboard.render(cells, curves, summary(cells), found, None, title=EVIL)
 
 
 def test_text_from_outside_is_escaped_and_nothing_is_fetched():

@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from toy import Toy
 
-from harness import parallel
+from harness.axes import parallel
 from harness.cell import Budget, Cell
 from harness.execution.local import LocalExecutor
-from harness.execution.task import Task
 from harness.run import Run
+from harness.trial.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=60)
 CELL = Cell("toy", "line", "mse", "cosine")

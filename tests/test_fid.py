@@ -9,9 +9,9 @@ import scipy.linalg
 import torch
 from torch.nn import functional as F
 
-from harness import extractor, fid
 from harness.cell import UsageError
-from harness.data import images
+from harness.topics.datasets import images
+from harness.topics.generators import feature_extractor, fid
 
 DIGITS = images("digits").train_x
 REAL, OTHER = DIGITS[:700], DIGITS[700:1400]
@@ -25,7 +25,7 @@ GENERATED = {"other": OTHER, "blurred": BLURRED, "noise": NOISE}
 
 @pytest.fixture(scope="module")
 def net():
-    return extractor.load(extractor.DIGITS)
+    return feature_extractor.load(feature_extractor.DIGITS)
 
 
 def gaussian(n, f, seed, scale=1.0):
@@ -113,11 +113,11 @@ def test_all_equal_torch_fidelitys_own(net):
         def __getitem__(self, index):
             return self.x[index]
 
-    extractor.register()
+    feature_extractor.register()
     theirs = calculate_metrics(
         input1=Images(BLURRED),
         input2=Images(REAL),
-        feature_extractor=extractor.DIGITS,
+        feature_extractor=feature_extractor.DIGITS,
         **dict.fromkeys(("fid", "kid", "prc"), True),
         **{"kid_subsets": 1, "kid_subset_size": len(REAL)},
         **{"cuda": False, "save_cpu_ram": True, "cache": False, "verbose": False},
@@ -170,7 +170,7 @@ def test_the_interval_covers_other_draws():
 
 def test_what_makes_numbers_comparable_is_described(net):
     assert fid.describe(REAL, NOISE[:100], net) == {
-        "extractor": f"digits-net@{extractor.WEIGHTS_SHA256[:12]}",
+        "extractor": f"digits-net@{feature_extractor.WEIGHTS_SHA256[:12]}",
         "real": 700,
         "generated": 100,
     }
@@ -253,7 +253,7 @@ def test_the_cache_folder_is_xdgs(monkeypatch, tmp_path):
 
 def test_digits_net_knows_the_held_out_digits():
     split = images("digits")
-    right = extractor.digits_net().classify(split.test_x).argmax(1) == split.test_y
+    right = feature_extractor.digits_net().classify(split.test_x).argmax(1) == split.test_y
     assert right.double().mean() > 0.98
 
 
@@ -267,21 +267,21 @@ def test_digits_net_takes_every_size_and_colour(net, size, channels):
 
 
 def test_wrong_weights_are_refused(tmp_path):
-    content = bytearray(extractor.WEIGHTS.read_bytes())
+    content = bytearray(feature_extractor.WEIGHTS.read_bytes())
     content[len(content) // 2] ^= 1
     path = tmp_path / "digits-net.pt"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="are not the ones shipped: SHA-256"):
-        extractor.digits_net(path)
+        feature_extractor.digits_net(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        extractor.digits_net(tmp_path / "none.pt")
+        feature_extractor.digits_net(tmp_path / "none.pt")
 
 
 def test_an_unknown_extractor_is_named():
     with pytest.raises(UsageError, match="unknown extractor 'digitsnet': choose from digits-net"):
-        extractor.load("digitsnet")
+        feature_extractor.load("digitsnet")
     with pytest.raises(UsageError, match="--fid-weights is for inception"):
-        extractor.load("digits-net", "file")
+        feature_extractor.load("digits-net", "file")
 
 
 @pytest.fixture
@@ -298,12 +298,12 @@ def offline(monkeypatch, tmp_path):
 
 
 def test_without_inceptions_weights_digits_net_is_taken(offline):
-    extractor._load.cache_clear()
-    assert extractor.load().name == extractor.DIGITS
+    feature_extractor._load.cache_clear()
+    assert feature_extractor.load().name == feature_extractor.DIGITS
     with pytest.raises(UsageError, match="has no weights at .*: download https://"):
-        extractor.load(extractor.INCEPTION)
+        feature_extractor.load(feature_extractor.INCEPTION)
     with pytest.raises(UsageError, match="has no weights at nowhere.pth"):
-        extractor.load(weights="nowhere.pth")
+        feature_extractor.load(weights="nowhere.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", {"a": torch.zeros(1)}, torch.zeros(1)])
@@ -311,36 +311,36 @@ def test_other_files_are_no_inception(offline, content):
     path = offline / "weights.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(UsageError, match="weights.pth holds no .*weights: "):
-        extractor.load(weights=path)
+        feature_extractor.load(weights=path)
 
 
 def test_inception_is_taken_where_its_weights_are(offline, monkeypatch):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    path = offline / "checkpoints" / extractor.INCEPTION_FILE
+    path = offline / "checkpoints" / feature_extractor.INCEPTION_FILE
     path.parent.mkdir()
     torch.save({}, path)
     with monkeypatch.context() as patch:  # the architecture, its weights drawn at random
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         network = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=path)
     torch.save(network.state_dict(), path)
-    assert extractor.load(samples=2048).name == extractor.DIGITS
-    found = extractor.load(samples=2049)
-    assert (found.name, found.size) == (extractor.INCEPTION, 2048)
+    assert feature_extractor.load(samples=2048).name == feature_extractor.DIGITS
+    found = feature_extractor.load(samples=2049)
+    assert (found.name, found.size) == (feature_extractor.INCEPTION, 2048)
     assert found(REAL[:2]).shape == (2, 2048)
     with pytest.raises(UsageError, match="700 images are too few"):
         fid.features(REAL, found)
-    extractor._load.cache_clear()
+    feature_extractor._load.cache_clear()
 
 
 def test_loading_moves_no_global_generator():
-    extractor._load.cache_clear()
+    feature_extractor._load.cache_clear()
     state = torch.get_rng_state()
-    extractor.load(extractor.DIGITS)
+    feature_extractor.load(feature_extractor.DIGITS)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_torch_fidelity_is_imported_late():
-    code = "import sys, harness.fid; sys.exit('torch_fidelity' in sys.modules)"
+    code = "import sys, harness.topics.generators.fid; sys.exit('torch_fidelity' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

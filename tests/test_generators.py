@@ -7,15 +7,20 @@ import pytest
 import torch
 from scipy import stats
 
-from harness import checkpoint, cli, compare, data, games, generator, losses, pixels, styles, tables
+from harness import checkpoint, cli
+from harness.axes import losses
+from harness.axes.losses import adversarial, pixels
 from harness.cell import Budget, Cell, UsageError
-from harness.execution.task import measured
-from harness.record import Record
-from harness.topics.gan import GAN
-from harness.topics.pixelcnn import PixelCNN, PixelCNNTopic
-from harness.topics.style_gan import StyleGAN
-from harness.topics.vae import VAE
-from harness.training import Diverged, Training
+from harness.results import compare, tables
+from harness.results.record import Record
+from harness.topics import datasets
+from harness.topics.generators import base, styles
+from harness.topics.generators.gan import GAN
+from harness.topics.generators.pixelcnn import PixelCNN, PixelCNNTopic
+from harness.topics.generators.style_gan import StyleGAN
+from harness.topics.generators.vae import VAE
+from harness.training.loop import Diverged, Training
+from harness.trial.task import measured
 
 TOPICS = [GAN(), VAE(), PixelCNNTopic(), StyleGAN()]
 
@@ -54,7 +59,7 @@ def test_drawing_follows_the_masses():
 
 
 def test_levels_and_images_come_back():
-    x = data.images("digits").train_x[:50]
+    x = datasets.images("digits").train_x[:50]
     assert torch.equal(pixels.to_images(pixels.to_levels(x, 17), 17), x)
 
 
@@ -105,13 +110,13 @@ def test_games_are_the_papers():
     p, q = real.sigmoid(), fake.sigmoid()
     goodfellow = -(p.log().mean() + (1 - q).log().mean())
     for family in ("ce", "log_loss"):
-        torch.testing.assert_close(games.game(family).discriminator(real, fake), goodfellow)
-    torch.testing.assert_close(games.game("ce").generator(fake), (1 - q).log().mean())
-    torch.testing.assert_close(games.game("log_loss").generator(fake), -q.log().mean())
+        torch.testing.assert_close(adversarial.game(family).discriminator(real, fake), goodfellow)
+    torch.testing.assert_close(adversarial.game("ce").generator(fake), (1 - q).log().mean())
+    torch.testing.assert_close(adversarial.game("log_loss").generator(fake), -q.log().mean())
     lsgan = (real - 1).square().mean() + fake.square().mean()
-    torch.testing.assert_close(games.game("mse").discriminator(real, fake), lsgan)
+    torch.testing.assert_close(adversarial.game("mse").discriminator(real, fake), lsgan)
     with pytest.raises(UsageError, match="unknown loss 'l1'"):
-        games.game("l1")
+        adversarial.game("l1")
 
 
 def test_f_gans_kl_bounds_the_divergence():
@@ -120,7 +125,9 @@ def test_f_gans_kl_bounds_the_divergence():
     best = 1 + (p / q).log()
     value = (p * best).sum() - (q * (best - 1).exp()).sum()
     torch.testing.assert_close(value, (p * (p / q).log()).sum())
-    loss = games.game("kl").discriminator(best.repeat_interleave(2), best.repeat_interleave(2))
+    loss = adversarial.game("kl").discriminator(
+        best.repeat_interleave(2), best.repeat_interleave(2)
+    )
     torch.testing.assert_close(loss, (best - 1).exp().mean() - best.mean())
 
 
@@ -133,7 +140,7 @@ def test_a_style_paints_paper_and_ink(style):
 
 
 def test_styles_net_reads_held_out_digits_in_every_style():
-    split = data.images("digits")
+    split = datasets.images("digits")
     content = StyleGAN()._content(split.test_x)
     for number, style in enumerate(styles.STYLES):
         image = (styles.render(content, style) * 255).round().to(torch.uint8)
@@ -164,7 +171,7 @@ def test_every_generator_learns_samples_and_resumes(topic):
 
 @pytest.mark.parametrize("shape", [(1, 8), (3, 8), (1, 28), (3, 32), (3, 64)])
 def test_networks_fit_one_or_three_channels_of_8_to_64_pixels(shape, monkeypatch):
-    monkeypatch.setitem(data.SHAPES, "digits", shape)
+    monkeypatch.setitem(datasets.SHAPES, "digits", shape)
     channels, size = shape
     for topic in TOPICS[:3]:
         cell = Cell(topic.name, topic.models[0], *topic.recipe)
@@ -196,7 +203,7 @@ def test_mode_collapse_is_seen_with_its_step():
 
 
 def test_halving_stops_at_four_pixels():
-    assert [generator.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
+    assert [base.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
 
 
 def test_what_is_no_metric_says_how_it_wasmeasured():

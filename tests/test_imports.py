@@ -1,6 +1,7 @@
-"""Imports run one way."""
+"""Imports run one way, between rooms and inside each."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -8,70 +9,97 @@ import pytest
 import harness
 
 ROOT = Path(harness.__file__).parent
-LAYERS = [
-    {"cell"},
-    {
-        "record",
-        "losses",
-        "parallel",
-        "measure",
-        "metrics",
-        "data",
-        "effects",
-        "games",
-        "environments",
-        "scenes",
-        "randomness",
-    },
-    {
-        *("schedules", "store", "extractor", "pixels", "rollouts", "improvement", "content"),
-        *("transfer", "balancing"),
-    },
-    {"shards", "topic", "updates", "tables", "fid", "styles", "images"},
-    {"checkpoint", "registry"},
-    {"resume"},
-    {"matrix", "training", "streams", "estimators", "compare", "dashboard", "generator"},
-    {"rows"},
-    {"population"},
-    {"execution", "topics", "throughput"},
+MODULES = {
+    ".".join(("harness", *path.relative_to(ROOT).with_suffix("").parts)): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
+    {"cell", "files", "fingerprint"},
+    {"axes", "results"},
+    {"checkpoint"},
+    {"training"},
+    {"trial", "matrix"},
+    {"execution", "topics"},
     {"run"},
-    {"ranks", "report"},
-    {"plugin", "cli"},
+    {"studies", "plugin", "cli"},
     {"__main__"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "harness":
-            parts = node.module.split(".")
-            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("harness."))
+def room(module):
+    return module.split(".")[1]
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path):
-    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    if own == "__init__":
-        return
-    for name in imported(path):
-        assert name == own or LEVEL[name] < LEVEL[own], f"{own} imports {name}"
+def imported(source, module):
+    """The modules of this package that a module's source imports, wherever it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if _is_module(name) else node.module for name in below]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "harness" and name != "harness")
 
 
-def test_dashboard_and_tables_know_no_torch():
-    for name in (
-        "tables.py",
-        "effects.py",
-        "improvement.py",
-        "transfer.py",
-        "dashboard/__init__.py",
-        "dashboard/figures.py",
-    ):
-        assert "torch" not in {
-            alias.name.split(".")[0]
-            for node in ast.walk(ast.parse((ROOT / name).read_text()))
-            if isinstance(node, ast.Import)
-            for alias in node.names
-        }
+def _is_module(name):
+    return name in MODULES or f"{name}.__init__" in MODULES
+
+
+def outside(source):
+    """The top names of all else that it imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+
+
+def wrong_way(source, module):
+    """What a module imports from a room of its own floor or of one above."""
+    own = room(module)
+    return [n for n in imported(source, module) if room(n) != own and FLOOR[room(n)] >= FLOOR[own]]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "harness.__init__"])
+def test_rooms_import_from_lower_floors_only(module):
+    assert not wrong_way(MODULES[module].read_text(), module)
+
+
+def test_no_room_imports_in_a_circle():
+    """A package's own modules import each other, never what the package hands on."""
+    graph = {
+        module: {n if n in MODULES else f"{n}.__init__" for n in imported(path.read_text(), module)}
+        for module, path in MODULES.items()
+        if module != "harness.__init__"
+    }
+    list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("harness.execution.pool", "from harness.run import Run"),
+        ("harness.execution.local", "def f():\n    from harness.topics import metrics"),
+        ("harness.topics.rl.agents", "import harness.execution.local"),
+        ("harness.axes.schedules", "from harness import checkpoint"),
+        ("harness.results.tables", "from harness.training.loop import Training"),
+    ],
+)
+def test_a_planted_import_is_seen(module, source):
+    assert wrong_way(source, module)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MODULES if n.startswith("harness.results.")], ids=lambda n: n
+)
+def test_results_know_no_torch(name):
+    assert "torch" not in outside(MODULES[name].read_text())
+
+
+@pytest.mark.parametrize("source", ["from torch import nn", "import torch.nn", "import torch"])
+def test_a_planted_torch_is_seen(source):
+    assert "torch" in outside(source)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from harness.improvement import improvement, probability
+from harness.results.improvement import improvement, probability
 
 values = st.lists(st.integers(-5, 5), min_size=2, max_size=8).map(lambda v: np.array(v, float))
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
-from harness import losses
+from harness.axes import losses
 from harness.cell import UsageError
 
 LOW, HIGH, BINS = -4.0, 4.0, 32

@@ -3,15 +3,16 @@ from itertools import product
 import pytest
 from toy import Toy
 
-from harness import losses, matrix, parallel, schedules
+from harness import matrix
+from harness.axes import losses, parallel, schedules
 from harness.cell import Cell, UsageError
-from harness.topics.gan import GAN
-from harness.topics.multitask import Multitask
-from harness.topics.pixelcnn import PixelCNNTopic
+from harness.topics.generators.gan import GAN
+from harness.topics.generators.pixelcnn import PixelCNNTopic
+from harness.topics.generators.style_gan import StyleGAN
+from harness.topics.generators.vae import VAE
+from harness.topics.multitask.multitask import Multitask
 from harness.topics.regression import Regression
-from harness.topics.rl import RL
-from harness.topics.style_gan import StyleGAN
-from harness.topics.vae import VAE
+from harness.topics.rl.agents import RL
 from harness.topics.vgg import VGG
 
 TOPICS = {

@@ -8,7 +8,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision import ops
 
-from harness import metrics
+from harness.topics import metrics
 
 seeds = st.integers(0, 2**31)
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 from test_execution import run
 
-from harness import data, losses, scenes
+from harness.axes import losses
+from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell, UsageError
-from harness.execution.task import Task
-from harness.record import Record
+from harness.results.record import Record
 from harness.run import headline
-from harness.schedules import Optimizer
-from harness.topics import multitask
-from harness.topics.multitask import MODELS, TASKS, Multitask, scores, task_losses
-from harness.training import Training
+from harness.topics import datasets
+from harness.topics.multitask import multitask, scenes
+from harness.topics.multitask.multitask import MODELS, TASKS, Multitask, scores, task_losses
+from harness.training.loop import Training
+from harness.trial.task import Task
 
 CELL = Cell("multitask", "equal", *Multitask.recipe)
 SMALL = Budget(steps=6, batch_size=8, samples=100, timeout_s=120)
@@ -144,9 +145,9 @@ def outputs(scene, canvas, shift=0):
 
 def test_held_out_scenes_are_of_held_out_digits(monkeypatch):
     topic = Multitask()
-    split = data.images("digits")
+    split = datasets.images("digits")
     blank = split._replace(test_x=torch.zeros_like(split.test_x))
-    monkeypatch.setattr(data, "images", lambda *_: blank)
+    monkeypatch.setattr(datasets, "images", lambda *_: blank)
     assert not topic.held_out(1).x.any()
     drawn = Training(topic, CELL, SMALL).batches.draw(4)
     assert drawn["x"].any()
@@ -185,7 +186,7 @@ def test_larger_images_make_larger_scenes(shape, monkeypatch):
     x = torch.randint(1, 256, (40, channels, size, size), generator=generator).to(torch.uint8)
     y = torch.randint(10, (40,), generator=generator)
     name = "mnist" if channels == 1 else "cifar10"
-    monkeypatch.setattr(data, "images", lambda *_: data.Split(x, y, x, y, "0" * 12))
+    monkeypatch.setattr(datasets, "images", lambda *_: datasets.Split(x, y, x, y, "0" * 12))
     monkeypatch.setattr(multitask, "HELD_OUT", 8)
     topic = Multitask(dataset=name)
     training = Training(topic, CELL, SMALL)

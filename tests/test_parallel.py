@@ -10,13 +10,15 @@ sys.path.insert(0, os.path.dirname(__file__))
 import torch
 from toy import Toy
 
-from harness import checkpoint, content, parallel
+from harness import checkpoint
+from harness.axes import parallel
 from harness.cell import Budget, Cell, UsageError
-from harness.execution import resharding, scaling
+from harness.checkpoint import tree
 from harness.execution.local import LocalExecutor
-from harness.execution.task import Task
-from harness.topics.gan import GAN
-from harness.training import Training
+from harness.studies import resharding, scaling
+from harness.topics.generators.gan import GAN
+from harness.training.loop import Training
+from harness.trial.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=120)
 CELL = Cell("toy", "line", "mse", "cosine")
@@ -168,7 +170,7 @@ def test_shards_need_no_ranks(shards):
     saved = checkpoint.load(shards)
     network = Toy().networks(replace(CELL, model="dropout"))["model"]
     checkpoint.load_network(network, saved["networks"]["model"])
-    assert content.digest(dict(network.state_dict())) == content.digest(saved["networks"]["model"])
+    assert tree.digest(dict(network.state_dict())) == tree.digest(saved["networks"]["model"])
 
 
 @pytest.mark.parametrize("part", ["__0_0.distcp", "__1_0.distcp", ".metadata", "rest.pt"])
@@ -183,7 +185,7 @@ def test_a_damaged_part_is_our_one_error(shards, tmp_path, part, damage):
         (path / part).write_bytes(data)
     else:
         (path / part).write_bytes(data[: len(data) // 2] if damage == "truncated" else b"")
-    with pytest.raises(content.CheckpointError):
+    with pytest.raises(tree.CheckpointError):
         checkpoint.load(path)
 
 
@@ -200,7 +202,7 @@ def test_an_index_that_would_run_code_does_not(shards, tmp_path):
     rest = checkpoint.load(path / "rest.pt")
     files = rest.pop("shards") | {".metadata": _sha256(path / ".metadata")}
     checkpoint._seal(path / "rest.pt", {**rest, "shards": files})
-    with pytest.raises(content.CheckpointError, match="names .*mkdir"):
+    with pytest.raises(tree.CheckpointError, match="names .*mkdir"):
         checkpoint.load(path)
     assert not (tmp_path / "harm").exists()
 

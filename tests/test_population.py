@@ -16,19 +16,24 @@ from torch import nn
 sys.path.insert(0, os.path.dirname(__file__))
 from toy import Toy
 
-from harness import checkpoint, content, losses, population, rows, schedules, updates
+from harness import checkpoint
+from harness.axes import losses, schedules
+from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell
+from harness.checkpoint import tree
 from harness.cli import main
-from harness.execution import crowd
-from harness.execution.task import Task
-from harness.population import Population
-from harness.registry import registered_topics
-from harness.rows import Apart
+from harness.results.store import Store
 from harness.run import Run
-from harness.store import Store
+from harness.topics.generators.vae import VAE
+from harness.topics.registry import registered_topics
 from harness.topics.regression import Regression
-from harness.topics.vae import VAE
-from harness.training import Diverged, Training
+from harness.training import agreement
+from harness.training.loop import Diverged, Training
+from harness.training.population import optimizers, stacking
+from harness.training.population.population import Population
+from harness.training.population.stacking import Apart
+from harness.trial import population
+from harness.trial.task import Task
 
 BUDGET = Budget(steps=100, batch_size=64)
 SHORT = Budget(steps=20, batch_size=8)
@@ -106,7 +111,7 @@ def test_an_mlp_is_the_one_trained_alone_within_1e_5_after_100_steps(loss):
         single = alone(Regression(), member.cell, BUDGET)
         assert differ(weights(single), weights(member)) < 1e-5
         assert member.rates == single.rates
-        assert population.difference(single.curve(), member.curve()) <= population.TOLERANCE
+        assert agreement.difference(single.curve(), member.curve()) <= agreement.TOLERANCE
         assert member.evaluate() == pytest.approx(single.evaluate(), rel=1e-4, abs=1e-5)
 
 
@@ -136,7 +141,7 @@ def test_a_vae_s_losses_are_within_1e_4_after_20_steps_of_adam(loss):
         single = Training(VAE(), member.cell, VAE_BUDGET)
         single.run(20)
         first, second = torch.stack(single.losses), torch.stack(member.losses)
-        assert ((first - second) / first).abs().max() < population.TOLERANCE
+        assert ((first - second) / first).abs().max() < agreement.TOLERANCE
         assert member.rates == single.rates
 
 
@@ -154,8 +159,8 @@ def test_each_of_a_vae_s_steps_is_the_one_taken_alone_from_the_same_place(loss):
         for single, member in zip(singles, trained.members, strict=True):
             for name, network in single.networks.items():
                 network.load_state_dict(member.networks[name].state_dict())
-            state = content.plain(rows.optimizer(member).state_dict())
-            rows.optimizer(single).load_state_dict(state)
+            state = tree.plain(stacking.optimizer(member).state_dict())
+            stacking.optimizer(single).load_state_dict(state)
         before = [weights(single) for single in singles]
         trained.run(trained.step + 1)
         trained.spread()
@@ -171,11 +176,11 @@ def test_each_of_a_vae_s_steps_is_the_one_taken_alone_from_the_same_place(loss):
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_rule_does_what_torch_s_optimizer_does_at_each_member_s_rate(kind, decay, momentum):
-    base = schedules.Optimizer(kind, lr=0.1, weight_decay=decay, momentum=momentum)
+    base = Optimizer(kind, lr=0.1, weight_decay=decay, momentum=momentum)
     values = [nn.Parameter(torch.randn(7, dtype=torch.float64)) for _ in range(3)]
     rates = [0.1, 0.02, 1e-3]
     optimizers = [base.build(kind, [value]) for value in values]
-    rule, options = updates.rule(optimizers[0]), updates.options_of(optimizers[0])
+    rule, options = optimizers.rule(optimizers[0]), optimizers.options_of(optimizers[0])
     stack = torch.stack([value.detach().clone() for value in values])
     moments = {name: torch.zeros_like(stack) for name in rule.moments}
     for step in range(1, 31):
@@ -196,18 +201,18 @@ def test_a_rule_does_what_torch_s_optimizer_does_at_each_member_s_rate(kind, dec
 
 def test_options_without_a_rule_are_refused():
     one = [nn.Parameter(torch.zeros(1))]
-    assert updates.rule(torch.optim.SGD(one, 0.1, momentum=0.9, nesterov=True)) is None
-    assert updates.rule(torch.optim.Adam(one, amsgrad=True)) is None
-    assert updates.rule(torch.optim.AdamW(one)) is None
-    assert updates.rule(torch.optim.RMSprop(one, centered=True)) is None
+    assert optimizers.rule(torch.optim.SGD(one, 0.1, momentum=0.9, nesterov=True)) is None
+    assert optimizers.rule(torch.optim.Adam(one, amsgrad=True)) is None
+    assert optimizers.rule(torch.optim.AdamW(one)) is None
+    assert optimizers.rule(torch.optim.RMSprop(one, centered=True)) is None
 
 
 @pytest.mark.parametrize("explode", [False, True])
 def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, explode):
     tasks = [Task(Crowded(explode=explode), cell, SHORT, tmp_path) for cell in cells()]
-    (task,) = crowd.group(tasks)
-    outcome = crowd._train(task, crowd._population(task, torch.device("cpu")), 0.0)
-    found = crowd.audit(task, 0, outcome["checkpoint"])
+    (task,) = population.group(tasks)
+    outcome = population._train(task, population._population(task, torch.device("cpu")), 0.0)
+    found = population.audit(task, 0, outcome["checkpoint"])
     assert len(found) == 8 - explode
     for check in found.values():
         names = ("state_equal", "resume_equal", "metrics_equal")
@@ -252,7 +257,7 @@ def test_a_population_resumes_bit_for_bit_and_a_member_alone_within_tolerance(sc
 def test_a_compiled_population_is_the_eager_one_within_1e_5():
     some = cells(4) + cells(4, schedule="adam")
     compiled = Population(Crowded(), some, SHORT)
-    if note := crowd._compile(compiled):
+    if note := population._compile(compiled):
         pytest.skip(note)
     compiled.run(20)
     compiled.spread()
@@ -268,7 +273,7 @@ def test_what_cannot_be_compiled_goes_on_and_says_why(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", refuse)
     trained = Population(Crowded(), cells(2), SHORT)
-    assert crowd._compile(trained) == "not compiled: RuntimeError: no C++ compiler"
+    assert population._compile(trained) == "not compiled: RuntimeError: no C++ compiler"
     trained.run(2)
 
 
@@ -355,10 +360,10 @@ def test_replay_of_a_member_is_within_the_tolerance_and_says_so(tmp_path, capsys
 def test_curves_of_other_rates_or_lengths_are_not_within_any_tolerance():
     curve = {"step": [50.0, 100.0, 150.0], "loss": [1.0, 0.5, 0.1], "lr": [0.1, 0.1, 0.1]}
     later = {**curve, "loss": [1.0, 0.5, 9.0]}
-    assert population.difference(curve, later) == 0
-    assert population.difference(curve, {**curve, "loss": [1.0, 0.55, 0.1]}) == pytest.approx(0.1)
-    assert population.difference(curve, {**curve, "lr": [0.1, 0.2, 0.1]}) == float("inf")
-    assert population.difference(curve, {}) == float("inf")
+    assert agreement.difference(curve, later) == 0
+    assert agreement.difference(curve, {**curve, "loss": [1.0, 0.55, 0.1]}) == pytest.approx(0.1)
+    assert agreement.difference(curve, {**curve, "lr": [0.1, 0.2, 0.1]}) == float("inf")
+    assert agreement.difference(curve, {}) == float("inf")
 
 
 CELLS = st.builds(
@@ -376,11 +381,11 @@ CELLS = st.builds(
 @given(some=st.lists(CELLS, unique=True, max_size=80), most=st.sampled_from([1, 8, 32]))
 def test_grouping_keeps_every_cell_once_and_only_like_ones_together(some, most):
     tasks = [Task(Crowded(), cell, SHORT, Path("run")) for cell in some]
-    found = crowd.group(tasks, most)
-    assert sorted(own.cell for task in found for own in crowd.members(task)) == sorted(some)
+    found = population.group(tasks, most)
+    assert sorted(own.cell for task in found for own in population.members(task)) == sorted(some)
     for task in found:
-        if isinstance(task, crowd.Crowd):
-            assert crowd.LEAST <= len(task.tasks) <= most
+        if isinstance(task, population.Crowd):
+            assert population.LEAST <= len(task.tasks) <= most
             assert {own.cell.parallel for own in task.tasks} == {"single"}
             assert len({(own.cell.model, own.cell.loss) for own in task.tasks}) == 1
             assert task.cell.model in Crowded.populates

@@ -21,9 +21,9 @@ import pandas as pd
 from toy import Toy
 
 from harness.cell import Budget, Cell
-from harness.report import write_report
+from harness.results.report import write_report
+from harness.results.store import Store
 from harness.run import Run
-from harness.store import Store
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="finds processes as Linux does"

@@ -11,13 +11,13 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import losses
+from harness.axes import losses
 from harness.cell import Budget, Cell, UsageError
-from harness.content import digest
-from harness.environments import Environments, make, play
-from harness.rollouts import Episodes, Replay, Segments, advantages, sample
-from harness.topics.rl import AGENTS, RL
-from harness.training import Training
+from harness.checkpoint.tree import digest
+from harness.topics.rl.agents import AGENTS, RL
+from harness.topics.rl.environments import Environments, make, play
+from harness.topics.rl.rollouts import Episodes, Replay, Segments, advantages, sample
+from harness.training.loop import Training
 
 
 class Corridor(gymnasium.Env):

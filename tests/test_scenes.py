@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import data, scenes
-from harness.scenes import INK, MOST, Canvas
+from harness.topics import datasets
+from harness.topics.multitask import scenes
+from harness.topics.multitask.scenes import INK, MOST, Canvas
 
-DIGITS = data.images("digits")
+DIGITS = datasets.images("digits")
 CANVAS = Canvas(24, 3)
 seeds = st.integers(0, 2**31)
 

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from harness.cell import Budget, Cell
-from harness.record import Record
-from harness.store import Store, write_atomically
+from harness.files import write_atomically
+from harness.results.record import Record
+from harness.results.store import Store
 
 RECORD = Record(
     Cell("vgg", "vgg11", "ce", "cosine"), "f", "done", budget=Budget(1, 2), metrics={"a": 0.1 + 0.2}

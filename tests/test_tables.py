@@ -15,8 +15,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import tables
-from harness.effects import effects, kendall
+from harness.results import tables
+from harness.results.effects import effects, kendall
+from harness.results.summary import bootstrap, summary
 
 
 def record(
@@ -101,9 +102,9 @@ def test_nothing_measured(rows, tmp_path):
 def test_metrics_that_are_no_numbers_are_nan():
     bad = {"accuracy": math.nan, "ece": None, "other": "n/a", "far": math.inf}
     frame = tables.cells([record(metrics=bad), record(seed=1)])
-    row = tables.summary(frame).set_index("metric").loc["accuracy"]
+    row = summary(frame).set_index("metric").loc["accuracy"]
     assert row["n"] == 1 and row["mean"] == 0.9 and math.isnan(row["ci_low"])
-    assert tables.summary(frame).set_index("metric").loc["far", "n"] == 0
+    assert summary(frame).set_index("metric").loc["far", "n"] == 0
 
 
 def test_curves_are_long_and_padded():
@@ -118,7 +119,7 @@ def test_curves_are_long_and_padded():
 @settings(deadline=None, max_examples=60)
 def test_summary_agrees_with_scipy(values):
     rows = [record(seed=s, metrics={"accuracy": v}) for s, v in enumerate(values)]
-    row = tables.summary(tables.cells(rows), replicates=200).iloc[0]
+    row = summary(tables.cells(rows), replicates=200).iloc[0]
     tolerance = 1e-9 * (1 + max(map(abs, values)))
     assert row["n"] == len(values)
     assert row["mean"] == pytest.approx(np.mean(values), abs=tolerance)
@@ -133,28 +134,28 @@ def test_summary_agrees_with_scipy(values):
 
 def test_diverged_seeds_are_counted_and_in_no_mean():
     rows = [record(), record(seed=1, status="diverged"), record(loss="mae", status="diverged")]
-    frame = tables.summary(tables.cells(rows)).query("metric == 'accuracy'").set_index("loss")
+    frame = summary(tables.cells(rows)).query("metric == 'accuracy'").set_index("loss")
     assert frame.loc["ce", ["n", "n_diverged", "mean"]].tolist() == [1, 1, 0.9]
     assert frame.loc["mae", ["n", "n_diverged"]].tolist() == [0, 1]
-    only = tables.summary(tables.cells([record(status="diverged")]))
+    only = summary(tables.cells([record(status="diverged")]))
     assert only[["n", "n_diverged"]].to_numpy().tolist() == [[0, 1]]
 
 
 def test_bootstrap_agrees_with_scipy_and_covers():
     generator = np.random.default_rng(1)
     rows = generator.normal(5, 2, size=(800, 30))
-    low, high = tables.bootstrap(rows)
+    low, high = bootstrap(rows)
     assert 0.90 < ((low < 5) & (high > 5)).mean() < 0.97
     reference = scipy.stats.bootstrap(
         (rows[0],), np.mean, method="percentile", n_resamples=20000, rng=generator
     ).confidence_interval
     assert [low[0], high[0]] == pytest.approx(list(reference), abs=0.06)
-    assert np.array_equal(low, tables.bootstrap(rows)[0]), "seeded"
+    assert np.array_equal(low, bootstrap(rows)[0]), "seeded"
 
 
 def test_summary_does_not_depend_on_record_order():
     rows = [record(seed=s, metrics={"accuracy": 0.5 + s**2 / 100}) for s in range(5)]
-    one, two = (tables.summary(tables.cells(part)) for part in (rows, rows[::-1]))
+    one, two = (summary(tables.cells(part)) for part in (rows, rows[::-1]))
     pd.testing.assert_frame_equal(one, two)
 
 
@@ -260,5 +261,5 @@ def test_write_leaves_seven_files_and_no_temporary(tmp_path):
 
 
 def test_no_torch_is_imported():
-    code = "import sys, harness.tables, harness.effects;sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.results.tables; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

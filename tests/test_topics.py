@@ -7,12 +7,12 @@ from sklearn.metrics import accuracy_score, mean_squared_error, r2_score
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeRegressor
 
-from harness import data, metrics
 from harness.cell import Cell, UsageError
+from harness.topics import datasets, metrics
 from harness.topics.regression import Regression
-from harness.training import Training
+from harness.training.loop import Training
 
-X, Y, TEST_X, TEST_Y = (tensor.numpy() for tensor in data.table()[:4])
+X, Y, TEST_X, TEST_Y = (tensor.numpy() for tensor in datasets.table()[:4])
 
 
 def train(model, loss="mse", seed=0):
@@ -57,11 +57,11 @@ def test_a_table_file_is_read_and_a_bad_one_named(tmp_path):
     path = tmp_path / "t.csv"
     rows = "\n".join(f"{i},{'ab'[i % 2]},{2 * i}" for i in range(40))
     path.write_text(f"n,kind,y\n{rows}\n")
-    assert data.table(str(path), "y").train_x.shape == (32, 3)
+    assert datasets.table(str(path), "y").train_x.shape == (32, 3)
     with pytest.raises(UsageError, match="unknown target column 'yy': choose from y"):
-        data.table(str(path), "yy")
+        datasets.table(str(path), "yy")
     with pytest.raises(UsageError, match="must be numeric"):
-        data.table(str(path), "kind")
+        datasets.table(str(path), "kind")
 
 
 def test_classification_metrics_against_scikit_learn():

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 from harness.cell import Cell
-from harness.registry import registered_topics
+from harness.results.store import Store
 from harness.run import Run
-from harness.store import Store
+from harness.topics.registry import registered_topics
 
 CELL = Cell("regression", "mlp", "ce", "cosine", "fsdp")
 

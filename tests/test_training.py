@@ -2,10 +2,11 @@ import pytest
 import torch
 from toy import Toy
 
-from harness import checkpoint, schedules
+from harness import checkpoint
+from harness.axes import schedules
 from harness.cell import Budget, Cell, UsageError
-from harness.content import digest
-from harness.training import Diverged, Training
+from harness.checkpoint.tree import digest
+from harness.training.loop import Diverged, Training
 
 BUDGET = Budget(steps=20, batch_size=8)
 

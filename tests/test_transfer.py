@@ -3,10 +3,11 @@
 import pandas as pd
 import pytest
 
-from harness import dashboard, tables
 from harness.cell import Cell
-from harness.record import Record
-from harness.transfer import COLUMNS, transfer
+from harness.results import dashboard, tables
+from harness.results.record import Record
+from harness.results.summary import summary
+from harness.results.transfer import COLUMNS, transfer
 
 ALONE = {"accuracy": "only_a", "error": "only_b"}
 DIRECTIONS = {"accuracy": "max", "error": "min"}
@@ -72,10 +73,10 @@ def test_other_topics_have_no_rows():
 
 def page(*records):
     cells = tables.cells(records)
-    summary, curves = tables.summary(cells), tables.curves(records)
+    curves = tables.curves(records)
     empty = tables.effects(cells)
     html = dashboard.render(
-        cells, curves, summary, empty, None, title="t", transfer=transfer(cells)
+        cells, curves, summary(cells), empty, None, title="t", transfer=transfer(cells)
     )
     return html.replace(dashboard.get_plotlyjs(), "")
 

@@ -12,10 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from harness import data, losses, metrics
+from harness.axes import losses
+from harness.axes.optimizers import Optimizer
 from harness.cell import Budget
-from harness.schedules import Optimizer
-from harness.topic import Player, Topic
+from harness.topics import metrics
+from harness.training.batches import Shuffled
+from harness.training.topic import Player, Topic
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Toy(Topic):
 
     def batches(self, cell, budget, networks, generator, device):
         x, y = self._data()
-        return data.Shuffled({"x": x, "y": y}, generator, device)
+        return Shuffled({"x": x, "y": y}, generator, device)
 
     @torch.no_grad()
     def evaluate(self, networks, cell):

@@ -1,1 +1,1 @@
-"""Where cells run: ``worker`` trains, ``audit`` loads, ``local`` keeps the processes."""
+"""Where trials run: in warm processes of this machine, under torchrun, on a cluster."""

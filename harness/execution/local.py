@@ -22,9 +22,10 @@ from typing import Any
 
 import cloudpickle
 
-from harness import parallel
-from harness.execution import blame, crowd, worker
-from harness.execution.task import Task
+from harness.axes import parallel
+from harness.execution import failures, process
+from harness.trial import population
+from harness.trial.task import Task
 
 PRELOAD = ["pytest", "harness.execution.preload"]
 GRACE_S = 2.0
@@ -89,7 +90,7 @@ class LocalExecutor:
         """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
         while self.waiting and self._free() >= min(self.waiting[0].world_size, self.cores):
             task = self.waiting.popleft()
-            self._start(task, "train", crowd.train, {})
+            self._start(task, "train", population.train, {})
         if not self.gangs:
             return False
         watched = {m.pipe: g for g in self.gangs for m in g.members if m.answer is None}
@@ -100,7 +101,7 @@ class LocalExecutor:
             if gang in self.gangs and time.monotonic() > gang.deadline:
                 pids = [member.process.pid for member in gang.members]
                 stacks = [member.stacks for member in gang.members]
-                self._end(gang, blame.hung(pids, stacks, gang.task.budget.timeout_s))
+                self._end(gang, failures.hung(pids, stacks, gang.task.budget.timeout_s))
         return bool(self.gangs or self.waiting)
 
     def call(self, function: Callable[[Task, int], Any], task: Task) -> Any:
@@ -158,11 +159,11 @@ class LocalExecutor:
             return member
         ours, theirs = self.context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
-        process = self.context.Process(target=worker.main, args=(theirs, stacks), daemon=True)
+        started = self.context.Process(target=process.main, args=(theirs, stacks), daemon=True)
         with _one_thread():
-            process.start()
+            started.start()
         theirs.close()
-        return Member(process, ours, stacks, rank=rank)
+        return Member(started, ours, stacks, rank=rank)
 
     def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
         if gang not in self.gangs:
@@ -184,7 +185,7 @@ class LocalExecutor:
                     if (peer.process.exitcode or 0) < 0:
                         self._end(gang, _death(other, peer))
                         return
-            self._end(gang, blame.raised([m.answer for m in gang.members]))
+            self._end(gang, failures.raised([m.answer for m in gang.members]))
         elif all(m.answer is not None for m in gang.members):
             self._done(gang, gang.members[0].answer[1])  # type: ignore[index]
 
@@ -215,12 +216,12 @@ class LocalExecutor:
 def _kill(members: Iterable[Member]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         alive = [member.process for member in members if member.process.is_alive()]
-        for process in alive:
+        for one in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
+                os.killpg(one.pid, number)
         limit = time.monotonic() + GRACE_S
-        for process in alive:
-            process.join(max(0.0, limit - time.monotonic()))
+        for one in alive:
+            one.join(max(0.0, limit - time.monotonic()))
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class _Audit:
     expected: dict[str, Any]
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
-        return crowd.audit(task, rank, self.expected)
+        return population.audit(task, rank, self.expected)
 
 
 def _by_value(function: Callable, task: Task) -> bytes:

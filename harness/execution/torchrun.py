@@ -10,9 +10,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from harness import parallel
-from harness.execution import audit, worker
-from harness.execution.task import Task
+from harness.axes import parallel
+from harness.trial import audit
+from harness.trial import train as trial
+from harness.trial.task import Task
 
 
 def ranks() -> int | None:
@@ -28,7 +29,7 @@ def train(task: Task) -> dict[str, Any] | None:
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
     with parallel.process_group(rank, task.world_size, "env://", task.budget.timeout_s):
-        outcome = worker.train(task, rank)
+        outcome = trial.train(task, rank)
         # torchrun's own store remembers the ranks that were: the audit's meet at another
         store = _store() if rank == 0 else None
         meeting = f"tcp://{store.host}:{store.port}" if store else ""

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import data, losses, metrics
+from harness.axes import losses
+from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell
-from harness.schedules import Optimizer
-from harness.topic import Batch, Batches, Networks, Player, Topic
+from harness.topics import datasets, metrics
+from harness.training.batches import Batches, Shuffled
+from harness.training.topic import Batch, Networks, Player, Topic
 
 # How scikit-learn's trees read a loss family: two criteria on the value itself; entropy on the
 # value's bin for the three whose numeric form is a histogram (kl: information gain is a KL
@@ -77,8 +79,8 @@ class Regression(Topic):
         return f"{self.table or 'diabetes'}@{self._data.sha}"
 
     @property
-    def _data(self) -> data.Split:
-        return data.table(self.table, self.target)
+    def _data(self) -> datasets.Split:
+        return datasets.table(self.table, self.target)
 
     def skip(self, cell: Cell) -> str | None:
         if cell.model not in self.fits:
@@ -130,7 +132,7 @@ class Regression(Topic):
         device: torch.device,
     ) -> Batches:
         x_NF, y_N = self._data.train_x[: budget.samples], self._data.train_y[: budget.samples]
-        return data.Shuffled({"x": x_NF, "y": y_N}, generator, device)
+        return Shuffled({"x": x_NF, "y": y_N}, generator, device)
 
     def fit(self, cell: Cell) -> Any:
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor

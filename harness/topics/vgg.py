@@ -13,10 +13,12 @@ import torch
 from torch import nn
 from torchvision.models import vgg
 
-from harness import data, losses, metrics
+from harness.axes import losses
+from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell
-from harness.schedules import Optimizer
-from harness.topic import Batch, Batches, Networks, Player, Topic
+from harness.topics import datasets, metrics
+from harness.training.batches import Batches, Shuffled
+from harness.training.topic import Batch, Networks, Player, Topic
 
 LAYERS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
 CLASSES = 10
@@ -50,8 +52,8 @@ class VGG(Topic):
         return f"{self.dataset}@{self._data.sha}"
 
     @property
-    def _data(self) -> data.Split:
-        return data.images(self.dataset, self.data_dir, self.download)
+    def _data(self) -> datasets.Split:
+        return datasets.images(self.dataset, self.data_dir, self.download)
 
     def base_optimizer(self, model: str) -> Optimizer:
         return Optimizer("adam", lr=1e-3, adaptive_lr=5e-4)
@@ -92,16 +94,16 @@ class VGG(Topic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        x_BCHW = data.fit_images(self._data.train_x[: budget.samples], SIZE)
+        x_BCHW = datasets.fit_images(self._data.train_x[: budget.samples], SIZE)
         y_B = self._data.train_y[: budget.samples]
-        return data.Shuffled({"x": x_BCHW, "y": y_B}, generator, device)
+        return Shuffled({"x": x_BCHW, "y": y_B}, generator, device)
 
     @torch.no_grad()
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
         form = losses.categorical(cell.loss, CLASSES)
         device = next(networks["model"].parameters()).device
         outputs = [
-            networks["model"](data.fit_images(chunk_BCHW.to(device), SIZE))
+            networks["model"](datasets.fit_images(chunk_BCHW.to(device), SIZE))
             for chunk_BCHW in self._data.test_x.split(256)
         ]
         return metrics.classification(form.decode(torch.cat(outputs)).cpu(), self._data.test_y)

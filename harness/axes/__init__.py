@@ -1,0 +1,1 @@
+"""What a cell can vary: losses, schedules, optimizers, parallel configurations."""

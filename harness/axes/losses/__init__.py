@@ -1,0 +1,5 @@
+"""The seven loss families (note 98): on predictions, on pixels, and as adversarial games."""
+
+from harness.axes.losses.prediction import FAMILIES, Form, categorical, numeric
+
+__all__ = ["FAMILIES", "Form", "categorical", "numeric"]

@@ -1,0 +1,126 @@
+"""The seven loss families over a pixel's levels (notes 93 and 98), each with its probability.
+
+Shapes: N any leading dimensions, L levels (17 for the digits, else 256), W outputs a value.
+Levels are int64 in 0..L-1. ce, kl and log_loss are categorical over the levels; the others are
+numeric with the density that the loss implies, p(x) ~ exp(-loss(x - location) / scale), made
+discrete by summing over the levels only. That is a Gaussian for mse, a Laplace for mae, and the
+noise models of Huber's and of Vapnik's loss (Huber 1964; Chu et al. 2004) for huber and hinge.
+Location and scale are both outputs. So every family has bits/dim, and its samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.axes import losses
+from harness.cell import unknown
+
+CATEGORICAL = ("ce", "kl", "log_loss")
+DELTA = 0.25  # huber's, on values in -1..1
+EPSILON = 0.0625  # hinge's, half a level of the digits
+
+
+@dataclass(frozen=True)
+class Form:
+    """A family over levels.
+
+    width: outputs a pixel value. loss: (outputs_NW, level_N) -> what is trained, in nats.
+    log_mass: outputs_NW -> log p_NL, normalised over the levels.
+    """
+
+    width: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    log_mass: Callable[[Tensor], Tensor]
+
+    def nll(self, outputs_NW: Tensor, level_N: Tensor) -> Tensor:
+        """-log p of the levels in nats."""
+        return -self.log_mass(outputs_NW).gather(-1, level_N[..., None])[..., 0]
+
+    def mean(self, outputs_NW: Tensor) -> Tensor:
+        """The expected level, rounded to one."""
+        mass_NL = self.log_mass(outputs_NW).exp()
+        level_L = torch.arange(mass_NL.shape[-1], device=mass_NL.device, dtype=mass_NL.dtype)
+        return (mass_NL @ level_L).round().long()
+
+    def draw(self, outputs_NW: Tensor, uniform_N: Tensor) -> Tensor:
+        """A level by inversion of the cumulative mass at ``uniform_N`` in 0..1."""
+        cumulative_NL = self.log_mass(outputs_NW).double().exp().cumsum(-1)
+        level_N = (cumulative_NL < uniform_N[..., None]).sum(-1)
+        return level_N.clamp_max(cumulative_NL.shape[-1] - 1)
+
+
+def form(family: str, levels: int) -> Form:
+    """The family's form over ``levels`` levels. Raises UsageError if unknown."""
+    if family not in losses.FAMILIES:
+        raise unknown("loss", family, losses.FAMILIES)
+    if family in CATEGORICAL:
+        categorical = losses.categorical(family, levels)
+        if family == "log_loss":  # its decode is a softmax of log-sigmoids: say so in logs
+            return Form(levels, categorical.loss, lambda o: F.logsigmoid(o).log_softmax(-1))
+        return Form(levels, categorical.loss, lambda o: o.log_softmax(-1))
+    penalties: dict[str, Callable[[Tensor], Tensor]] = {
+        "mse": torch.square,
+        "mae": torch.abs,
+        "huber": _huber,
+        "hinge": _hinge,
+    }
+    penalty = penalties[family]
+
+    def log_mass(outputs_N2: Tensor) -> Tensor:
+        location_N1, log_scale_N1 = outputs_N2[..., :1], outputs_N2[..., 1:].clamp(-12, 6)
+        value_L = torch.linspace(-1, 1, levels, dtype=location_N1.dtype, device=outputs_N2.device)
+        return (-penalty(value_L - location_N1) * (-log_scale_N1).exp()).log_softmax(-1)
+
+    def loss(outputs_N2: Tensor, level_N: Tensor) -> Tensor:
+        return -log_mass(outputs_N2).gather(-1, level_N[..., None])[..., 0]
+
+    return Form(2, loss, log_mass)
+
+
+def _huber(error: Tensor) -> Tensor:
+    return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=DELTA)
+
+
+def _hinge(error: Tensor) -> Tensor:
+    return (error.abs() - EPSILON).clamp_min(0)
+
+
+def to_levels(images_NCHW: Tensor, levels: int) -> Tensor:
+    """uint8 images as the nearest of ``levels`` evenly spaced levels."""
+    return (images_NCHW.double() * (levels - 1) / 255).round().long()
+
+
+def to_images(level_NCHW: Tensor, levels: int) -> Tensor:
+    """The inverse of to_levels: uint8 in 0..255."""
+    return (level_NCHW.double() * 255 / (levels - 1)).round().to(torch.uint8)
+
+
+def histogram_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:
+    """bits/dim on test levels of a histogram per pixel, each level counted once more (Laplace)."""
+    values = train_NCHW[0].numel()
+    place = torch.arange(values) * levels  # of each pixel's bins
+    count = torch.bincount((train_NCHW.flatten(1) + place).flatten(), minlength=values * levels) + 1
+    log_mass = (count.double() / (len(train_NCHW) + levels)).log2()
+    return -log_mass[test_NCHW.flatten(1) + place].mean().item()
+
+
+def gaussian_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:
+    """bits/dim on test levels of a Gaussian per pixel, discretised by its cumulative function.
+
+    The two outer levels take the tails; a standard deviation is at least half a level.
+    """
+    mean, sd = train_NCHW.double().mean(0), train_NCHW.double().std(0).clamp_min(0.5)
+
+    def below(edge: Tensor) -> Tensor:
+        return 0.5 * (1 + torch.erf((edge - mean) / (sd * math.sqrt(2))))
+
+    test = test_NCHW.double()
+    high = torch.where(test_NCHW == levels - 1, torch.ones_like(test), below(test + 0.5))
+    low = torch.where(test_NCHW == 0, torch.zeros_like(test), below(test - 0.5))
+    return -(high - low).clamp_min(1e-12).log2().mean().item()

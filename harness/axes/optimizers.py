@@ -1,0 +1,50 @@
+"""Base optimizers: what a player's parameters are moved by, PyTorch's own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn, optim
+
+from harness.cell import unknown
+
+Make = Callable[..., optim.Optimizer]
+
+
+def make_optimizer(
+    kind: Make, parameters: Iterable[nn.Parameter], **settings: Any
+) -> optim.Optimizer:
+    return kind(parameters, **settings)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A player's base optimizer. adaptive_lr is the rate that adam and rmsprop use instead."""
+
+    kind: str
+    lr: float
+    adaptive_lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(
+        self, kind: str, parameters: Iterable[nn.Parameter], make: Make = make_optimizer
+    ) -> optim.Optimizer:
+        """torch's optimizer ``kind`` at the rate that suits it. Raises UsageError if unknown.
+
+        make: puts class, parameters and settings together, as ``parallel.Layout.optimizer`` does.
+        """
+        settings: dict[str, Any] = {
+            "lr": self.lr if kind == self.kind else self.adaptive_lr,
+            "weight_decay": self.weight_decay,
+        }
+        if kind == "sgd":
+            return make(optim.SGD, parameters, momentum=self.momentum, **settings)
+        if kind == "adam":
+            return make(optim.Adam, parameters, betas=self.betas, fused=True, **settings)
+        if kind == "rmsprop":
+            return make(optim.RMSprop, parameters, **settings)
+        raise unknown("optimizer", kind, ("sgd", "adam", "rmsprop"))

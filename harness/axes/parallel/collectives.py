@@ -1,0 +1,103 @@
+"""What ranks do together: meet, share out a batch, average, gather, join sharded tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+@contextmanager
+def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) -> Iterator[None]:
+    """This process as one rank: nccl where each rank has its own GPU, else gloo.
+
+    meeting: a URL where the ranks find each other. For those of one machine ``file://``, a file
+    that does not exist yet; for those of several, where each sees its own GPU only, the
+    ``tcp://host:port`` of a TCPStore that is there already; ``env://`` where torchrun started them.
+    """
+    limit, store, here = timedelta(seconds=timeout_s), None, world_size
+    if meeting.startswith("tcp://"):
+        host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
+        store, here = dist.TCPStore(host, int(port), timeout=limit), 1
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", here))
+    dist.init_process_group(
+        "nccl" if torch.cuda.device_count() >= here else "gloo",
+        init_method=None if store else meeting,
+        store=store,
+        rank=rank,
+        world_size=world_size,
+        timeout=limit,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, Tensor]:
+    """This rank's equal part of a global batch whose size divides by ``world_size``."""
+    return {name: tensor.chunk(world_size)[rank] for name, tensor in batch.items()}
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean over all ranks, on every rank; the value itself where there is one."""
+    if dist.is_available() and dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value
+
+
+def whole(tree: Any) -> Any:
+    """The tree with every sharded tensor put together, on the CPU. All ranks call it together."""
+    if isinstance(tree, DTensor):
+        return tree.full_tensor().cpu()
+    if isinstance(tree, dict):
+        return {key: whole(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [whole(value) for value in tree]
+    return tree
+
+
+def like(value: Tensor, own: Tensor) -> Tensor:
+    """A whole tensor laid out as ``own`` is: this rank's part of it where that is sharded."""
+    if isinstance(own, DTensor):
+        value = value.to(own.device_mesh.device_type)
+        return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
+    return value
+
+
+def averaged(tree: Any) -> Any:
+    """The tree with every floating point tensor averaged over the ranks, which call it together."""
+    if isinstance(tree, Tensor) and tree.is_floating_point():
+        return mean(tree)
+    if isinstance(tree, dict):
+        return {key: averaged(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [averaged(value) for value in tree]
+    return tree
+
+
+def is_first() -> bool:
+    """Whether this process is rank 0, or has no ranks beside it."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def gathered(value: Any) -> list[Any]:
+    """Each rank's value, on rank 0; elsewhere empty. For plain values and tensors on the CPU."""
+    values: list[Any] | None = [None] * dist.get_world_size() if is_first() else None
+    dist.gather_object(value, values)
+    return values or []
+
+
+def mean_over(network: nn.Module, value: Tensor) -> Tensor:
+    """The mean over the ranks that a network is spread over; the value itself if it is not."""
+    return mean(value) if isinstance(network, DistributedDataParallel) else value

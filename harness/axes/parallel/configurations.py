@@ -1,0 +1,34 @@
+"""The parallel configurations (note 96): their names, which are exact, and what they need."""
+
+from __future__ import annotations
+
+EXACT = ("single", "dp", "ddp", "zero1", "fsdp", "fsdp_zero2")
+INEXACT = {
+    "ddp_bf16": "gradients travel in bfloat16",
+    "ddp_powersgd": "gradients travel as factors of rank one from step 3 on (Vogels et al. 2019)",
+    "local_sgd": "ranks train alone and average their parameters every few steps (Stich 2019)",
+}
+NAMES = ("single", "dp", "ddp", "ddp_bf16", "ddp_powersgd", "zero1", "local_sgd", *EXACT[4:])
+TOLERANCE = 1e-3  # relative; conv nets drift by reduction order: 3e-5 seen over 5 steps
+
+
+def skip_reason(name: str, devices: int) -> str | None:
+    """Why the configuration would measure nothing on a machine with ``devices`` GPUs."""
+    if name == "dp" and devices < 2:
+        return f"dp shares a batch out to GPUs and needs 2 of them: there are {devices} here"
+    return None
+
+
+def ranks(name: str, world_size: int) -> int:
+    """How many processes the configuration runs in."""
+    return world_size if is_distributed(name) else 1
+
+
+def is_distributed(name: str) -> bool:
+    """Whether it runs in ranks that meet in a process group, if only in one of them."""
+    return name not in ("single", "dp")
+
+
+def is_sharded(name: str) -> bool:
+    """Whether a rank holds only its part of the parameters."""
+    return name.startswith("fsdp")

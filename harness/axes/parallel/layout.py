@@ -1,0 +1,134 @@
+"""Parallel configurations (note 96): how a training's networks lie over devices and ranks.
+
+Objectives never know: a ``Layout`` gives networks that are called as before.
+dp is DataParallel in one process; ddp DistributedDataParallel, alone or with compressed gradients;
+zero1 shares out the optimizer's state (Rajbhandari et al. 2020); fsdp also the parameters and
+gradients (FSDP2), fsdp_zero2 keeping the parameters between forward and backward; local_sgd trains
+each rank alone and averages the parameters now and then (Stich 2019).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from torch import nn, optim
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.distributed.algorithms.model_averaging.utils import average_parameters
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from harness.axes.parallel.configurations import is_sharded
+
+AVERAGE_EVERY = 4  # steps of local_sgd
+COMPRESS_FROM = 2  # PowerSGD's first step: DDP arranges its buckets anew after step one
+MEMORY = ("error_dict", "p_memory_dict", "q_memory_dict")  # of PowerSGD, by bucket
+
+
+class Layout:
+    """Networks in a configuration, for players that each move some of them.
+
+    called: the networks as each player's objective calls them. What a player does not move is
+    frozen in its turn and stays as it is (under fsdp every network is sharded, in place), so that
+    a reducer never waits for gradients that do not come.
+    """
+
+    def __init__(
+        self, name: str, networks: Mapping[str, nn.Module], moves: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self.name, self.networks = name, networks
+        self.compression: dict[str, powerSGD_hook.PowerSGDState] = {}
+        self.spread = {key: self._spread(key, network) for key, network in networks.items()}
+        self.moves = moves
+        self.called = {
+            player: {key: (self.spread if key in moved else networks)[key] for key in networks}
+            for player, moved in moves.items()
+        }
+
+    def _spread(self, key: str, network: nn.Module) -> nn.Module:
+        trained = any(parameter.requires_grad for parameter in network.parameters())
+        if self.name == "dp":
+            return DataParallel(network)
+        if is_sharded(self.name):
+            # FSDP warns of outputs that are views: changing one in place would lose its gradient,
+            # which no objective here does, and parity would show
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
+            fully_shard(network, reshard_after_forward=self.name == "fsdp")
+            return network
+        if not trained or self.name in ("single", "local_sgd"):
+            return network
+        if self.name == "ddp_powersgd":
+            return self._compressed(key, network)
+        wrapped = DistributedDataParallel(network)
+        if self.name == "ddp_bf16":
+            wrapped.register_comm_hook(None, default_hooks.bf16_compress_hook)
+        return wrapped
+
+    def _compressed(self, key: str, network: nn.Module) -> nn.Module:
+        """PowerSGD goes on in callbacks, whose order over two networks or buckets ranks do not
+        share: each network has a group of its own, and one bucket.
+        """
+        group = dist.new_group()
+        wrapped = DistributedDataParallel(network, process_group=group, bucket_cap_mb=100_000)
+        state = powerSGD_hook.PowerSGDState(group, 1, start_powerSGD_iter=COMPRESS_FROM)
+        wrapped.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+        self.compression[key] = state
+        return wrapped
+
+    def optimizer(
+        self,
+        kind: Callable[..., optim.Optimizer],
+        parameters: Iterable[nn.Parameter],
+        **settings: Any,
+    ) -> optim.Optimizer:
+        """torch's optimizer of that class, its state shared out under zero1."""
+        if self.name == "zero1":
+            return ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
+        return kind(parameters, **settings)
+
+    def exchange(self, player: str, now: bool) -> None:
+        """Whether the player's next backward exchanges gradients; not before the last part."""
+        for key in self.moves[player]:
+            network = self.spread[key]
+            if isinstance(network, DistributedDataParallel):
+                network.require_backward_grad_sync = now
+            elif isinstance(network, FSDPModule):
+                network.set_requires_gradient_sync(now)
+
+    def moved(self, step: int, last: bool) -> None:
+        """After step ``step`` of all players: where ranks train alone, average them in time."""
+        if self.name == "local_sgd" and (last or step % AVERAGE_EVERY == 0):
+            for moved in self.moves.values():
+                for key in moved:
+                    average_parameters(self.networks[key].parameters(), None)  # type: ignore[arg-type]
+
+    def memory(self) -> dict[str, Any]:
+        """What compression remembers on this rank, as plain values; empty without it."""
+        return {
+            key: {
+                "iter": state.iter,
+                "random": _random(state.rng),
+                **{name: dict(getattr(state, name)) for name in MEMORY},
+            }
+            for key, state in self.compression.items()
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """The inverse of ``memory``."""
+        for key, kept in memory.items():
+            state = self.compression[key]
+            state.iter = kept["iter"]
+            keys, place = kept["random"]
+            state.rng.set_state(("MT19937", np.array(keys, dtype="uint32"), place, 0, 0.0))
+            for name in MEMORY:
+                mine = {index: value.clone() for index, value in kept[name].items()}
+                setattr(state, name, mine)
+
+
+def _random(state: np.random.RandomState) -> list[Any]:
+    _, keys, place, *_ = state.get_state(legacy=True)
+    return [keys.tolist(), place]  # type: ignore[union-attr]

@@ -1,0 +1,105 @@
+"""Learning-rate schedules (note 92): PyTorch's own classes, one small factory each.
+
+adam and rmsprop are the note's adaptive rates: a constant schedule over another optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeGuard
+
+from torch import Tensor, nn, optim
+from torch.optim import lr_scheduler as lrs
+
+from harness.axes.optimizers import Make, Optimizer, make_optimizer
+from harness.cell import unknown
+
+Schedule = lrs.LRScheduler
+FINAL = 0.01  # where exponential ends, as a share of the base rate
+
+
+def _constant(optimizer: optim.Optimizer, steps: int) -> Schedule:
+    return lrs.ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def _piecewise(optimizer: optim.Optimizer, steps: int) -> Schedule:
+    """A tenth from half way on, a hundredth from three quarters on."""
+    return lrs.MultiStepLR(optimizer, [max(1, steps // 2), max(1, steps * 3 // 4)], gamma=0.1)
+
+
+def _exponential(optimizer: optim.Optimizer, steps: int) -> Schedule:
+    return lrs.ExponentialLR(optimizer, gamma=FINAL ** (1 / steps))
+
+
+def _cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
+    """Loshchilov & Hutter 2017, without restarts."""
+    return lrs.CosineAnnealingLR(optimizer, T_max=steps)
+
+
+def _plateau(optimizer: optim.Optimizer, steps: int) -> lrs.ReduceLROnPlateau:
+    """A third whenever the batch loss set no new minimum for a tenth of the steps."""
+    return lrs.ReduceLROnPlateau(optimizer, factor=1 / 3, patience=max(1, steps // 10))
+
+
+def _warmup_cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
+    """Linear over the first tenth (Goyal et al. 2017), then cosine."""
+    warm = max(1, steps // 10)
+    rise = lrs.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
+    fall = lrs.CosineAnnealingLR(optimizer, T_max=max(1, steps - warm))
+    return lrs.SequentialLR(optimizer, [rise, fall], milestones=[warm])
+
+
+def _one_cycle(optimizer: optim.Optimizer, steps: int) -> Schedule:
+    """Smith & Topin 2018; momentum stays as it is."""
+    peak = optimizer.param_groups[0]["lr"]
+    # OneCycleLR divides by zero when a phase is empty and raises one step past its end
+    return lrs.OneCycleLR(optimizer, peak, total_steps=max(steps, 9) + 1, cycle_momentum=False)
+
+
+_BUILD: dict[str, Callable[[optim.Optimizer, int], Schedule]] = {
+    "constant": _constant,
+    "piecewise": _piecewise,
+    "exponential": _exponential,
+    "cosine": _cosine,
+    "adam": _constant,
+    "rmsprop": _constant,
+    "plateau": _plateau,
+    "warmup_cosine": _warmup_cosine,
+    "one_cycle": _one_cycle,
+}
+NAMES = tuple(_BUILD)
+ADAPTIVE = ("adam", "rmsprop")
+
+
+def build(
+    name: str,
+    base: Optimizer,
+    parameters: Iterable[nn.Parameter],
+    steps: int,
+    make: Make = make_optimizer,
+) -> tuple[optim.Optimizer, Schedule]:
+    """The optimizer and its schedule over ``steps`` steps. Raises UsageError if unknown."""
+    if name not in _BUILD:
+        raise unknown("schedule", name, NAMES)
+    optimizer = base.build(name if name in ADAPTIVE else base.kind, parameters, make)
+    return optimizer, _BUILD[name](optimizer, steps)
+
+
+def skip_reason(name: str, base: Optimizer) -> str | None:
+    """Why a schedule is another one in disguise for a topic; None if it is not."""
+    if name in ADAPTIVE and name == base.kind:
+        return f"{name} equals constant here: the topic's base optimizer is {name} already"
+    return None
+
+
+def looks_at_loss(schedule: Schedule) -> TypeGuard[lrs.ReduceLROnPlateau]:
+    """Only plateau does."""
+    return isinstance(schedule, lrs.ReduceLROnPlateau)
+
+
+def step(schedule: Schedule, loss: float | Tensor) -> None:
+    """Once after every optimizer step."""
+    if looks_at_loss(schedule):
+        schedule.step(float(loss))
+    else:
+        schedule.step()

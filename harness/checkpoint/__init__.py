@@ -1,0 +1,20 @@
+"""Checkpoints (note 100): saved whole, loaded safely, checked before anything in memory changes."""
+
+from harness.checkpoint.io import FORMAT, VERSION, load, remove, save
+from harness.checkpoint.networks import Mismatch, compare, load_network, partial
+from harness.checkpoint.tree import CheckpointError, digest, plain
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "CheckpointError",
+    "Mismatch",
+    "compare",
+    "digest",
+    "load",
+    "load_network",
+    "partial",
+    "plain",
+    "remove",
+    "save",
+]

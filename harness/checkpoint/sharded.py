@@ -1,0 +1,148 @@
+"""Sharded tensors on disk: each rank writes its part (torch.distributed.checkpoint, DCP), and any
+number of ranks, or a process without any, reads them whole.
+
+Of a checkpoint's content only the sharded tensors come here; in the content itself a ``Marker``
+stands for each. A folder holds a file of tensors a rank and DCP's index, ``.metadata``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.tensor import DTensor
+
+from harness.axes import parallel
+from harness.checkpoint.tree import CheckpointError
+
+MARK = "sharded tensor"
+INDEX = ".metadata"
+SAFE = {  # all that DCP's index of tensors is made of
+    *(("torch", name) for name in ("Size", "device", "dtype", "float16", "bfloat16")),
+    *(("torch", name) for name in ("float32", "float64", "int64", "int32", "uint8", "bool")),
+    ("torch.serialization", "_get_layout"),
+    ("collections", "OrderedDict"),
+    ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),
+}
+
+
+def split(content: Any) -> tuple[Any, dict[str, DTensor]]:
+    """The content with a marker in the place of every sharded tensor, and those by name."""
+    found: dict[str, DTensor] = {}
+
+    def walk(value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, DTensor):
+            name = "/".join(path)
+            found[name] = value
+            return {MARK: name, "shape": list(value.shape), "dtype": str(value.dtype)}
+        if isinstance(value, Mapping) and type(value) is dict:
+            return {key: walk(item, (*path, str(key))) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item, (*path, str(place))) for place, item in enumerate(value)]
+        return value
+
+    return walk(content, ()), found
+
+
+def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], int]:
+    """Every rank its part, all together. Returns each file's SHA-256 by name and their bytes, on
+    rank 0.
+
+    The ranks' folders may be one or, on several machines, each its own.
+    """
+    with _quietly():
+        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
+    own = [*folder.glob(f"__{dist.get_rank()}_*")]
+    if parallel.is_first():
+        own.append(folder / INDEX)
+    found = [(path.name, _sha256(path), path.stat().st_size) for path in own]
+    parts = [part for parts in parallel.gathered(found) for part in parts]
+    return {name: sha for name, sha, _ in sorted(parts)}, sum(size for *_, size in parts)
+
+
+def join(content: Any, folder: Path, files: Mapping[str, str]) -> Any:
+    """The content with whole tensors, on the CPU, in the place of its markers.
+
+    files: the SHA-256 that ``write`` returned. Raises CheckpointError if a file is missing, changed
+    or cut short, or holds anything but tensors.
+    """
+    for name, expected in files.items():
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is damaged: its part {name} is missing")
+        if _sha256(folder / name) != expected:
+            raise CheckpointError(f"{folder} is damaged: its part {name} does not match its hash")
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict) and MARK in value:
+            name, dtype = value[MARK], getattr(torch, value["dtype"].removeprefix("torch."))
+            return tensors.setdefault(name, torch.empty(value["shape"], dtype=dtype))
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        return value
+
+    try:
+        content, reader = walk(content), _Reader(folder)
+        reader.read_metadata()
+        with _quietly():
+            dcp.load(dict(tensors), storage_reader=reader, no_dist=True)
+    except (Exception, dcp.CheckpointException) as error:  # the latter is no Exception
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{folder} is damaged: {first[0][:200]}") from error
+    return content
+
+
+class _Reader(dcp.FileSystemReader):
+    """DCP unpickles its index freely: here nothing but the index's own classes is made."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        index = _Unpickler(io.BytesIO((Path(self.path) / INDEX).read_bytes())).load()
+        if not isinstance(index, Metadata):
+            raise pickle.UnpicklingError(f"{INDEX} is no index")
+        return index
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        own = module.startswith("torch.distributed.checkpoint.") and not name.startswith("__")
+        if own:
+            found = super().find_class(module, name)
+            if isinstance(found, type):
+                return found
+        elif (module, name) in SAFE:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{INDEX} names {module}.{name}, which no index needs")
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """DCP logs its steps, and warns that it reads without ranks, which is meant."""
+    logger = logging.getLogger("torch.distributed.checkpoint")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

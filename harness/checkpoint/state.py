@@ -1,0 +1,150 @@
+"""A training's snapshot, and going on from it: networks, optimizers, schedules (note 100).
+
+Everything is checked before anything in memory changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from harness.axes import parallel
+from harness.checkpoint import compare, load_network
+from harness.checkpoint.networks import fits, shape_of
+from harness.checkpoint.tree import CheckpointError, plain
+
+SCALARS = ("step", "eta", "mu", "mu_product")  # optimizer state without its parameter's shape
+
+
+def snapshot(
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    schedules: Mapping[str, LRScheduler],
+    **rest: object,
+) -> dict[str, Any]:
+    """The content to save: networks, optimizers, schedules and ``rest``, copied to the CPU, so
+    that training can go on.
+    """
+    return {
+        "networks": {name: plain(network.state_dict()) for name, network in networks.items()},
+        "optimizers": {name: _state(optimizer) for name, optimizer in optimizers.items()},
+        "schedules": {name: _state(schedule) for name, schedule in schedules.items()},
+        **plain(rest),
+    }
+
+
+def validate(
+    content: Mapping[str, Any],
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    schedules: Mapping[str, LRScheduler],
+) -> None:
+    """Raises CheckpointError unless restore would fit everywhere. Changes nothing.
+
+    Compared are all names; tensors' shapes and dtypes; optimizers' and schedules' classes; groups
+    and the parameters in each; every state tensor's shape and dtype with its parameter's.
+    """
+    parts = {"networks": networks, "optimizers": optimizers, "schedules": schedules}
+    try:
+        for part, own in parts.items():
+            if set(saved := content.get(part, {})) != set(own):
+                raise CheckpointError(f"the checkpoint's {part} are {[*saved]}, not {[*own]}")
+        for name, network in networks.items():
+            if mismatch := compare(network, content["networks"][name]):
+                raise CheckpointError(f"network {name} differs from the checkpoint: {mismatch}")
+        for name, optimizer in optimizers.items():
+            _check_kind(f"optimizer {name}", content["optimizers"][name]["kind"], optimizer)
+            _check_optimizer(name, content["optimizers"][name]["state"], optimizer)
+        for name, schedule in schedules.items():
+            _check_kind(f"schedule {name}", content["schedules"][name]["kind"], schedule)
+            _check_schedule(name, content["schedules"][name]["state"], schedule)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint is not what snapshot makes: {error!r}") from error
+
+
+def restore(
+    content: Mapping[str, Any],
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    schedules: Mapping[str, LRScheduler],
+) -> None:
+    """Validate, then load everything in place; ``content`` stays apart from what was loaded.
+
+    Raises CheckpointError with nothing changed.
+    """
+    validate(content, networks, optimizers, schedules)
+    for name, network in networks.items():
+        load_network(network, content["networks"][name])
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(_laid_out(content["optimizers"][name]["state"], optimizer))
+    for name, schedule in schedules.items():
+        schedule.load_state_dict(plain(content["schedules"][name]["state"]))
+
+
+def _check_kind(what: str, saved: object, own: object) -> None:
+    if saved != _kind(own):
+        raise CheckpointError(f"{what}: the checkpoint holds {saved}, here is {_kind(own)}")
+
+
+def _check_optimizer(name: str, state: Mapping[str, Any], optimizer: Optimizer) -> None:
+    saved = [len(group["params"]) for group in state["param_groups"]]
+    own = [len(group["params"]) for group in optimizer.param_groups]
+    if saved != own:
+        raise CheckpointError(f"optimizer {name}: groups of {saved} parameters, here of {own}")
+    parameters = _by_index(state, optimizer)
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            scalar = key in SCALARS and getattr(value, "ndim", 0) == 0
+            if isinstance(value, Tensor) and not scalar and not fits(value, parameters[index]):
+                raise CheckpointError(
+                    f"optimizer {name}: {key} of parameter {index} is {shape_of(value)}, "
+                    f"its parameter {shape_of(parameters[index])}"
+                )
+
+
+def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """A copy of the state, with this rank's part of what its parameters are sharded in."""
+    copy: dict[str, Any] = plain(state)
+    parameters = _by_index(state, optimizer)
+    for index, values in copy["state"].items():
+        own = parameters[index]
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == own.shape:
+                values[key] = parallel.like(value, own)
+    return copy
+
+
+def _by_index(state: Mapping[str, Any], optimizer: Optimizer) -> dict[int, Tensor]:
+    """The optimizer's parameters by the numbers that the state gives them."""
+    indices = [index for group in state["param_groups"] for index in group["params"]]
+    flat = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return dict(zip(indices, flat, strict=True))
+
+
+def _check_schedule(name: str, state: Mapping[str, Any], schedule: LRScheduler) -> None:
+    own = schedule.state_dict()
+    if absent := [key for key in own if key not in state]:
+        raise CheckpointError(f"schedule {name}: the checkpoint's state lacks {absent}")
+    nested = getattr(schedule, "_schedulers", ())
+    for part, inner in zip(state.get("_schedulers", ()), nested, strict=True):
+        _check_schedule(name, part, inner)
+
+
+def _state(thing: Optimizer | LRScheduler) -> dict[str, Any]:
+    if isinstance(thing, ZeroRedundancyOptimizer):  # rank 0 gets all of it
+        thing.consolidate_state_dict(0)
+        if thing.rank != 0:
+            return {"kind": _kind(thing), "state": {}}
+    return {"kind": _kind(thing), "state": plain(thing.state_dict())}
+
+
+def _kind(thing: object) -> str:
+    if isinstance(thing, ZeroRedundancyOptimizer):
+        thing = thing.optim
+    nested = getattr(thing, "_schedulers", ())
+    return type(thing).__name__ + (f"({', '.join(map(_kind, nested))})" if nested else "")

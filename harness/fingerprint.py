@@ -1,0 +1,51 @@
+"""What decides a cell's numbers, as a short hash: equal hashes, equal numbers on one machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own folder beside them
+
+
+@cache
+def code_hash() -> str:
+    """A hash over all code in the rooms that decide a cell's numbers, whatever the topic."""
+    shared = (HERE / "topics").glob("*.py")  # what topics share, and those of a single file
+    return _hash([*shared, *(path for room in DECIDING for path in (HERE / room).rglob("*.py"))])
+
+
+def topic_hash(topic: object) -> str:
+    """A hash over all code in the folder of a topic that lies in a package, else over its file."""
+    file = Path(inspect.getfile(type(topic)))
+    packaged = (file.parent / "__init__.py").exists()
+    return _hash(file.parent.rglob("*.py") if packaged else [file])
+
+
+def _hash(files: Iterable[Path]) -> str:
+    sha = hashlib.sha256()
+    for path in sorted(files):
+        sha.update(f"{path.name} {path.stat().st_size};".encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:12]
+
+
+def fingerprint(**parts: object) -> str:
+    """12 hex digits over everything that decides a cell's numbers.
+
+    Dataclasses and plain values only; equal parts give equal fingerprints on every machine.
+    """
+
+    def plain(value: object) -> object:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {"": type(value).__qualname__, **dataclasses.asdict(value)}
+        raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

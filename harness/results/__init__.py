@@ -1,0 +1,1 @@
+"""What cells left: records, tables, comparisons, the page."""

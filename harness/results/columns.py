@@ -1,0 +1,74 @@
+"""The columns of a run's tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
+BASE = [
+    *("id", *CONFIGURATION, "seed", "status", "reason"),
+    *(
+        "world_size",
+        "population",
+        "profile",
+        "dataset",
+        "fingerprint",
+        "started",
+        "command",
+        "traceback",
+    ),
+]
+NUMBERS = {"seed", "world_size", "population"}
+CURVE = ("step", "loss", "lr")
+GROUPS = {
+    "metrics": "metric",
+    "baseline": "baseline",
+    "evaluation": "evaluation",
+    "directions": "direction",
+    "budget": "budget",
+    "cost": "cost",
+    "checkpoint": "checkpoint",
+    "parity": "parity",
+    "environment": "environment",
+}
+NUMERIC = {"metric", "baseline", "budget", "cost"}
+ALWAYS = {
+    "budget": ("steps", "batch_size", "samples"),
+    "cost": (
+        *("wall_s", "train_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
+        *("peak_memory_mb", "parameters", "flops_per_step"),
+    ),
+    "checkpoint": (
+        *("state_equal", "resume_equal", "metrics_equal"),
+        *("bytes", "save_s", "load_s", "replayed_steps"),
+    ),
+    "parity": ("difference", "steps", "exact", "equal"),
+    "evaluation": ("extractor", "real", "generated"),
+    "environment": ("python", "torch", "torchvision", "device", "cpu", "threads"),
+}
+FLAGS = {
+    *("checkpoint.state_equal", "checkpoint.resume_equal", "checkpoint.metrics_equal"),
+    *("parity.exact", "parity.equal"),
+}
+SUMMARY = {
+    **dict.fromkeys([*CONFIGURATION, "metric", "direction"], "str"),
+    "primary": "bool",
+    **dict.fromkeys(["n", "n_diverged"], "int64"),
+    **dict.fromkeys(
+        ["mean", "sd", "iqm", "ci_low", "ci_high", "baseline", "train_s"],
+        "float64",
+    ),
+}
+
+
+class Tables(NamedTuple):
+    """A run's frames, as the functions of these names describe them."""
+
+    cells: pd.DataFrame
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+    effects: pd.DataFrame
+    improvement: pd.DataFrame
+    transfer: pd.DataFrame

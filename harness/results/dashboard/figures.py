@@ -1,0 +1,244 @@
+"""A topic's charts as Plotly traces: plain dicts, every text escaped.
+
+A figure has a title, a note, and choices for its selector; each choice has traces and a layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.results.dashboard import answers
+from harness.results.dashboard.text import escaped, number, rounded
+
+# Paul Tol's "bright", which colour-blind readers tell apart on light and on dark paper
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
+DASHES = ("solid", "dash", "dot")
+SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "x")
+CURVES = 12
+POINTS = 1500
+
+Figure = dict[str, Any]
+Lines = Mapping[str, pd.DataFrame]
+
+
+def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
+    """Mean quality by loss and schedule, one choice a model; all models share the axes."""
+    losses, schedules = sorted(set(own["loss"])), sorted(set(own["schedule"]))
+    choices = []
+    for model in dict.fromkeys(own["model"]):
+        cells: dict[tuple[str, str], tuple[float, str]] = {}
+        part = own[own["model"] == model]
+        for (loss, schedule), here in part.groupby(["loss", "schedule"]):
+            mean = float(np.average(here["mean"], weights=here["n"].clip(lower=1)))
+            lines = [
+                f"{escaped(row.parallel)}: {number(row.mean)} (n {row.n}"
+                + (f", sd {number(row.sd)})" if row.n > 1 else ")")
+                for row in here.head(10).itertuples()
+            ]
+            cells[str(loss), str(schedule)] = mean, "<br>".join(lines)
+        grid = [[cells.get((loss, schedule)) for schedule in schedules] for loss in losses]
+        means = np.array([mean for mean, _ in cells.values()])
+        top = means.min() if better == "min" else means.max()
+        low, high = np.quantile(means, (0.0, 0.9) if better == "min" else (0.1, 1.0))
+        trace = {
+            "type": "heatmap",
+            "x": [escaped(name) for name in schedules],
+            "y": [escaped(name) for name in losses],
+            "z": [rounded([cell[0] if cell else None for cell in row]) for row in grid],
+            "text": [
+                [
+                    f"{cell[0]:.3g}" + (" ★" if cell[0] == top else "") if cell else ""
+                    for cell in row
+                ]
+                for row in grid
+            ],
+            "customdata": [[cell[1] if cell else "" for cell in row] for row in grid],
+            "texttemplate": "%{text}",
+            "hovertemplate": "<b>%{y}, %{x}</b><br>%{customdata}<extra></extra>",
+            "colorscale": "Viridis",
+            "reversescale": better == "min",
+            "hoverongaps": False,
+            "xgap": 2,
+            "ygap": 2,
+            "colorbar": {"title": {"text": escaped(metric), "side": "right"}, "thickness": 12},
+        }
+        if low < high:
+            trace |= {"zmin": float(low), "zmax": float(high)}
+        choices.append(_choice(str(model), [trace]))
+    note = (
+        f"Mean {metric} over seeds and parallel configurations; ★ the model's best; blank: not run."
+    )
+    return _figure(f"{metric} by loss and schedule", "model", choices, note, kind="heat")
+
+
+def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
+    """What the curves show: by selector label, (name, cell id, what it is) of each line.
+
+    group is sorted, the best first, so the first of each loss is its best.
+    """
+    done = group[group["quality"].notna()]
+    found = {
+        f"the best of each {axis}": _named(done.drop_duplicates(axis).sort_values(axis), axis)
+        for axis in ("loss", "schedule", "model")
+    }
+    found["diverged cells"] = _named(group[group["status"] == "diverged"], "id")
+    return {label: lines[:CURVES] for label, lines in found.items() if lines}
+
+
+def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -> list[Figure]:
+    """Training loss, learning rate, and what the batches measured, by step."""
+    notes = {
+        "loss": "Losses of different families have different scales: compare shapes, not heights.",
+        "lr": "The first player's rate. Adaptive schedules hold it and adapt each step instead.",
+    }
+    known = {"loss": "Training loss by step", "lr": "Learning rate by step"}
+    shown = {cell for items in chosen.values() for _, cell, _ in items if cell in lines}
+    measured = {
+        column: f"{column.replace('_', ' ').capitalize()} by step"
+        for column in sorted({str(c) for cell in shown for c in lines[cell]} - {"id", "step"})
+        if column not in known and any(lines[cell][column].notna().any() for cell in shown)
+    }
+    titles = measured | known
+    found = []
+    for column, title in titles.items():
+        choices = []
+        for label, items in chosen.items():
+            data: list[dict[str, Any]] = []
+            for name, cell, what in items:
+                if cell not in lines or not len(lines[cell]):
+                    continue
+                line = lines[cell]
+                data.append(
+                    {
+                        "type": "scatter",
+                        "mode": "lines" if len(line) > 20 else "lines+markers",
+                        "name": escaped(name),
+                        "meta": escaped(what),
+                        "x": rounded(line["step"], 8),
+                        "y": rounded(line[column]),
+                        "line": _style(len(data)),
+                        "hovertemplate": "%{y:.4g} at step %{x}<br>%{meta}<extra></extra>",
+                    }
+                )
+            if data:
+                layout = {
+                    "xaxis": {"title": {"text": "step"}},
+                    "yaxis": _log(data, "y") if column in known else {},
+                }
+                choices.append(_choice(label, data, layout))
+        found.append(_figure(title, "show", choices, notes.get(column, "Seen while training.")))
+    return found
+
+
+def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
+    """Quality against training seconds, one point a configuration, the Pareto front marked."""
+    timed = own[own["train_s"].notna()]
+    front = answers.pareto(timed["train_s"].to_numpy(float), timed["mean"].to_numpy(float), better)
+    timed = timed.assign(front=front)
+    shown = timed[timed["front"] | (np.arange(len(timed)) < POINTS)]
+    data = []
+    for place, (model, part) in enumerate(shown.groupby("model", sort=True)):
+        marker = {"size": 8, "opacity": 0.8, "symbol": SYMBOLS[place % len(SYMBOLS)]}
+        marker |= {"color": COLOURS[place % len(COLOURS)]}
+        data.append(_points(part, "train_s", "mean") | {"name": escaped(model), "marker": marker})
+    best = shown[shown["front"]].sort_values("train_s")
+    if len(best):
+        line = {"shape": "hv", "dash": "dot", "width": 2}
+        data.insert(
+            0,
+            _points(best, "train_s", "mean")
+            | {"mode": "lines+markers", "name": "Pareto front", "line": line, "ink": True}
+            | {"marker": {"size": 14, "symbol": "circle-open", "line": {"width": 2}}},
+        )
+    layout = {
+        "xaxis": {"title": {"text": "training seconds"}, **_log(data, "x", 5.0)},
+        "yaxis": {"title": {"text": escaped(metric)}, **_log(data, "y", 20.0)},
+    }
+    left = len(timed) - len(shown)
+    note = "Ringed: no cheaper configuration is better. " + (
+        f"The {left:,} worst configurations are left out." if left else ""
+    )
+    choices = [_choice("", data, layout)] if data else []
+    return _figure(f"{metric} against training time", "", choices, note)
+
+
+def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
+    """Each parallel cell against ``single``'s of the same model, loss, schedule and seed."""
+    choices = []
+    for column, label in (("samples_per_s", "throughput, samples/s"), ("quality", metric)):
+        known = pairs.dropna(subset=[column, f"{column}_single"]).head(POINTS)
+        if known.empty:
+            continue
+        data = []
+        for place, (name, part) in enumerate(known.groupby("parallel", sort=True)):
+            trace = _points(part, f"{column}_single", column) | {"name": escaped(name)}
+            trace["text"] = [escaped(cell) for cell in part["id"]]
+            colour = COLOURS[place % len(COLOURS)]
+            symbol = SYMBOLS[place % len(SYMBOLS)]
+            trace["marker"] = {"size": 9, "opacity": 0.8, "color": colour, "symbol": symbol}
+            data.append(trace)
+        ends = known[[column, f"{column}_single"]].to_numpy(float)
+        both = rounded([ends.min(), ends.max()])
+        same = {"x": both, "y": both, "mode": "lines", "name": "equal to single", "ink": True}
+        data.append(
+            {"type": "scatter", "hoverinfo": "skip", "line": {"dash": "dot", "width": 1}} | same
+        )
+        log = {"type": "log"} if ends.min() > 0 and ends.max() / ends.min() > 20 else {}
+        layout = {
+            "xaxis": {"title": {"text": f"single: {escaped(label)}"}, **log},
+            "yaxis": {"title": {"text": escaped(label)}, **log},
+        }
+        choices.append(_choice(label, data, layout))
+    note = "One point a cell, beside single's of the same model, loss, schedule and seed."
+    return _figure("Parallel configurations against single", "compare", choices, note)
+
+
+def _points(frame: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
+    where = map(", ".join, frame[answers.AXES].astype(str).itertuples(index=False))
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": rounded(frame[x]),
+        "y": rounded(frame[y]),
+        "text": [escaped(text) for text in where],
+        "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+    }
+
+
+def _named(cells: pd.DataFrame, axis: str) -> list[tuple[str, str, str]]:
+    return [
+        (str(row[axis]).split("/", 1)[-1], str(row["id"]), f"{row['id']}: {number(row['quality'])}")
+        for row in cells[list(dict.fromkeys([axis, "id", "quality"]))]
+        .head(CURVES)
+        .to_dict("records")
+    ]
+
+
+def _style(place: int) -> dict[str, Any]:
+    dash = DASHES[place // len(COLOURS) % len(DASHES)]
+    return {"color": COLOURS[place % len(COLOURS)], "dash": dash, "width": 2}
+
+
+def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> dict[str, Any]:
+    """A log axis where values are positive and far apart; four decades at most below the top."""
+    values = [v for trace in data for v in trace[axis] if v is not None]
+    above = [v for v in values if v > 0]
+    if not above or min(values) < 0 or max(above) < ratio * min(above):
+        return {}
+    log: dict[str, Any] = {"type": "log", "dtick": "D1" if max(above) < 20 * min(above) else 1}
+    if min(above) < 1e-5 * max(above):
+        top = float(np.log10(max(above)))
+        log["range"] = [top - 4.5, top + 0.2]
+    return log
+
+
+def _choice(label: str, data: list[dict[str, Any]], layout: dict | None = None) -> dict[str, Any]:
+    return {"label": label, "data": data, "layout": layout or {}}
+
+
+def _figure(title: str, selector: str, choices: list, note: str, kind: str = "") -> Figure:
+    return {"title": title, "selector": selector, "choices": choices, "note": note, "kind": kind}

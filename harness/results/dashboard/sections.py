@@ -1,0 +1,213 @@
+"""What the page says across topics: trust, failures, skips, throughput, effects, the cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.results.dashboard import answers
+from harness.results.dashboard.text import plain, rounded
+
+GROUPS = 50
+LISTED = 100
+CHECKS = {
+    "state_equal": "checkpoint.state_equal",
+    "resume_equal": "checkpoint.resume_equal",
+    "metrics_equal": "checkpoint.metrics_equal",
+    "parity": "parity.equal",
+}
+COLUMNS = {
+    "id": "cell",
+    "status": "status",
+    "metric": "metric",
+    "quality": "value",
+    "untrained": "untrained",
+    "cost.train_s": "train s",
+    "cost.samples_per_s": "samples/s",
+    "cost.step_ms": "step ms",
+    "cost.peak_memory_mb": "peak MiB",
+    "checks": "checkpoint",
+    "parity.difference": "parity diff.",
+    "command": "run it again",
+}
+
+
+def trust(cells: pd.DataFrame) -> dict[str, Any]:
+    """Per check how many cells hold, which fail, and what a checkpoint costs."""
+    checks: dict[str, dict[str, Any]] = {}
+    for name, column in CHECKS.items():
+        known = cells[cells[column].notna()] if column in cells else cells.head(0)
+        holds = known[column].astype(bool) if len(known) else pd.Series(dtype=bool)
+        failing = known["id"][~holds]
+        checks[name] = {"known": len(known), "no": len(failing), "ids": list(failing.head(LISTED))}
+    columns = ("checkpoint.bytes", "checkpoint.save_s", "checkpoint.load_s")
+    medians = {c.split(".")[1]: float(cells[c].median()) for c in columns if c in cells}
+    exact = cells[CHECKS["parity"]].notna() if CHECKS["parity"] in cells else slice(0)
+    difference = cells["parity.difference"][exact].max() if "parity.difference" in cells else np.nan
+    bad = sum(check["no"] for check in checks.values())
+    audited = checks["state_equal"]["known"]
+    return {"checks": checks, "bad": bad, "known": audited, "difference": difference, **medians}
+
+
+def grouped(cells: pd.DataFrame) -> dict[str, Any]:
+    """Cells of one topic and reason together: how many, what they share, which they are.
+
+    The 50 largest groups, and how many groups are left.
+    """
+    rows = []
+    sizes = cells.groupby(["topic", "reason"]).size().sort_values(ascending=False, kind="stable")
+    of = cells.groupby(["topic", "reason"]).groups
+    for topic, reason in sizes.index[:GROUPS]:
+        part = cells.loc[of[topic, reason]]
+        shared = [f"{a} {part[a].iloc[0]}" for a in answers.AXES if part[a].nunique() == 1]
+        first = part.iloc[0]
+        rows.append(
+            {"topic": topic, "reason": reason or "no reason given", "count": len(part)}
+            | {"shared": ", ".join(shared) or "any", "ids": list(part["id"].head(LISTED))}
+            | {"status": first["status"], "traceback": first["traceback"]}
+            | {"command": first["command"]}
+        )
+    return {"count": len(cells), "rows": rows, "left": max(0, len(sizes) - GROUPS)}
+
+
+def diverged(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Cells whose training came to nothing: a result, with its step where the reason names one."""
+    rows = plain(cells[["id", "reason", "command"]].head(LISTED))
+    for row in rows:
+        found = re.search(r"at step (\d+)", row["reason"] or "")
+        row["step"] = int(found[1]) if found else None
+    return rows
+
+
+def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Each benchmark's name, times and rates; other ``extra_info`` under ``more``."""
+    rows = []
+    for raw in plain(benchmark) if benchmark is not None else []:
+        extra = {k.removeprefix("extra_info."): v for k, v in raw.items() if "extra_info." in k}
+        row = {k: extra.pop(k, None) for k in ("samples_per_s", "step_ms", "peak_memory_mb")}
+        row |= {k: extra.pop(k, None) for k in ("flops_per_step", "share_of_peak")}
+        name = str(raw.get("name"))
+        inner = re.search(r"\[(.+)\]$", name)
+        row["name"] = inner[1] if inner else name
+        if row["step_ms"] is None and raw.get("stats.median") is not None:
+            row["step_ms"] = 1e3 * raw["stats.median"]
+        row["more"] = ", ".join(f"{k} {v}" for k, v in extra.items() if v is not None)
+        rows.append(row)
+    return rows
+
+
+def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
+    """Configurations as columns with why one is inexact, a row a topic."""
+    if frame is None:
+        return {}
+    frame = frame.assign(reason=frame["reason"].fillna(""))
+    columns = list(dict.fromkeys(frame["parallel"]))
+    rows = []
+    for (topic, model), part in frame.groupby(["topic", "model"]):
+        found = {row["parallel"]: row for row in plain(part)}
+        rows.append({"name": f"{topic}/{model}", "values": [found.get(name) for name in columns]})
+    why = {name: part["reason"].iloc[0] for name, part in frame.groupby("parallel", sort=False)}
+    bad = frame["exact"] & ~frame["equal"].astype("boolean").fillna(True).astype(bool)
+    return {
+        **{"columns": columns, "rows": rows, "bad": int(bad.sum()), "ranks": frame["ranks"].max()},
+        "why": {name: reason for name, reason in why.items() if reason},
+    }
+
+
+def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A part a model, its rows as measured; memory beside single's."""
+    parts = []
+    for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
+        alone = part[part["parallel"] == "single"].iloc[0]
+        part = part.assign(memory=part["state_mb"] / alone["state_mb"])
+        parts.append({"name": f"{topic}/{model}", "rows": plain(part)})
+    return parts
+
+
+def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A part a model: the places, and for each saved one a cell for each loaded one."""
+    parts = []
+    for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for row in plain(part):
+            rows.setdefault(_place(row, "saved"), []).append(row)
+        columns = [_place(row, "loaded") for row in next(iter(rows.values()))]
+        whole = part["state_equal"] & part["data_equal"]
+        parts.append(
+            {"name": f"{topic}/{model}", "columns": columns, "rows": rows}
+            | {"count": len(part), "bad": int((~whole).sum()), "worst": part["difference"].max()}
+        )
+    return parts
+
+
+def _place(row: dict[str, Any], when: str) -> str:
+    return f"{row[f'{when}_under']} x {row[f'{when}_ranks']}"
+
+
+def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
+    """Shares of variance by topic and axis, and turnovers, for each topic's primary metric."""
+    own = frame[frame["metric"] == frame["topic"].map(metrics)]
+    shares: list[dict[str, Any]] = []
+    for topic, part in own[own["kind"] == "share"].groupby("topic", sort=True):
+        rows = plain(part)
+        notes: dict[str, list[str]] = {}
+        for row in rows:
+            if row["note"]:
+                notes.setdefault(row["note"], []).append(row["axis"])
+        shares.append(
+            {"topic": topic, "metric": metrics[str(topic)], "n": rows[0]["n"]}
+            | {"values": {row["axis"]: row["value"] for row in rows}}
+            | {"notes": [f"{', '.join(axes)}: {note}" for note, axes in notes.items()]}
+        )
+    turned = own[own["kind"] == "turnover"].sort_values("value", kind="stable")
+    left = max(0, len(turned) - 2 * LISTED)
+    return {"shares": shares, "turnovers": plain(turned.head(2 * LISTED)), "left": left}
+
+
+def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
+    """The rows of the big table for the script; of large runs each topic's best, ``most`` in all.
+
+    ``checks``: whether every check that was made holds.
+    """
+    shown = cells[cells["order"] < np.sort(cells["order"])[most]] if len(cells) > most else cells
+    flags = shown[[c for c in CHECKS.values() if c in shown]].astype(object)
+    holds = flags.where(flags.notna(), True).astype(bool).all(axis=1)
+    checks = holds.map({True: "equal", False: "NOT equal"}).where(flags.notna().any(axis=1), "")
+    shown = shown.assign(checks=checks)
+    columns = [_column(shown, name) for name in COLUMNS]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return {"columns": list(COLUMNS.values()), "rows": rows, "left": len(cells) - len(rows)}
+
+
+def _column(frame: pd.DataFrame, name: str) -> Sequence[Any]:
+    if name not in frame:
+        return [None] * len(frame)
+    if pd.api.types.is_numeric_dtype(frame[name]):
+        return rounded(frame[name])
+    return ["" if v is None or v != v else str(v) for v in frame[name]]
+
+
+def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The surest 100 of the model pairs: furthest from even odds."""
+    if found is None or not len(found):
+        return []
+    order = (found["probability"] - 0.5).abs().sort_values(ascending=False, kind="stable").index
+    return plain(found.loc[order[:LISTED]])
+
+
+def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
+    """A topic's gains by task, the best 100 configurations first: means over seeds."""
+    own = found[found["topic"] == topic] if found is not None and len(found) else None
+    if own is None or own.empty:
+        return None
+    setting = ["model", "loss", "schedule", "parallel"]
+    gains = own.pivot_table("gain", setting, "metric", dropna=False, observed=True)
+    whole = own.groupby(setting).agg(delta_m=("delta_m", "mean"), seeds=("seed", "nunique"))
+    table = whole.join(gains, how="left").sort_values("delta_m", ascending=False, kind="stable")
+    metrics = list(dict.fromkeys(own["metric"]))
+    rows = plain(table.reset_index().head(LISTED))
+    return {"metrics": metrics, "rows": rows, "left": max(0, len(table) - LISTED)}

@@ -1,0 +1,69 @@
+"""The run's folder: one JSON file a cell, written atomically, so a crash loses nothing finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.cell import Cell
+from harness.files import write_atomically
+from harness.results.record import Record
+
+
+class Store:
+    """Records and checkpoints of one run under ``folder``.
+
+    A record that cannot be read is moved to ``cells/corrupt/`` and named in ``set_aside``;
+    its cell counts as not run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.set_aside: list[str] = []
+
+    def path(self, cell: Cell) -> Path:
+        return self.cells / f"{cell.id.replace('/', '--')}.json"
+
+    def checkpoint(self, cell: Cell, name: str) -> Path:
+        """Where the cell keeps its checkpoint ``name`` (``middle`` or ``final``)."""
+        return self.folder / "checkpoints" / cell.id / f"{name}.pt"
+
+    def write(self, record: Record) -> Path:
+        """Once this returns, the record survives a crash of this machine."""
+        path = self.path(record.cell)
+        write_atomically(path, json.dumps(record.to_dict(), indent=1).encode())
+        return path
+
+    def tidy(self) -> None:
+        """Remove what a killed run was writing. One run at a time owns the folder."""
+        for left in self.folder.glob("**/.*.tmp"):
+            left.unlink(missing_ok=True)
+
+    def read(self, cell: Cell) -> Record | None:
+        """The cell's record, or None if there is none that can be read."""
+        return self._read(self.path(cell))
+
+    def __iter__(self) -> Iterator[Record]:
+        """All readable records in the order of their file names."""
+        for path in sorted(self.cells.glob("*.json")):
+            record = self._read(path)
+            if record is not None:
+                yield record
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Record.from_dict(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            corrupt = self.cells / "corrupt" / f"{path.stem}.{uuid.uuid4().hex[:8]}.json"
+            corrupt.parent.mkdir(exist_ok=True)
+            os.replace(path, corrupt)
+            self.set_aside.append(f"{path} is no record ({error}): moved to {corrupt}")
+            return None

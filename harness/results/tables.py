@@ -1,0 +1,138 @@
+"""Records to DataFrames to files: cells, curves, a summary over seeds, effects of the axes.
+
+Knows records as plain dicts only (``Record.to_dict``, or a cell's JSON as it was read).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.files import write_atomically
+from harness.results.columns import ALWAYS, BASE, CURVE, FLAGS, GROUPS, NUMBERS, NUMERIC, Tables
+from harness.results.effects import effects
+from harness.results.improvement import improvement
+from harness.results.summary import summary
+from harness.results.transfer import transfer
+
+
+def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per record, in their order; the columns' order does not depend on it.
+
+    First id, the axes, status, reason and where the cell came from; then ``primary``, the name of
+    the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained),
+    ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured),
+    ``direction.*`` (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb),
+    ``checkpoint.*`` and ``parity.*`` (flags are nullable booleans, <NA> where not measured),
+    ``environment.*``, and any further group under its own name. Missing numbers are NaN, missing
+    texts of the base columns are empty.
+    """
+    rows = list(records)
+    columns: dict[str, pd.Series] = {}
+    for name in BASE:
+        values = [row.get(name) for row in rows]
+        if name in NUMBERS:
+            columns[name] = pd.Series(values, dtype=object).fillna(0).astype("int64")
+        else:
+            columns[name] = pd.Series(["" if v is None else str(v) for v in values], dtype="str")
+    first = [next(iter(row.get("directions") or {}), "") for row in rows]
+    columns["primary"] = _primary(columns["topic"], pd.Series(first, dtype="str"))
+    extra = {key for row in rows for key, value in row.items() if isinstance(value, dict)}
+    for group in [*GROUPS, *sorted(extra - {*GROUPS, "curve"})]:
+        prefix = GROUPS.get(group, group)
+        parts = [row.get(group) or {} for row in rows]
+        known = ALWAYS.get(prefix, ())
+        found = {key for part in parts for key in part}
+        for name in [*known, *sorted(found - set(known))]:
+            column = f"{prefix}.{name}"
+            columns[column] = _column(column, [part.get(name) for part in parts])
+    return pd.DataFrame(columns)
+
+
+def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
+    """Records without directions (skipped, failed) take their topic's primary metric."""
+    said = first[first != ""]
+    known = dict(zip(topics[said.index][::-1], said[::-1], strict=True))
+    fallback = [known.get(topic, "") for topic in topics]
+    return first.where(first != "", pd.Series(fallback, dtype="str"))
+
+
+def _column(column: str, values: Sequence[Any]) -> pd.Series:
+    """Numbers as float64, flags as boolean, everything else as text."""
+    if column.split(".")[0] in NUMERIC:
+        return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").astype("float64")
+    kinds = {type(value) for value in values if value is not None}
+    if column in FLAGS or kinds == {bool}:
+        return pd.Series([v if isinstance(v, bool) else None for v in values], dtype="boolean")
+    text = column.startswith(("environment.", "direction."))
+    if kinds <= {int, float} and (kinds or not text):
+        return pd.Series(values, dtype="float64")
+    return pd.Series([None if v is None else str(v) for v in values], dtype="str")
+
+
+def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Long: one row per recorded point of each cell.
+
+    id: categorical; step: optimizer step, from 1; loss: the first player's training loss;
+    lr: its learning rate; more columns for what a topic's batches measure (an environment's
+    returns). A list that is missing or too short is filled with NaN.
+    """
+    rows = list(records)
+    ids: list[str] = []
+    lengths: list[int] = []
+    measured = {name for row in rows for name in row.get("curve") or ()} - {*CURVE}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*CURVE, *sorted(measured))}
+    for row in rows:
+        curve = row.get("curve") or {}
+        length = len(curve.get("step") or ())
+        if not length:
+            continue
+        ids.append(str(row["id"]))
+        lengths.append(length)
+        for name, parts in columns.items():
+            part = np.array(curve.get(name) or (), dtype=float)[:length]
+            parts.append(np.pad(part, (0, length - len(part)), constant_values=np.nan))
+    names = list(dict.fromkeys(ids))
+    place = {name: code for code, name in enumerate(names)}
+    codes = np.repeat(np.array([place[name] for name in ids], dtype=np.int32), lengths)
+    index = pd.Index(names, dtype="str")
+    return pd.DataFrame(
+        {
+            "id": pd.Categorical.from_codes(codes, categories=index),
+            **{name: np.concatenate(parts or [np.empty(0)]) for name, parts in columns.items()},
+        }
+    )
+
+
+def quality(cells: pd.DataFrame, prefix: str = "metric") -> pd.Series:
+    """Each cell's primary metric (prefix ``baseline``: the untrained one); NaN if it has none."""
+    result = pd.Series(np.nan, index=cells.index, dtype="float64")
+    for name in cells["primary"].unique():
+        if f"{prefix}.{name}" in cells:
+            here = cells["primary"] == name
+            result[here] = cells.loc[here, f"{prefix}.{name}"].astype("float64")
+    return result
+
+
+def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
+    """Write cells and curves as Parquet; all but curves as CSV to folder.
+
+    Each file is replaced at once or not at all. Returns the frames.
+    """
+    rows = list(records)
+    table = cells(rows)
+    told = (summary(table), effects(table), improvement(table), transfer(table))
+    result = Tables(table, curves(rows), *told)
+    for name in ("cells", "summary", "effects", "improvement", "transfer"):
+        text = getattr(result, name).to_csv(index=False, lineterminator="\n")
+        write_atomically(folder / f"{name}.csv", text.encode())
+    for name in ("cells", "curves"):
+        buffer = io.BytesIO()
+        getattr(result, name).to_parquet(buffer, index=False, compression="zstd")
+        write_atomically(folder / f"{name}.parquet", buffer.getvalue())
+    return result

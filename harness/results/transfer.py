@@ -1,0 +1,75 @@
+"""What a task gains by being learned with others, against learning it alone.
+
+Knows the frame of ``tables.cells`` only, whose ``alone.*`` columns name per task's metric the
+model that learns only this task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.results.effects import direction
+
+SETTING = ["topic", "loss", "schedule", "seed"]
+COLUMNS = [
+    *("topic", "model", "loss", "schedule", "parallel", "seed"),
+    *("metric", "value", "alone", "alone_id", "gain", "delta_m"),
+]
+
+
+def transfer(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per finished cell that learns several tasks, and task, by the task's metric.
+
+    alone: the metric of the cell (alone_id) that learns only this task under the same loss,
+    schedule and seed, and the same parallel configuration or else ``single``; rows without such a
+    cell are left out. gain: (value - alone) / |alone|, its sign turned where less is better, so
+    that a negative one is harm; missing where alone is 0. delta_m: the mean gain over all of the
+    cell's tasks (Maninis et al. 2019), missing where one is.
+    """
+    rows: list[dict[str, Any]] = []
+    done = cells[cells["status"] == "done"] if len(cells) else cells
+    for _, group in done.groupby(SETTING, sort=True) if len(done) else ():
+        models = _alone(group)
+        if not models:
+            continue
+        together = group[~group["model"].isin(set(models.values()))]
+        for cell in together.to_dict("records"):
+            found = [_gain(group, cell, metric, model) for metric, model in models.items()]
+            gains = [row["gain"] for row in found if row]
+            whole = len(gains) == len(models)
+            delta_m = float(np.mean(gains)) if whole else np.nan
+            rows += [row | {"delta_m": delta_m} for row in found if row]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _alone(group: pd.DataFrame) -> dict[str, str]:
+    columns = [column for column in group if str(column).startswith("alone.")]
+    named = {str(c).removeprefix("alone."): group[c].dropna().unique() for c in columns}
+    return {metric: str(models[0]) for metric, models in named.items() if len(models)}
+
+
+def _gain(
+    group: pd.DataFrame, cell: Mapping[Any, Any], metric: str, model: str
+) -> dict[str, Any] | None:
+    column = f"metric.{metric}"
+    if column not in group:
+        return None
+    known = group[(group["model"] == model) & group[column].notna()]
+    for ranks in (cell["parallel"], "single"):
+        reference = known[known["parallel"] == ranks]
+        if len(reference) and np.isfinite(cell[column]):
+            alone, value = float(reference[column].iloc[0]), float(cell[column])
+            sign = 1 if direction(group, metric) == "max" else -1
+            gain = sign * (value - alone) / abs(alone) if alone else np.nan
+            return {name: cell[name] for name in COLUMNS[:6]} | {
+                "metric": metric,
+                "value": value,
+                "alone": alone,
+                "alone_id": reference["id"].iloc[0],
+                "gain": gain,
+            }
+    return None

@@ -1,0 +1,1 @@
+"""Measurements beside a run's cells."""

@@ -1,0 +1,34 @@
+"""Each parallel configuration's first steps beside single's, for a topic's first model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from harness.axes.parallel import NAMES, is_distributed
+from harness.run import Run
+from harness.studies.study import keep, own_executor, task_of
+from harness.trial import parity as parity_of
+
+
+def parity(run: Run, topic: str) -> pd.DataFrame:
+    """``parity_of.parity`` of the first model's recipe in every configuration that applies.
+
+    difference: the largest relative one from single's first losses and gradient at the same global
+    batch; equal: empty where a configuration is inexact by design.
+    """
+    own = run.topics[topic]
+    model = next(model for model in own.models if model not in own.fits)
+    task, rows = task_of(run, topic, model), []
+    with own_executor() as executor:
+        expected = executor.call(parity_of.first_steps, task)
+        for name in filter(is_distributed, NAMES):
+            cell = replace(task.cell, parallel=name)
+            if run.skip_reason(cell) is None:
+                there = replace(task, cell=cell, world_size=run.world_size)
+                got = executor.call(parity_of.first_steps, there)
+                found = parity_of.parity(expected, got, name)
+                place = {"topic": topic, "model": model, "parallel": name, "ranks": run.world_size}
+                rows.append(place | found)
+    return keep(run, "parity", task, rows)

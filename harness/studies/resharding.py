@@ -1,0 +1,99 @@
+"""Saved under one configuration, loaded under another: does a training go on as it was?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import checkpoint
+from harness.axes import parallel
+from harness.checkpoint.tree import digest
+from harness.execution.local import LocalExecutor
+from harness.run import Run
+from harness.studies.study import keep, own_executor, task_of
+from harness.training.agreement import largest_difference
+from harness.training.loop import Training
+from harness.trial.task import Task, device_of, training_of
+
+BEFORE, AFTER = 5, 3  # steps
+PLACES = (("single", 1), *((name, n) for name in ("ddp", "zero1", "fsdp") for n in (1, 2)))
+PORTABLE = ("networks", "optimizers", "schedules", "step", "random", "batches", "history")
+
+
+def grid(
+    executor: LocalExecutor, task: Task, places: Iterable[tuple[str, int]] = PLACES
+) -> list[dict[str, Any]]:
+    """A row for each pair of places (configuration, ranks), from the task's cell.
+
+    state_equal: what is loaded is bit for bit what was saved; data_equal: so is the next batch;
+    difference: the largest relative one of the next losses from those of the training that went
+    on where it was saved, which is rounding where the configurations are exact.
+    """
+    rows = []
+    places = list(places)
+    for name, ranks in places:
+        path = task.run / "resharding" / f"{name}-{ranks}.pt"
+        here = replace(task, cell=replace(task.cell, parallel=name), world_size=ranks)
+        saved = executor.call(_Save(path), here)
+        for other, others in places:
+            there = replace(here, cell=replace(here.cell, parallel=other), world_size=others)
+            loaded = executor.call(_Load(path), there)
+            rows.append(
+                {
+                    **{"topic": task.cell.topic, "model": task.cell.model},
+                    **{"saved_under": name, "saved_ranks": ranks},
+                    **{"loaded_under": other, "loaded_ranks": others},
+                    "state_equal": saved["state"] == loaded["state"],
+                    "data_equal": saved["batch"] == loaded["batch"],
+                    "difference": largest_difference(saved["losses"], loaded["losses"]),
+                }
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Save:
+    path: Path
+
+    def __call__(self, task: Task, rank: int) -> dict[str, Any]:
+        training = training_of(task, device_of(task, rank), rank)
+        training.run(BEFORE)
+        content = training.snapshot()
+        checkpoint.save(self.path, content)
+        return {"state": _state(content)} | _onward(training)
+
+
+@dataclass(frozen=True)
+class _Load:
+    path: Path
+
+    def __call__(self, task: Task, rank: int) -> dict[str, Any]:
+        training = training_of(task, device_of(task, rank), rank)
+        training.restore(checkpoint.load(self.path))
+        return {"state": _state(training.snapshot())} | _onward(training)
+
+
+def _state(content: dict[str, Any]) -> str:
+    whole = parallel.whole({name: content[name] for name in PORTABLE})
+    return digest(whole)
+
+
+def _onward(training: Training) -> dict[str, Any]:
+    """The next losses, and the digest of the next batch."""
+    state, random = training.batches.state_dict(), training.generator.get_state()
+    batch = digest(dict(training.batches.draw(training.budget.batch_size)))
+    training.batches.load_state_dict(state)
+    training.generator.set_state(random)
+    training.run(BEFORE + AFTER)
+    return {"batch": batch, "losses": [loss.item() for loss in training.losses[BEFORE:]]}
+
+
+def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
+    """``resharding.grid`` of a model's recipe: each of single, ddp, zero1 and fsdp to each."""
+    task = task_of(run, topic, model)
+    with own_executor() as executor:
+        return keep(run, "resharding", task, grid(executor, task))

@@ -1,0 +1,48 @@
+"""What studies share: a recipe as a task, an executor of their own, a table in the run's folder.
+
+A study is for a run whose cells are trained, alone on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+
+from harness.cell import unknown
+from harness.execution.local import LocalExecutor
+from harness.files import write_atomically
+from harness.matrix import recipes
+from harness.run import Run
+from harness.trial.task import Task
+
+
+def task_of(run: Run, topic: str, model: str) -> Task:
+    if topic not in run.topics:
+        raise unknown("topic", topic, run.topics)
+    cells = {cell.model: cell for cell in recipes(run.topics[topic])}
+    if model not in cells:
+        raise unknown("model", model, cells)
+    return Task(run.topics[topic], cells[model], run.budget(cells[model]), run.folder, run.device)
+
+
+@contextmanager
+def own_executor() -> Iterator[LocalExecutor]:
+    executor = LocalExecutor([], lambda *_: None)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:
+    """Rows of other models stay in the file."""
+    path, found = run.folder / f"{name}.csv", pd.DataFrame(rows)
+    kept = found
+    if path.exists():
+        old = pd.read_csv(path)
+        other = (old["topic"] != task.cell.topic) | (old["model"] != task.cell.model)
+        kept = pd.concat([old[other], found], ignore_index=True)
+    write_atomically(path, kept.to_csv(index=False, lineterminator="\n").encode())
+    return found

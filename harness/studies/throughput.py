@@ -1,0 +1,44 @@
+"""Training steps to be timed alone on the machine, by pytest-benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.cell import Cell
+from harness.training.loop import Training
+from harness.training.topic import Topic
+from harness.trial import cost
+
+
+class Case:
+    """A model's recipe, one training step a call; ``report`` tells what a step's time means."""
+
+    def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
+        loss, schedule = topics[topic].recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.budget = topics[topic].budget("quick", model)
+        cell = Cell(topic, model, loss, schedule)
+        self.training = Training(topics[topic], cell, self.budget, self.device)
+
+    def step(self) -> None:
+        """One step, until the device has done it."""
+        self.training.advance()
+        cost.synchronise(self.device)
+
+    def report(self, step_s: float) -> dict[str, Any]:
+        """samples_per_s, step_ms, peak_memory_mb, flops_per_step, and share_of_peak: FLOP/s as a
+        share of what this device was just measured to reach on a float32 matrix product.
+        """
+        flops = cost.flops(self.step)
+        with cost.peak_memory(self.device) as memory:
+            self.step()
+        return {
+            "samples_per_s": self.budget.batch_size / step_s,
+            "step_ms": 1e3 * step_s,
+            "peak_memory_mb": memory(),
+            "flops_per_step": flops,
+            "share_of_peak": flops / step_s / cost.peak_flops_per_s(self.device),
+        }

@@ -1,0 +1,1 @@
+"""Image generators (notes 91 and 93)."""

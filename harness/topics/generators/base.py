@@ -1,0 +1,107 @@
+"""What the four image generators share: their data, and how their images are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.axes.losses import pixels
+from harness.cell import Cell
+from harness.topics import datasets
+from harness.topics.generators import feature_extractor, fid
+from harness.training.topic import Networks, Topic
+
+COLLAPSED = 0.1  # of the real images' mean distance
+LOOKED_AT = 64
+FID_SEED = 0
+
+
+@dataclass(frozen=True)
+class Generator(Topic):
+    """A topic that makes images like those of a dataset, at the size they have.
+
+    fid_weights: a file of InceptionV3's weights; without it ``extractor.load`` chooses.
+    fid_samples: images on each side of an FID, fewer where the data has fewer; the real ones are
+    the first of the training half, which a generator is asked to imitate.
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
+    fid_weights: str | None = None
+    fid_samples: int = 10_000
+
+    generates: ClassVar[bool] = True
+
+    def dataset_id(self) -> str:
+        return f"{self.dataset}@{self.images.sha}"
+
+    @property
+    def images(self) -> datasets.Split:
+        return datasets.images(self.dataset, self.data_dir, self.download)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Channels and size; known without the data for the datasets that have a name."""
+        return datasets.SHAPES[self.dataset]
+
+    @property
+    def levels(self) -> int:
+        """A pixel's values: the digits are printed in 17 greys."""
+        return datasets.LEVELS.get(self.dataset, 256)
+
+    def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        """Metrics from the held-out images' probabilities; none where a model has none."""
+        return {}
+
+    def simple_bits(self, held_out: int) -> dict[str, float]:
+        """bits/dim of models without structure, to stand beside a likelihood on as many images."""
+        return _simple_bits(self.dataset, self.data_dir, self.download, self.levels, held_out)
+
+    def real(self) -> Tensor:
+        """The images an FID compares with."""
+        return self.images.train_x[: self.fid_samples]
+
+    def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        real = self.real()
+        device = next(next(iter(networks.values())).parameters()).device
+        eyes = feature_extractor.load(weights=self.fid_weights, samples=len(real), device=device)
+        noise = torch.Generator().manual_seed(cell.seed)
+        made = self.sample(networks, cell, len(real), noise)
+        found = fid.evaluate(real, made, eyes, FID_SEED, fid.cache_folder())
+        return self.likelihood(networks, cell) | found | fid.describe(real, made, eyes)
+
+    def failure(self, networks: Networks, cell: Cell) -> str | None:
+        """Mode collapse: images that differ among themselves far less than real ones do."""
+        made = self.sample(networks, cell, LOOKED_AT, torch.Generator().manual_seed(cell.seed))
+        share = _spread(made) / _spread(self.real()[:LOOKED_AT])
+        if share < COLLAPSED:
+            return f"mode collapse (its images differ {share:.0%} as much as real ones)"
+        return None
+
+
+def halvings(size: int) -> int:
+    """How often an image side can be halved without going below 4: 8 -> 1, 28 -> 2, 64 -> 4."""
+    return 1 + halvings(size // 2) if size % 2 == 0 and size >= 8 else 0
+
+
+def _spread(images_NCHW: Tensor) -> float:
+    """The mean distance between two images."""
+    return torch.pdist(images_NCHW.flatten(1).double()).mean().item()
+
+
+@cache
+def _simple_bits(
+    dataset: str, folder: str | None, download: bool, levels: int, held_out: int
+) -> dict[str, float]:
+    split = datasets.images(dataset, folder, download)
+    train = pixels.to_levels(split.train_x, levels)
+    test = pixels.to_levels(split.test_x[:held_out], levels)
+    return {
+        "histogram_bits": pixels.histogram_bits(train, test, levels),
+        "gaussian_bits": pixels.gaussian_bits(train, test, levels),
+    }

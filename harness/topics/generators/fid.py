@@ -1,0 +1,217 @@
+"""FID, KID, precision and recall of generated images against real ones.
+
+FID (Heusel et al. 2017) is torch-fidelity's, in float64. KID (Binkowski et al. 2018) is the
+unbiased MMD with the kernel (x.y / F + 1)^3 over all pairs, where torch-fidelity averages over
+random subsets of 1,000. Precision and recall follow Kynkaanniemi et al. 2019 with 3 neighbours.
+KID and precision/recall share one pass over the pairs, and what depends on the real images alone
+is cached. All four depend on the extractor and on the counts of images: compare only equal ones.
+
+Shapes: N images (R real, G generated), C channels, H height, W width, F features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.cell import UsageError
+from harness.files import write_atomically
+from harness.fingerprint import fingerprint
+from harness.topics.generators.feature_extractor import Extractor
+
+NEIGHBOURS = 3
+CACHE_FORMAT = 1
+BATCH = 128
+ROWS = 100  # of a block of pairs, so that it stays in the cache: 8 MB at 10,000 images
+
+
+class Statistics(NamedTuple):
+    """What the measures need of one side.
+
+    mean_F and covariance_FF; reach_N, the squared distance to the third nearest neighbour on the
+    same side; kernel, the mean KID kernel over pairs of different images. All float64.
+    """
+
+    features_NF: Tensor
+    mean_F: Tensor
+    covariance_FF: Tensor
+    reach_N: Tensor
+    kernel: Tensor
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/decathlon/fid``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "decathlon", "fid")
+
+
+def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
+    """Features (N, F), float64, on the CPU. Raises UsageError for what are no images."""
+    if x_NCHW.dtype != torch.uint8 or x_NCHW.ndim != 4 or x_NCHW.shape[1] not in (1, 3):
+        raise UsageError(
+            f"{x_NCHW.dtype} of shape {tuple(x_NCHW.shape)} are no images: "
+            "uint8 (N, C, H, W) with 1 or 3 channels are needed"
+        )
+    if len(x_NCHW) <= extractor.size:
+        raise UsageError(
+            f"{len(x_NCHW)} images are too few for FID: the covariance of {extractor.name}'s "
+            f"{extractor.size} features is singular below {extractor.size + 1}"
+        )
+    return torch.cat([extractor(batch).cpu() for batch in x_NCHW.split(BATCH)])
+
+
+def statistics(features_NF: Tensor) -> Statistics:
+    """Statistics of one side, N > F."""
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    n = len(features_NF)
+    moments = fid_features_to_statistics(features_NF)
+    total = -_kernel(features_NF.square().sum(1), features_NF.shape[1]).sum()  # not with oneself
+    reach = []
+    for _, distance, kernel in _pairs(features_NF, features_NF):
+        total += kernel.sum()
+        reach.append(distance.topk(NEIGHBOURS + 1, largest=False).values[:, -1])
+    return Statistics(
+        features_NF,
+        torch.from_numpy(moments["mu"]),
+        torch.from_numpy(moments["sigma"]),
+        torch.cat(reach),
+        total / (n * (n - 1)),
+    )
+
+
+def _kernel(product: Tensor, size: int) -> Tensor:
+    base = product / size + 1
+    return base * base * base
+
+
+def _pairs(x_NF: Tensor, y_MF: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Blocks of rows of x: their slice, squared distances and KID kernel to every y."""
+    norm_N, norm_M = x_NF.square().sum(1), y_MF.square().sum(1)
+    for start in range(0, len(x_NF), ROWS):
+        rows = slice(start, start + ROWS)
+        product = x_NF[rows] @ y_MF.T
+        kernel = _kernel(product, x_NF.shape[1])
+        yield rows, product.mul_(-2).add_(norm_M).add_(norm_N[rows, None]), kernel
+
+
+def frechet(real: Statistics, generated: Statistics) -> float:
+    """Frechet distance of the two Gaussians (torch-fidelity), in squared feature units, >= 0."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    sides = (
+        {"mu": side.mean_F.numpy(), "sigma": side.covariance_FF.numpy()}
+        for side in (real, generated)
+    )
+    return max(0.0, float(fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]))
+
+
+def compare(real: Statistics, generated: Statistics) -> dict[str, float]:
+    """kid, precision and recall.
+
+    precision: the share of generated images within reach of a real one; recall: the share of real
+    images within reach of a generated one.
+    """
+    total = 0.0
+    near_real = []
+    near_generated_R = torch.zeros(len(real.reach_N), dtype=torch.bool)
+    for rows, distance, kernel in _pairs(generated.features_NF, real.features_NF):
+        total += kernel.sum().item()
+        near_real.append((distance <= real.reach_N).any(1))
+        near_generated_R |= (distance <= generated.reach_N[rows, None]).any(0)
+    across = total / (len(real.features_NF) * len(generated.features_NF))
+    return {
+        "kid": real.kernel.item() + generated.kernel.item() - 2 * across,
+        "precision": torch.cat(near_real).double().mean().item(),
+        "recall": near_generated_R.double().mean().item(),
+    }
+
+
+def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float, float]:
+    """The FID's 95 % bootstrap interval: what other draws of as many generated images would give.
+
+    FID -+ 1.96 standard deviations over 100 resamples of the generated images (20 where F > 256)
+    against these real ones, never below 0. It is not taken from the resamples' quantiles since
+    a resample's FID is too high: it has fewer different images.
+    """
+    replicates = 100 if len(real.mean_F) <= 256 else 20
+    values, vectors = torch.linalg.eigh(real.covariance_FF)
+    root_FF = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    g = len(generated.features_NF)
+    generator = torch.Generator().manual_seed(seed)
+    fids = []
+    for _ in range(replicates):
+        weight_G = torch.randint(g, (g,), generator=generator).bincount(minlength=g).double() / g
+        mean_F = weight_G @ generated.features_NF
+        centred_GF = (generated.features_NF - mean_F) * weight_G.sqrt()[:, None]
+        covariance_FF = centred_GF.T @ centred_GF * (g / (g - 1))
+        # the trace of (S1 S2)^1/2 is that of (S1^1/2 S2 S1^1/2)^1/2, which is symmetric
+        product = torch.linalg.eigvalsh(root_FF @ covariance_FF @ root_FF)
+        traces = values.sum() + covariance_FF.trace() - 2 * product.clamp(min=0).sqrt().sum()
+        fids.append((real.mean_F - mean_F).square().sum() + traces)
+    half = 1.96 * torch.stack(fids).std().item()
+    fid = frechet(real, generated)
+    return max(0.0, fid - half), fid + half
+
+
+def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Statistics:
+    """Statistics of real images, from the folder ``cache`` if they are there and whole.
+
+    The key is the content of the images and of the extractor's weights. None: nothing is cached.
+    """
+    if cache is None:
+        return statistics(features(x_NCHW, extractor))
+    content = hashlib.sha256(x_NCHW.cpu().contiguous().numpy().data).hexdigest()
+    key = fingerprint(
+        format=CACHE_FORMAT,
+        images=content,
+        shape=list(x_NCHW.shape),
+        extractor=[extractor.name, extractor.sha256],
+        torch=torch.__version__,
+    )
+    path = cache / f"{extractor.name}-{key}"
+    found = _read(path)
+    if found is None:
+        found = statistics(features(x_NCHW, extractor))
+        buffer = io.BytesIO()
+        torch.save(tuple(found), buffer)
+        data = buffer.getvalue()
+        with contextlib.suppress(OSError):  # full or read-only: the next one computes it again
+            write_atomically(path, hashlib.sha256(data).digest() + data)
+    return found
+
+
+def _read(path: Path) -> Statistics | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    seal, data = content[:32], memoryview(content)[32:]
+    if hashlib.sha256(data).digest() != seal:
+        return None
+    return Statistics(*torch.load(io.BytesIO(data), weights_only=True))
+
+
+def evaluate(
+    real: Tensor, generated: Tensor, extractor: Extractor, seed: int, cache: Path | None = None
+) -> dict[str, float]:
+    """fid, fid_low, fid_high, kid, precision and recall of uint8 images (N, C, H, W).
+
+    ``seed`` is the bootstrap's; ``cache`` the folder for the real images' statistics, see
+    ``cache_folder``. Raises UsageError for no more images than features on either side.
+    """
+    sides = reference(real, extractor, cache), statistics(features(generated, extractor))
+    low, high = interval(*sides, seed)
+    return {"fid": frechet(*sides), "fid_low": low, "fid_high": high, **compare(*sides)}
+
+
+def describe(real: Tensor, generated: Tensor, extractor: Extractor) -> dict[str, str | int]:
+    """What must be equal for two evaluations to be comparable: to be stored beside the numbers."""
+    return {"extractor": extractor.id, "real": len(real), "generated": len(generated)}

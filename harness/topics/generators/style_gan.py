@@ -1,0 +1,336 @@
+"""A GAN with style transfer (note 93): content from one image, style from another.
+
+The style is a code that sets the decoder's features by adaptive instance normalisation (AdaIN,
+Huang & Belongie 2017); the discriminator judges an image given its style and its digit (projection,
+Miyato & Koyama 2018); that the content can be read back from the result keeps it (a cycle, Zhu et
+al. 2017). No pair of images with the same content in two styles is ever seen.
+
+Shapes: B batch, H height, W width, F features, Z style code, S styles. Content is grey in 0..1
+(B, 1, H, W), where 1 is stroke; styled images are RGB in 0..1 (B, 3, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.axes.losses import adversarial
+from harness.axes.optimizers import Optimizer
+from harness.cell import Budget, Cell
+from harness.topics.generators import fid, styles
+from harness.topics.generators.base import FID_SEED, Generator
+from harness.training.batches import Batches, Shuffled, WithNoise
+from harness.training.topic import Batch, Networks, Player
+
+DIGITS = 10
+READ_BACK = 20.0  # weights beside the adversarial loss
+SAME_CODE = 1.0
+READING_NOISE = 0.5
+
+
+class StyleEncoder(nn.Module):
+    """Image (B, 3, H, W) -> code (B, Z): what is left when places are averaged out."""
+
+    def __init__(self, features: int, code: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(features, 2 * features, 4, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(4 * features, code)
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        features = self.body(image_B3HW).flatten(2)
+        return self.head(torch.cat([features.mean(2), features.std(2)], 1))
+
+
+class AdaIN(nn.Module):
+    """Features take their mean and deviation from the code."""
+
+    def __init__(self, features: int, code: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(code, 2 * features)
+
+    def forward(self, x_BFHW: Tensor, code_BZ: Tensor) -> Tensor:
+        scale, shift = self.affine(code_BZ)[..., None, None].chunk(2, dim=1)
+        return F.instance_norm(x_BFHW) * (1 + scale) + shift
+
+
+class Painter(nn.Module):
+    """Content (B, 1, H, W) and code (B, Z) -> image (B, 3, H, W)."""
+
+    def __init__(self, features: int, code: int) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(
+            nn.Conv2d(1, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(features, 2 * features, 4, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.inner = nn.Conv2d(2 * features, 2 * features, 3, padding=1, bias=False)
+        self.inner_style = AdaIN(2 * features, code)
+        self.outer = nn.Conv2d(3 * features, features, 3, padding=1, bias=False)
+        self.outer_style = AdaIN(features, code)
+        self.last = nn.Conv2d(features + 4, features, 3, padding=1)
+        self.paint = nn.Conv2d(features, 3, 1)
+
+    def forward(self, content_B1HW: Tensor, code_BZ: Tensor) -> Tensor:
+        fine = self.encode[:2](content_B1HW)
+        x = self.encode[2:](fine)
+        x = x + F.relu(self.inner_style(self.inner(x), code_BZ))
+        x = torch.cat([F.interpolate(x, scale_factor=2), fine], 1)
+        x = F.relu(self.outer_style(self.outer(x), code_BZ))
+        x = F.relu(self.last(torch.cat([x, _place(x), content_B1HW], 1)))
+        return self.paint(x).sigmoid()
+
+
+def _place(x_BFHW: Tensor) -> Tensor:
+    """Where a pixel is in a period of four, so that a texture can have a phase: (B, 3, H, W)."""
+    batch, _, height, width = x_BFHW.shape
+    i = torch.arange(height, device=x_BFHW.device)[:, None] // 2 % 2 * 2.0 - 1
+    j = torch.arange(width, device=x_BFHW.device)[None] // 2 % 2 * 2.0 - 1
+    planes = torch.stack([i.expand(-1, width), j.expand(height, -1), i * j])
+    return planes.to(x_BFHW.dtype).expand(batch, -1, -1, -1)
+
+
+class Reader(nn.Sequential):
+    """Image (B, 3, H, W) -> its content (B, 1, H, W)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(
+            nn.Conv2d(3, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(features, 1, 3, padding=1),
+            nn.Sigmoid(),
+        )
+
+
+class Critic(nn.Module):
+    """Image (B, 3, H, W), its style's number (B,) and its digit (B,) -> score (B,)."""
+
+    def __init__(self, features: int, count: int, digits: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, features, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(features, 2 * features, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * features, 2 * features, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        self.score = nn.Linear(2 * features, 1)
+        self.of_style = nn.Embedding(count, 2 * features)
+        self.of_digit = nn.Embedding(digits, 2 * features)
+
+    def forward(self, image_B3HW: Tensor, style_B: Tensor, digit_B: Tensor) -> Tensor:
+        features_BF = self.body(image_B3HW).mean((2, 3))
+        known_BF = self.of_style(style_B) + self.of_digit(digit_B)
+        return self.score(features_BF)[:, 0] + (features_BF * known_BF).sum(1)
+
+
+@dataclass(frozen=True)
+class StyleGAN(Generator):
+    """Digits in the styles of ``harness.styles``."""
+
+    code: int = 8
+    features: int = 16
+
+    name: ClassVar[str] = "style_gan"
+    models: ClassVar[tuple[str, ...]] = ("style_gan",)
+    recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
+    directions: ClassVar[Mapping[str, str]] = {
+        "fid": "min",
+        "content_accuracy": "max",
+        "kid": "min",
+        "precision": "max",
+        "recall": "max",
+    }
+    budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=8),
+        "quick": Budget(steps=500, batch_size=32, timeout_s=300, expected_s=18),
+        "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400),
+    }
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        return Optimizer("adam", lr=4e-3, adaptive_lr=2e-3, betas=(0.5, 0.99))
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        return {
+            "style": StyleEncoder(self.features, self.code),
+            "painter": Painter(self.features, self.code),
+            "reader": Reader(self.features),
+            "critic": Critic(self.features, len(styles.STYLES), DIGITS),
+        }
+
+    def players(self, cell: Cell) -> list[Player]:
+        rules = adversarial.game(cell.loss)
+
+        def judge(networks: Networks, batch: Batch) -> Tensor:
+            with torch.no_grad():
+                fake = networks["painter"](batch["content"], networks["style"](batch["example"]))
+            both = torch.cat([batch["example"], fake])
+            digits = torch.cat([batch["example_digit"], batch["digit"]])
+            scores = networks["critic"](both, batch["number"].repeat(2), digits)
+            return rules.discriminator(*scores.chunk(2))
+
+        def paint(networks: Networks, batch: Batch) -> Tensor:
+            code_BZ = networks["style"](batch["example"])
+            fake = networks["painter"](batch["content"], code_BZ)
+            fooled = rules.generator(networks["critic"](fake, batch["number"], batch["digit"]))
+            # a reader of noisy images needs content that can be seen, not one that is hidden
+            noisy = fake + READING_NOISE * batch["noise"]
+            read_back = F.l1_loss(networks["reader"](noisy), batch["content"])
+            same_code = F.l1_loss(networks["style"](fake), code_BZ)
+            return fooled + READ_BACK * read_back + SAME_CODE * same_code
+
+        optimizer = self.base_optimizer(cell.model)
+        return [
+            Player("critic", ("critic",), judge, optimizer),
+            Player("painter", ("style", "painter", "reader"), paint, optimizer),
+        ]
+
+    def batches(
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> Batches:
+        content = self._content(self.images.train_x[: budget.samples])
+        known = {"content": content, "digit": self.images.train_y[: budget.samples]}
+        shuffled = Shuffled(known, generator, device)
+        return Examples(WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
+
+    @property
+    def size(self) -> int:
+        """8x8 digits are drawn at 16x16, for the sake of their texture."""
+        return max(16, self.shape[1])
+
+    def _content(self, images_NCHW: Tensor) -> Tensor:
+        """Stroke in 0..1: the images' brightness, as MNIST and its kin have it."""
+        grey = images_NCHW.float().mean(1, keepdim=True) / 255
+        return F.interpolate(grey, (self.size, self.size), mode="bilinear", antialias=True)
+
+    @torch.no_grad()
+    def transfer(self, networks: Networks, content_N1HW: Tensor, example_N3HW: Tensor) -> Tensor:
+        """The contents in the styles of the examples: uint8 (N, 3, H, W)."""
+        device = next(networks["painter"].parameters()).device
+        parts = []
+        for content, example in zip(content_N1HW.split(500), example_N3HW.split(500), strict=True):
+            code = networks["style"](example.to(device))
+            parts.append(networks["painter"](content.to(device), code).cpu())
+        return _to_uint8(torch.cat(parts))
+
+    @property
+    def _held_out(self) -> tuple[Tensor, Tensor]:
+        """Contents that no network saw, and their digits."""
+        return self._content(self.images.test_x[:500]), self.images.test_y[:500]
+
+    def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        """fid and its kin: means over the styles, each against that style's real images.
+
+        content_accuracy: how often styles-net, which never saw these networks, reads the content's
+        digit from a held-out image moved to each style; content_accuracy_real: from the real ones.
+        """
+        device = next(networks["painter"].parameters()).device
+        eyes = styles.extractor(device)
+        content = self._content(self.images.train_x[: self.fid_samples // 16])
+        held_out, label_N = self._held_out
+        found, read, rest = [], [], {}
+        for style in styles.STYLES:
+            real = styles.render(content, style)
+            example = real.roll(1, 0)
+            made = self.transfer(networks, content, example)
+            scores = fid.evaluate(_to_uint8(real), made, eyes, FID_SEED, fid.cache_folder())
+            found.append(scores)
+            rest[f"fid.{style.name}"] = scores["fid"]
+            moved = self.transfer(networks, held_out, example[: len(held_out)])
+            read.append(_accuracy(moved, label_N, device))
+            rest[f"content_accuracy.{style.name}"] = read[-1]
+        mean = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+        half = math.hypot(*(each["fid_high"] - each["fid"] for each in found)) / len(found)
+        mean |= {"fid_low": max(0.0, mean["fid"] - half), "fid_high": mean["fid"] + half}
+        accuracies = {
+            "content_accuracy": sum(read) / len(read),
+            "content_accuracy_real": _real_accuracy(self),
+        }
+        return mean | accuracies | rest | fid.describe(content, content, eyes)
+
+    def sample(
+        self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """Rows of eight: one held-out content in each style, then half-way between two pairs."""
+        device = next(networks["painter"].parameters()).device
+        content = self._content(self.images.test_x)
+        pick = torch.randint(len(content), (count // 8 + 1,), generator=generator)
+        example = self._content(self.images.train_x[:32])
+        with torch.no_grad():
+            codes = torch.stack(
+                [
+                    networks["style"](styles.render(example, s).to(device)).mean(0)
+                    for s in styles.STYLES
+                ]
+            )
+            half_way = torch.stack([codes[:2].mean(0), codes[2:4].mean(0)])
+            codes = torch.cat([codes, half_way]).repeat(len(pick), 1)[:count]
+            rows = content[pick].repeat_interleave(8, 0)[:count].to(device)
+            return _to_uint8(networks["painter"](rows, codes).cpu())
+
+
+class Examples(Batches):
+    """Contents, each with an example of a style: another digit of the batch, drawn in it."""
+
+    def __init__(self, batches: WithNoise) -> None:
+        self.batches = batches
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """content, example, the style's number, and noise for the reader."""
+        batch = self.batches.draw(size)
+        content = batch["content"]
+        number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
+        number_B = number_B.to(content.device)
+        example = styles.render_each(content.roll(1, 0), number_B)
+        of_example = batch["digit"].roll(1, 0)
+        return {**batch, "example": example, "example_digit": of_example, "number": number_B}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
+
+
+def _to_uint8(image: Tensor) -> Tensor:
+    return (image * 255).round().to(torch.uint8)
+
+
+@cache
+def _real_accuracy(topic: StyleGAN) -> float:
+    held_out, label_N = topic._held_out
+    right = [
+        _accuracy(_to_uint8(styles.render(held_out, style)), label_N, torch.device("cpu"))
+        for style in styles.STYLES
+    ]
+    return sum(right) / len(right)
+
+
+@torch.no_grad()
+def _accuracy(image_N3HW: Tensor, label_N: Tensor, device: torch.device) -> float:
+    judge = styles.network(device)
+    right = [
+        (judge.classify(image.to(device)).argmax(1).cpu() == label).double()
+        for image, label in zip(image_N3HW.split(128), label_N.split(128), strict=True)
+    ]
+    return torch.cat(right).mean().item()

@@ -1,0 +1,175 @@
+"""Variational autoencoder (note 93; Kingma & Welling 2014).
+
+Shapes: B batch, C channels, H height, W width, Z latents, K importance samples, P outputs a value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from harness.axes.losses import pixels
+from harness.axes.optimizers import Optimizer
+from harness.cell import Budget, Cell
+from harness.topics.generators.base import Generator, halvings
+from harness.training.batches import Batches, Shuffled, WithNoise
+from harness.training.topic import Batch, Networks, Player
+
+IMPORTANCE = 32
+HELD_OUT = 1000  # images at most
+
+
+class Encoder(nn.Module):
+    """x_BCHW in -1..1 -> mean and log standard deviation of z, each (B, Z)."""
+
+    def __init__(self, channels: int, size: int, features: int, latents: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU()]
+        for _ in range(halvings(size)):
+            layers += [nn.Conv2d(features, features, 4, stride=2, padding=1), nn.ReLU()]
+        side = size >> halvings(size)
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(features * side * side, 2 * latents)
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        mean_BZ, log_sd_BZ = self.head(self.body(x_BCHW)).chunk(2, dim=1)
+        return mean_BZ, log_sd_BZ.clamp(-8, 4)
+
+
+class Decoder(nn.Module):
+    """z_BZ -> outputs_BCHWP of the pixels' loss form."""
+
+    def __init__(self, channels: int, size: int, features: int, latents: int, width: int) -> None:
+        super().__init__()
+        side = size >> halvings(size)
+        layers: list[nn.Module] = [
+            nn.Linear(latents, features * side * side),
+            nn.ReLU(),
+            nn.Unflatten(1, (features, side, side)),
+        ]
+        for _ in range(halvings(size)):
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(features, features, 3, padding=1)]
+            layers += [nn.ReLU()]
+        layers += [nn.Conv2d(features, features, 3, padding=1), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Conv2d(features, channels * width, 1))
+        self.channels = channels
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        return self.body(z_BZ).unflatten(1, (self.channels, -1)).movedim(2, -1)
+
+
+@dataclass(frozen=True)
+class VAE(Generator):
+    """Trained on the evidence lower bound; kl and log_loss put their own pixel loss into it."""
+
+    latents: int = 16
+    features: int = 32
+
+    name: ClassVar[str] = "vae"
+    models: ClassVar[tuple[str, ...]] = ("vae",)
+    populates: ClassVar[tuple[str, ...]] = ("vae",)
+    recipe: ClassVar[tuple[str, str]] = ("ce", "one_cycle")
+    directions: ClassVar[Mapping[str, str]] = {
+        "fid": "min",
+        "elbo": "max",
+        "bits_per_dim": "min",
+        "kid": "min",
+        "precision": "max",
+        "recall": "max",
+    }
+    budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=20, batch_size=32, timeout_s=120, expected_s=4),
+        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=4),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=200),
+    }
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        return Optimizer("adam", lr=3e-3, adaptive_lr=1e-3)
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        shape = (*self.shape, self.features, self.latents)
+        width = pixels.form(cell.loss, self.levels).width
+        return {"encoder": Encoder(*shape), "decoder": Decoder(*shape, width)}
+
+    def players(self, cell: Cell) -> list[Player]:
+        form = pixels.form(cell.loss, self.levels)
+
+        def objective(networks: Networks, batch: Batch) -> Tensor:
+            """Nats an image value: the pixels' loss, and KL(q(z|x) || N(0, 1))."""
+            level_BCHW = batch["level"]
+            mean_BZ, log_sd_BZ = networks["encoder"](self._centred(level_BCHW))
+            outputs = networks["decoder"](mean_BZ + log_sd_BZ.exp() * batch["noise"])
+            kl_B = (mean_BZ.square() + (2 * log_sd_BZ).exp() - 1 - 2 * log_sd_BZ).sum(1) / 2
+            return form.loss(outputs, level_BCHW).mean() + kl_B.mean() / level_BCHW[0].numel()
+
+        both = ("encoder", "decoder")
+        return [Player("model", both, objective, self.base_optimizer(cell.model))]
+
+    def batches(
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> Batches:
+        level = pixels.to_levels(self.images.train_x[: budget.samples], self.levels)
+        shuffled = Shuffled({"level": level}, generator, device)
+        return WithNoise(shuffled, {"noise": (self.latents,)})
+
+    @torch.no_grad()
+    def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        """elbo in nats an image, and bits_per_dim from the tighter importance-weighted bound.
+
+        Both over IMPORTANCE samples of z (Burda et al. 2016); both bound the held-out images'
+        likelihood from the side that flatters nobody.
+        """
+        form = pixels.form(cell.loss, self.levels)
+        generator = torch.Generator().manual_seed(cell.seed)
+        device = next(networks["encoder"].parameters()).device
+        held_out = pixels.to_levels(self.images.test_x[:HELD_OUT], self.levels)
+        elbo = bound = 0.0
+        for level_BCHW in held_out.split(128):
+            level_BCHW = level_BCHW.to(device)
+            mean_BZ, log_sd_BZ = networks["encoder"](self._centred(level_BCHW))
+            posterior, prior = Normal(mean_BZ, log_sd_BZ.exp()), Normal(0.0, 1.0)
+            weights = []
+            for _ in range(IMPORTANCE):
+                noise_BZ = torch.randn(mean_BZ.shape, generator=generator).to(device)
+                z_BZ = mean_BZ + log_sd_BZ.exp() * noise_BZ
+                nll_B = form.nll(networks["decoder"](z_BZ), level_BCHW).flatten(1).double().sum(1)
+                gap_BZ = (prior.log_prob(z_BZ) - posterior.log_prob(z_BZ)).double()
+                weights.append(gap_BZ.sum(1) - nll_B)
+            weight_KB = torch.stack(weights)
+            elbo += weight_KB.mean(0).sum().item()
+            bound += (weight_KB.logsumexp(0) - math.log(IMPORTANCE)).sum().item()
+        values = held_out[0].numel()
+        return {
+            "elbo": elbo / len(held_out),
+            "bits_per_dim": -bound / len(held_out) / values / math.log(2),
+            "importance_samples": IMPORTANCE,
+            "held_out": len(held_out),
+            **self.simple_bits(len(held_out)),
+        }
+
+    @torch.no_grad()
+    def sample(
+        self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """The expected level of each pixel, given z from the prior."""
+        form = pixels.form(cell.loss, self.levels)
+        device = next(networks["decoder"].parameters()).device
+        parts = [
+            form.mean(networks["decoder"](z_BZ.to(device))).cpu()
+            for z_BZ in torch.randn(count, self.latents, generator=generator).split(500)
+        ]
+        return pixels.to_images(torch.cat(parts), self.levels)
+
+    def _centred(self, level: Tensor) -> Tensor:
+        return 2 * level / (self.levels - 1) - 1

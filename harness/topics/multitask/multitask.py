@@ -1,0 +1,337 @@
+"""Multi-task learning (note 99): one trunk and three heads on scenes of one to three digits.
+
+Which digits are there: ten yes-or-no questions. Where: whether a cell of a grid has a digit's
+middle (YOLO, Redmon et al. 2016) and how far it reaches from there (FCOS, Tian et al. 2019),
+whichever digit it is. Which pixel shows which: a path back up (FPN, Lin et al. 2017). The models
+balance the tasks: equal weights, learned uncertainty, PCGrad. The only_* models are the same trunk
+with one head: what a task gains or loses by the others is measured against them.
+
+Shapes: B scenes, C channels, H height, W width, F features, G cells a side, N cells, D places for
+digits, K classes, L labels (K and the ground), T tasks; V outputs a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.axes import losses, parallel
+from harness.axes.optimizers import Optimizer
+from harness.cell import Budget, Cell
+from harness.topics import datasets, metrics
+from harness.topics.multitask.balancing import Uncertainty, pcgrad
+from harness.topics.multitask.scenes import MOST, Canvas, Scenes
+from harness.training.batches import Batches
+from harness.training.topic import Batch, Networks, Player, Topic
+
+CLASSES = 10
+LABELS = 1 + CLASSES
+CELLS = 3  # a side
+TASKS = ("classification", "detection", "segmentation")
+MODELS = {
+    **dict.fromkeys(("equal", "uncertainty", "pcgrad"), TASKS),
+    **{f"only_{task}": (task,) for task in TASKS},
+}
+HELD_OUT = 512  # scenes of each kind
+SCENE_SEED = 99
+
+
+class Composed(Batches):
+    """Batches of new scenes without end. All of their state is the loop's generator.
+
+    order_BTT is PCGrad's and the same in every row, so that each rank's share has it.
+    """
+
+    def __init__(
+        self, canvas: Canvas, x_NCHW: Tensor, y_N: Tensor, generator: torch.Generator
+    ) -> None:
+        self.canvas, self.x_NCHW, self.y_N, self.generator = canvas, x_NCHW, y_N, generator
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """``size`` scenes of 1 to 3 digits: the fields of ``scenes.Scenes``, and order_BTT."""
+        count_B = torch.randint(1, MOST + 1, (size,), generator=self.generator)
+        scenes = self.canvas.compose(self.x_NCHW, self.y_N, count_B, self.generator)
+        order_TT = torch.rand(len(TASKS), len(TASKS), generator=self.generator).argsort(1)
+        order_BTT = order_TT.to(self.x_NCHW.device).expand(size, -1, -1)
+        return scenes._asdict() | {"order": order_BTT}
+
+
+def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """A convolution and GroupNorm: a scene's result must not depend on the others in its shard."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 2 + stride, stride, padding=1, bias=False),
+        nn.GroupNorm(4, outputs),
+        nn.ReLU(),
+    )
+
+
+class Trunk(nn.Module):
+    """x_BCHW -> features after each halving of the canvas; twice as many each time.
+
+    They are laid out channels last, which is faster on a CPU and in mixed precision on a GPU.
+    """
+
+    def __init__(self, channels: int, features: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Sequential(block(before, f, stride=2), block(f, f))
+            for before, f in zip((channels, *features), features, strict=False)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        levels = []
+        x = x.to(memory_format=torch.channels_last)  # contiguous() keeps one channel's strides
+        for level in self.levels:
+            x = level(x)
+            levels.append(x)
+        return tuple(levels)
+
+
+class Classification(nn.Module):
+    """The trunk's last features -> outputs_BK2: is the digit absent or present?"""
+
+    def __init__(self, features: tuple[int, ...]) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(features[-1], features[-1], 1)
+        self.answer = nn.Linear(features[-1], 2 * CLASSES)
+
+    def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
+        seen_BF = F.relu(self.look(levels[-1])).amax((2, 3))
+        return self.answer(seen_BF).unflatten(1, (CLASSES, 2))
+
+
+class Detection(nn.Module):
+    """The trunk's last features, G x G -> outputs_BNO: is a digit there (2), its sides (4 V)."""
+
+    def __init__(self, features: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.look = block(features[-1], features[-1])
+        self.answer = nn.Conv2d(features[-1], 2 + 4 * width, 1)
+
+    def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
+        return self.answer(self.look(levels[-1])).flatten(2).movedim(1, -1)
+
+
+class Segmentation(nn.Module):
+    """The trunk's features -> outputs_BHWL."""
+
+    def __init__(self, features: tuple[int, ...]) -> None:
+        super().__init__()
+        *finer, _ = features
+        self.narrow = nn.ModuleList(nn.Conv2d(2 * f, f, 1) for f in reversed(finer))
+        self.smooth = nn.ModuleList(block(f, f) for f in reversed(finer))
+        self.answer = nn.Conv2d(features[0], 4 * LABELS, 1)
+
+    def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
+        *finer, x = levels
+        for narrow, smooth, fine in zip(self.narrow, self.smooth, reversed(finer), strict=True):
+            x = smooth(fine + F.interpolate(narrow(x), fine.shape[-2:]))
+        return F.pixel_shuffle(self.answer(x), 2).movedim(1, -1)
+
+
+@dataclass(frozen=True)
+class Multitask(Topic):
+    """Classification, detection and segmentation of the same scenes.
+
+    features: the trunk's channels after the first halving. Canvases have 3 x 3 cells and 24 pixels
+    a side for the 8x8 digits, 48 for larger images.
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
+    features: int = 24
+
+    name: ClassVar[str] = "multitask"
+    models: ClassVar[tuple[str, ...]] = tuple(MODELS)
+    recipe: ClassVar[tuple[str, str]] = ("ce", "one_cycle")
+    directions: ClassVar[Mapping[str, str]] = {
+        "accuracy": "max",
+        "box_iou": "max",
+        "miou": "max",
+        "ap50": "max",
+    }
+    alone: ClassVar[Mapping[str, str]] = {
+        "accuracy": "only_classification",
+        "box_iou": "only_detection",
+        "miou": "only_segmentation",
+    }
+    budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120, expected_s=3),
+        "quick": Budget(steps=800, batch_size=32, timeout_s=300, expected_s=13),
+        "full": Budget(steps=8000, batch_size=32, timeout_s=7200, expected_s=200),
+    }
+
+    def dataset_id(self) -> str:
+        return f"{self.dataset}@{self._data.sha}"
+
+    def skip(self, cell: Cell) -> str | None:
+        if cell.model == "pcgrad" and parallel.is_sharded(cell.parallel):
+            return "pcgrad compares whole gradients of the trunk, which fsdp keeps in shards"
+        return None
+
+    @property
+    def _data(self) -> datasets.Split:
+        return datasets.images(self.dataset, self.data_dir, self.download)
+
+    @property
+    def _halvings(self) -> int:
+        """Of the canvas, until a cell is a pixel."""
+        return 3 if datasets.SHAPES[self.dataset][1] == 8 else 4
+
+    @property
+    def canvas(self) -> Canvas:
+        photographs = datasets.SHAPES[self.dataset][0] == 3
+        return Canvas(CELLS * 2**self._halvings, CELLS, opaque=photographs)
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        return Optimizer("adam", lr=8e-3, adaptive_lr=2e-3)
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        features = tuple(self.features * 2**level for level in range(self._halvings))
+        heads: dict[str, Callable[[], nn.Module]] = {
+            "classification": lambda: Classification(features),
+            "detection": lambda: Detection(features, sides_form(cell.loss).width),
+            "segmentation": lambda: Segmentation(features),
+        }
+        networks: dict[str, nn.Module] = {
+            "trunk": Trunk(datasets.SHAPES[self.dataset][0], features)
+        }
+        networks |= {task: heads[task]() for task in MODELS[cell.model]}
+        if cell.model == "uncertainty":
+            networks["balance"] = Uncertainty(len(TASKS))
+        return networks
+
+    def players(self, cell: Cell) -> list[Player]:
+        tasks = MODELS[cell.model]
+        loss_of = task_losses(cell.loss, self.canvas)
+
+        def objective(networks: Networks, batch: Batch) -> Tensor:
+            levels = networks["trunk"](batch["x"])
+            each_T = torch.stack([loss_of[t](networks[t](levels), batch) for t in tasks])
+            if cell.model == "uncertainty":
+                return networks["balance"](each_T)
+            if cell.model == "pcgrad":
+                heads = [networks[task] for task in tasks]
+                return pcgrad(each_T, networks["trunk"], heads, batch["order"][0])
+            return each_T.sum()
+
+        names = ("trunk", *tasks, *(["balance"] if cell.model == "uncertainty" else []))
+        return [Player("learner", names, objective, self.base_optimizer(cell.model))]
+
+    def batches(
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> Batches:
+        x_NCHW, y_N = (t[: budget.samples] for t in (self._data.train_x, self._data.train_y))
+        return Composed(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
+
+    def held_out(self, most: int) -> Scenes:
+        """Scenes of 1 to ``most`` digits that no training sees; always the same."""
+        generator = torch.Generator().manual_seed(SCENE_SEED)
+        count_B = torch.randint(1, most + 1, (HELD_OUT,), generator=generator)
+        return self.canvas.compose(self._data.test_x, self._data.test_y, count_B, generator)
+
+    def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        """On scenes of 1 to 3 digits; as single_* on scenes of one, where accuracy is of ten.
+
+        A model has the metrics of the tasks it learns. accuracy: the share of scenes with exactly
+        the right digits called present. box_iou, ap50: ``metrics.detection``. miou: over the digits
+        and the ground.
+        """
+        found = {}
+        for prefix, most in (("", MOST), ("single_", 1)):
+            scenes = self.held_out(most)
+            outputs = self._outputs(networks, cell, scenes)
+            for name, value in scores(outputs, scenes, cell.loss, self.canvas).items():
+                found[prefix + name] = value
+        if "classification" in outputs:
+            likeliest_B = presence(outputs["classification"], cell.loss).argmax(1)
+            found["single_accuracy"] = metrics.share(likeliest_B + 1 == scenes.label[:, 0])
+        return found
+
+    @torch.no_grad()
+    def _outputs(self, networks: Networks, cell: Cell, scenes: Scenes) -> dict[str, Tensor]:
+        device = next(networks["trunk"].parameters()).device
+        parts = []
+        for x_BCHW in scenes.x.split(128):
+            levels = networks["trunk"](x_BCHW.to(device))
+            parts.append({task: networks[task](levels).cpu() for task in MODELS[cell.model]})
+        return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+
+
+def sides_form(family: str) -> losses.Form:
+    """Scores a box's sides: cells from its cell's middle, of which -0.5 to 1.5 become -4 to 4."""
+    return losses.numeric(family, -4, 4)
+
+
+def presence(outputs_BK2: Tensor, family: str) -> Tensor:
+    """The probability of each digit to be there: (B, K)."""
+    return losses.categorical(family, 2).decode(outputs_BK2)[..., 1]
+
+
+def present(label_BD: Tensor) -> Tensor:
+    """Which digits are there: 0 or 1, (B, K)."""
+    return F.one_hot(label_BD, LABELS).amax(1)[:, 1:]
+
+
+def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batch], Tensor]]:
+    """Per task (its head's outputs, batch) -> a mean over scenes, so that shards average exactly.
+
+    classification sums a scene's ten questions, as the log-likelihood of independent answers does;
+    detection adds the mean over cells to the mean over the digits' sides; segmentation counts ink
+    and ground half each, for there is ten times as much ground.
+    """
+    binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
+    sides = sides_form(family)
+
+    def classification(outputs_BK2: Tensor, batch: Batch) -> Tensor:
+        return binary.loss(outputs_BK2, present(batch["label"])).sum(1).mean()
+
+    def detection(outputs_BNO: Tensor, batch: Batch) -> Tensor:
+        there_BD = (batch["label"] > 0).to(outputs_BNO.dtype)
+        there_BN = torch.zeros_like(outputs_BNO[..., 0]).scatter(1, batch["cell"], there_BD)
+        objectness = binary.loss(outputs_BNO[..., :2], there_BN.long()).mean()
+        index_BDO = batch["cell"][..., None].expand(-1, -1, outputs_BNO.shape[-1])
+        sides_BD4V = outputs_BNO.gather(1, index_BDO)[..., 2:].unflatten(-1, (4, -1))
+        target_BD4 = 4 * canvas.sides(batch["box"], batch["cell"]) - 2
+        loss_BD = sides.loss(sides_BD4V, target_BD4).mean(-1)
+        return objectness + ((loss_BD * there_BD).sum(1) / there_BD.sum(1).clamp_min(1)).mean()
+
+    def segmentation(outputs_BHWL: Tensor, batch: Batch) -> Tensor:
+        loss_BHW, ink_BHW = which.loss(outputs_BHWL, batch["mask"]), batch["mask"] > 0
+        halves = [
+            (loss_BHW * on).sum((1, 2)) / on.sum((1, 2)).clamp_min(1) for on in (ink_BHW, ~ink_BHW)
+        ]
+        return torch.stack(halves).mean()
+
+    return {task.__name__: task for task in (classification, detection, segmentation)}
+
+
+def scores(
+    outputs: Mapping[str, Tensor], scenes: Scenes, family: str, canvas: Canvas
+) -> dict[str, float]:
+    """The metrics of the tasks whose outputs are given."""
+    binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
+    found: dict[str, float] = {}
+    if "classification" in outputs:
+        called_BK = presence(outputs["classification"], family) > 0.5
+        found["accuracy"] = metrics.share((called_BK == present(scenes.label)).all(1))
+    if "detection" in outputs:
+        score_BN = binary.decode(outputs["detection"][..., :2])[..., 1]
+        sides_BN4V = outputs["detection"][..., 2:].unflatten(-1, (4, -1))
+        box_BN4 = canvas.boxes((sides_form(family).decode(sides_BN4V) + 2) / 4)
+        found |= metrics.detection(score_BN, box_BN4, scenes.box)
+    if "segmentation" in outputs:
+        label_BHW = which.decode(outputs["segmentation"]).argmax(-1)
+        found["miou"] = metrics.mean_iou(label_BHW, scenes.mask, LABELS)
+    return found

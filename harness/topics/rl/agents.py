@@ -1,0 +1,291 @@
+"""Deep reinforcement learning (note 97) on Gymnasium's environments with discrete actions.
+
+DQN (Mnih et al. 2015), double (van Hasselt et al. 2016) and dueling (Wang et al. 2016) as flags of
+one agent; REINFORCE with a baseline (Williams 1992); advantage actor-critic (Mnih et al. 2016).
+Shapes: B batch, O... one observation, A actions, W outputs a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.axes import losses
+from harness.axes.optimizers import Optimizer
+from harness.cell import Budget, Cell
+from harness.topics.rl.environments import Environments, make, play, reward_range
+from harness.topics.rl.rollouts import Episodes, Replay, Segments
+from harness.training.batches import Batches
+from harness.training.topic import Batch, Networks, Player, Topic
+
+SUPPORT = {  # of the values at gamma 0.99; for others a random policy's rewards tell
+    "CartPole-v1": (0.0, 100.0),
+    "Acrobot-v1": (-100.0, 0.0),
+    "LunarLander-v3": (-300.0, 300.0),
+}
+REPLAY_BYTES = 2**28
+EVALUATION_SEED = 1_000_000
+EPISODES = 50
+
+
+@dataclass(frozen=True)
+class DQN:
+    double: bool = False
+    dueling: bool = False
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """segments: environments go on from batch to batch, and the critic bootstraps."""
+
+    segments: bool
+
+
+AGENTS = {
+    "dqn": DQN(),
+    "double_dqn": DQN(double=True),
+    "dueling_dqn": DQN(dueling=True),
+    "double_dueling_dqn": DQN(double=True, dueling=True),
+    "policy_gradient": PolicyGradient(segments=False),
+    "actor_critic": PolicyGradient(segments=True),
+}
+
+
+class Torso(nn.Sequential):
+    """obs_BO -> features_BF, any leading dimensions; images go through a convolution first."""
+
+    def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        self.rank = len(shape)
+        features = int(torch.tensor(shape).prod())
+        if len(shape) == 3:  # height, width, channels, as MinAtar's (Young & Tian 2019)
+            layers += [Channels(), nn.Conv2d(shape[2], 16, 3), nn.ReLU()]
+            features = 16 * (shape[0] - 2) * (shape[1] - 2)
+        layers.append(nn.Flatten())
+        for size in sizes:
+            layers += [nn.Linear(features, size), nn.ReLU()]
+            features = size
+        super().__init__(*layers)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        leading = obs.shape[: obs.ndim - self.rank]
+        if len(leading) == 1:
+            return super().forward(obs)
+        return super().forward(obs.flatten(0, len(leading) - 1)).unflatten(0, leading)
+
+
+class Channels(nn.Module):
+    def forward(self, obs_BHWC: Tensor) -> Tensor:
+        return obs_BHWC.movedim(-1, 1)
+
+
+class Q(nn.Module):
+    """obs_BO -> outputs_BAW; dueling: a value and each action's advantage over their mean."""
+
+    def __init__(
+        self, shape: tuple[int, ...], sizes: tuple[int, ...], actions: int, width: int, duel: bool
+    ) -> None:
+        super().__init__()
+        self.torso = Torso(shape, sizes)
+        self.advantage = nn.Linear(sizes[-1], actions * width)
+        self.value = nn.Linear(sizes[-1], width) if duel else None
+        self.actions = actions
+
+    def forward(self, obs_BO: Tensor) -> Tensor:
+        features_BF = self.torso(obs_BO)
+        outputs_BAW = self.advantage(features_BF).unflatten(-1, (self.actions, -1))
+        if self.value is None:
+            return outputs_BAW
+        centred_BAW = outputs_BAW - outputs_BAW.mean(-2, keepdim=True)
+        return self.value(features_BF).unsqueeze(-2) + centred_BAW
+
+
+@dataclass(frozen=True)
+class RL(Topic):
+    """The agents' settings; the network is CleanRL's for DQN on CartPole."""
+
+    env: str = "CartPole-v1"
+    gamma: float = 0.99
+    sizes: tuple[int, ...] = (120, 84)
+    environments: int = 10
+    replay: int = 500_000  # transitions, within REPLAY_BYTES
+    start: int = 1_000
+    every: int = 10
+    exploration: float = 0.16
+    epsilon: float = 0.04
+    targets: int = 240  # copies of the network over a whole training
+    trace: float = 0.98
+    entropy: float = 0.01
+
+    name: ClassVar[str] = "rl"
+    models: ClassVar[tuple[str, ...]] = tuple(AGENTS)
+    recipe: ClassVar[tuple[str, str]] = ("mse", "cosine")
+    directions: ClassVar[Mapping[str, str]] = {"return": "max", "steps_to_solve": "min"}
+    budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
+        "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=11),
+        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=42),
+    }
+    on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
+        "policy_gradient": {
+            "smoke": Budget(steps=4, batch_size=4, timeout_s=120, expected_s=2),
+            "quick": Budget(steps=100, batch_size=10, timeout_s=300, expected_s=8),
+            "full": Budget(steps=300, batch_size=10, timeout_s=3600, expected_s=50),
+        },
+        "actor_critic": {
+            "smoke": Budget(steps=40, batch_size=80, timeout_s=120, expected_s=2),
+            "quick": Budget(steps=3_500, batch_size=80, timeout_s=300, expected_s=8),
+            "full": Budget(steps=10_000, batch_size=80, timeout_s=3600, expected_s=50),
+        },
+    }
+
+    def dataset_id(self) -> str:
+        _spaces(self.env)
+        return f"{self.env}@gymnasium-{version('gymnasium')}"
+
+    def budget(self, profile: str, model: str) -> Budget:
+        return self.on_policy.get(model, self.budgets)[profile]
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        if isinstance(AGENTS[model], DQN):
+            return Optimizer("adam", lr=2e-3, adaptive_lr=5e-4)
+        lr = 2e-3 if model == "actor_critic" else 3e-3
+        return Optimizer("adam", lr=lr, adaptive_lr=1e-3)
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        shape, actions = _spaces(self.env)
+        agent, width = AGENTS[cell.model], self._form(cell).width
+        if isinstance(agent, DQN):
+            q = Q(shape, self.sizes, actions, width, agent.dueling)
+            target = Q(shape, self.sizes, actions, width, agent.dueling).requires_grad_(False)
+            target.load_state_dict(q.state_dict())
+            return {"q": q, "target": target}
+        policy = nn.Sequential(Torso(shape, self.sizes), nn.Linear(self.sizes[-1], actions))
+        nn.init.orthogonal_(policy[-1].weight, gain=0.01)  # type: ignore[arg-type]
+        value = nn.Sequential(Torso(shape, self.sizes), nn.Linear(self.sizes[-1], width))
+        return {"policy": policy, "value": value}
+
+    def players(self, cell: Cell) -> list[Player]:
+        form, agent = self._form(cell), AGENTS[cell.model]
+        optimizer = self.base_optimizer(cell.model)
+
+        def td(networks: Networks, batch: Batch) -> Tensor:
+            """The cell's loss on r + gamma Q'(s', a'), nothing following a terminated step."""
+            assert isinstance(agent, DQN)
+            with torch.no_grad():
+                next_BA = form.decode(networks["target"](batch["next_obs"]))
+                judged_BA = next_BA
+                if agent.double:
+                    judged_BA = form.decode(networks["q"](batch["next_obs"]))
+                next_B = next_BA.gather(1, judged_BA.argmax(1, keepdim=True))[:, 0]
+                target_B = batch["reward"] + self.gamma * (1 - batch["terminated"]) * next_B
+            outputs_BAW = networks["q"](batch["obs"])
+            index_B1W = batch["action"][:, None, None].expand(-1, 1, outputs_BAW.shape[-1])
+            return form.loss(outputs_BAW.gather(1, index_B1W)[:, 0], target_B).mean()
+
+        def act(networks: Networks, batch: Batch) -> Tensor:
+            log_A = networks["policy"](batch["obs"]).log_softmax(-1)
+            taken = log_A.gather(-1, batch["action"][..., None])[..., 0]
+            entropy = -(log_A.exp() * log_A).sum(-1)
+            gain = batch["advantage"] * taken + self.entropy * entropy
+            return -(batch["weight"] * gain).mean()
+
+        def criticise(networks: Networks, batch: Batch) -> Tensor:
+            outputs = networks["value"](batch["obs"])
+            return (batch["weight"] * form.loss(outputs, batch["target"])).mean()
+
+        if isinstance(agent, DQN):
+            return [Player("q", ("q",), td, optimizer)]
+        return [
+            Player("actor", ("policy",), act, optimizer),
+            Player("critic", ("value",), criticise, optimizer),
+        ]
+
+    def batches(
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> Batches:
+        form, agent = self._form(cell), AGENTS[cell.model]
+        if isinstance(agent, DQN):
+            return Replay(
+                Environments(self.env, self.environments, generator),
+                lambda obs: form.decode(networks["q"](obs)),
+                device,
+                capacity=self.replay,
+                memory=REPLAY_BYTES,
+                start=min(self.start, 20 * budget.steps),
+                every=self.every,
+                horizon=int(self.exploration * budget.steps),
+                final=self.epsilon,
+            )
+        segments = agent == PolicyGradient(segments=True)
+        count = self.environments if segments else budget.batch_size
+        return (Segments if segments else Episodes)(
+            Environments(self.env, count, generator),
+            lambda obs: networks["policy"](obs),
+            lambda obs: form.decode(networks["value"](obs)),
+            device,
+            gamma=self.gamma,
+            trace=self.trace,
+        )
+
+    def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
+        if "target" in networks and step % max(1, steps // self.targets) == 0:
+            networks["target"].load_state_dict(networks["q"].state_dict())
+
+    @torch.no_grad()
+    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+        """return: the greedy policy's, mean over EPISODES episodes with seeds of their own."""
+        form = self._form(cell)
+        device = next(next(iter(networks.values())).parameters()).device
+
+        def greedy(obs_NO: Tensor) -> Tensor:
+            if "policy" in networks:
+                return networks["policy"](obs_NO.to(device)).argmax(-1).cpu()
+            return form.decode(networks["q"](obs_NO.to(device))).argmax(-1).cpu()
+
+        return self._returns(greedy, cell)
+
+    def baseline(self, cell: Cell) -> dict[str, Any]:
+        """Actions at random."""
+        generator = torch.Generator().manual_seed(cell.seed)
+        _, actions = _spaces(self.env)
+        return self._returns(
+            lambda obs_NO: torch.randint(actions, (len(obs_NO),), generator=generator), cell
+        )
+
+    def _returns(self, act: Any, cell: Cell) -> dict[str, Any]:
+        seeds = torch.Generator().manual_seed(EVALUATION_SEED + cell.seed)
+        return_N = play(Environments(self.env, EPISODES, seeds), act)
+        return {
+            "return": return_N.mean().item(),
+            "return_sd": return_N.std().item(),
+            "episodes": EPISODES,
+        }
+
+    def _form(self, cell: Cell) -> losses.Form:
+        return losses.numeric(cell.loss, *_support(self.env, self.gamma), bins=51)
+
+
+@cache
+def _spaces(env: str) -> tuple[tuple[int, ...], int]:
+    made = make(env)
+    return made.observation_space.shape or (), int(made.action_space.n)  # type: ignore[attr-defined]
+
+
+@cache
+def _support(env: str, gamma: float) -> tuple[float, float]:
+    if env in SUPPORT:
+        return SUPPORT[env]
+    low, high = reward_range(env)
+    return min(0.0, low) / (1 - gamma), max(0.0, high) / (1 - gamma)

@@ -1,0 +1,253 @@
+"""How experience becomes batches: from a replay, in segments, in whole episodes (note 97).
+
+Shapes: B batch, N environments, T time, O... one observation, A actions. Each is a ``Batches``:
+every rank plays the same environments with the same seeds, so that a global batch can be shared
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.topics.rl.environments import Environments, Step
+from harness.training.batches import Batches
+
+Values = Callable[[Tensor], Tensor]
+
+
+class Replay(Batches):
+    """Experience replay (Mnih et al. 2015) under an epsilon-greedy policy.
+
+    Before each batch ``every`` environment steps are taken, ``start`` random ones before the first.
+    epsilon falls linearly from 1 to ``final`` over the first ``horizon`` batches.
+    It keeps the last ``capacity`` transitions, fewer if they take more than ``memory`` bytes.
+    """
+
+    def __init__(
+        self,
+        envs: Environments,
+        q_values: Values,
+        device: torch.device,
+        *,
+        capacity: int,
+        memory: int,
+        start: int,
+        every: int,
+        horizon: int,
+        final: float,
+    ) -> None:
+        self.envs, self.q_values, self.device = envs, q_values, device
+        self.start, self.horizon, self.final = start, horizon, final
+        self.rounds = max(1, every // envs.count)
+        transition = {
+            "obs": envs.obs[0],
+            "next_obs": envs.obs[0],
+            "action": torch.tensor(0),
+            "reward": torch.tensor(0.0),
+            "terminated": torch.tensor(0.0),
+        }
+        capacity = min(capacity, memory // sum(part.nbytes for part in transition.values()))
+        self.capacity = max(1, capacity // envs.count) * envs.count
+        self.drawn = 0
+        self.position = self.filled = 0
+        self.stored = {
+            name: part.new_empty(self.capacity, *part.shape) for name, part in transition.items()
+        }
+
+    @property
+    def epsilon(self) -> float:
+        return max(self.final, 1 - (1 - self.final) * self.drawn / max(1, self.horizon))
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """obs and next_obs_BO, action_B, reward_B, terminated_B (1 where nothing follows)."""
+        while self.filled < min(self.start, self.capacity):
+            self._act(1.0)
+        for _ in range(self.rounds):
+            self._act(self.epsilon)
+        self.drawn += 1
+        index_B = torch.randint(self.filled, (size,), generator=self.envs.generator)
+        return {
+            name: kept.index_select(0, index_B).to(self.device)
+            for name, kept in self.stored.items()
+        }
+
+    @torch.no_grad()
+    def _act(self, epsilon: float) -> None:
+        obs_NO = self.envs.obs
+        chance_N = torch.rand(len(obs_NO), generator=self.envs.generator)
+        values_NA = self.q_values(obs_NO.to(self.device)).cpu()
+        random_N = torch.randint(values_NA.shape[1], (len(obs_NO),), generator=self.envs.generator)
+        action_N = torch.where(chance_N < epsilon, random_N, values_NA.argmax(1))
+        self.keep(obs_NO, action_N, self.envs.step(action_N))
+
+    def keep(self, obs_NO: Tensor, action_N: Tensor, step: Step) -> None:
+        """Store one transition of each environment over the oldest ones."""
+        place = slice(self.position, self.position + len(obs_NO))
+        self.stored["obs"][place] = obs_NO
+        self.stored["next_obs"][place] = step.next_obs
+        self.stored["action"][place] = action_N
+        self.stored["reward"][place] = step.reward
+        self.stored["terminated"][place] = step.terminated.float()
+        self.filled = max(self.filled, place.stop)
+        self.position = place.stop % self.capacity
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "envs": self.envs.state_dict(),
+            "stored": {name: kept[: self.filled].clone() for name, kept in self.stored.items()},
+            "position": self.position,
+            "drawn": self.drawn,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.envs.load_state_dict(state["envs"])
+        self.position, self.drawn = state["position"], state["drawn"]
+        for name, kept in state["stored"].items():
+            self.filled = len(kept)
+            self.stored[name][: self.filled] = kept
+
+    def measures(self) -> dict[str, float]:
+        return {"training_return": self.envs.training_return}
+
+    def summary(self) -> dict[str, float]:
+        return self.envs.summary()
+
+
+class Segments(Batches):
+    """The next steps of every environment, on policy, with generalised advantages (A2C).
+
+    A batch is as many whole steps of all environments as fit into its size.
+    """
+
+    def __init__(
+        self,
+        envs: Environments,
+        logits: Values,
+        values: Values,
+        device: torch.device,
+        *,
+        gamma: float,
+        trace: float,
+    ) -> None:
+        self.envs, self.logits, self.values, self.device = envs, logits, values, device
+        self.gamma, self.trace = gamma, trace
+
+    @torch.no_grad()
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """obs_BO, action_B, advantage_B, target_B (of the critic), weight_B of 1."""
+        steps: list[Step] = []
+        seen, acted = [], []
+        for _ in range(max(1, size // self.envs.count)):
+            seen.append(self.envs.obs)
+            acted.append(sample(self.logits(seen[-1].to(self.device)).cpu(), self.envs.generator))
+            steps.append(self.envs.step(acted[-1]))
+        obs_TNO = torch.stack(seen).to(self.device)
+        next_TNO = torch.stack([step.next_obs for step in steps]).to(self.device)
+        advantage_TN, target_TN = advantages(
+            torch.stack([step.reward for step in steps]),
+            self.values(obs_TNO).cpu(),
+            self.values(next_TNO).cpu(),
+            torch.stack([step.terminated for step in steps]),
+            torch.stack([step.truncated for step in steps]),
+            self.gamma,
+            self.trace,
+        )
+        return {
+            name: part.flatten(0, 1).to(self.device)
+            for name, part in {
+                "obs": obs_TNO,
+                "action": torch.stack(acted),
+                "advantage": advantage_TN,
+                "target": target_TN,
+                "weight": torch.ones_like(target_TN),
+            }.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"envs": self.envs.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.envs.load_state_dict(state["envs"])
+
+    def measures(self) -> dict[str, float]:
+        return {"training_return": self.envs.training_return}
+
+    def summary(self) -> dict[str, float]:
+        return self.envs.summary()
+
+
+class Episodes(Segments):
+    """One whole episode of each environment a batch, with its returns (REINFORCE, Williams 1992).
+
+    Episodes end at different steps: shorter ones are padded with weight 0, and the weights make a
+    mean over the padded batch the mean over the steps that were played.
+    """
+
+    @torch.no_grad()
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """obs_NTO, action_NT, advantage_NT, target_NT, weight_NT; size is N."""
+        self.envs.reset()
+        going_N = torch.ones(size, dtype=torch.bool)
+        seen, acted, steps, played = [], [], [], []
+        while going_N.any():
+            seen.append(self.envs.obs)
+            acted.append(sample(self.logits(seen[-1].to(self.device)).cpu(), self.envs.generator))
+            steps.append(self.envs.step(acted[-1]))
+            played.append(going_N)
+            going_N = going_N & ~(steps[-1].terminated | steps[-1].truncated)
+        obs_TNO, played_TN = torch.stack(seen).to(self.device), torch.stack(played)
+        advantage_TN, target_TN = advantages(
+            torch.stack([step.reward for step in steps]),
+            self.values(obs_TNO).cpu(),
+            self.values(torch.stack([s.next_obs for s in steps]).to(self.device)).cpu(),
+            torch.stack([step.terminated for step in steps]),
+            torch.stack([step.truncated for step in steps]),
+            self.gamma,
+            1.0,
+        )
+        kept_TN = advantage_TN[played_TN]
+        advantage_TN = (advantage_TN - kept_TN.mean()) / (kept_TN.std() + 1e-8)
+        return {
+            name: part.transpose(0, 1).to(self.device)
+            for name, part in {
+                "obs": obs_TNO,
+                "action": torch.stack(acted),
+                "advantage": advantage_TN,
+                "target": target_TN,
+                "weight": played_TN * (played_TN.numel() / played_TN.sum()),
+            }.items()
+        }
+
+
+def advantages(
+    reward_TN: Tensor,
+    value_TN: Tensor,
+    next_value_TN: Tensor,
+    terminated_TN: Tensor,
+    truncated_TN: Tensor,
+    gamma: float,
+    trace: float,
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantages and the values' targets, both (T, N) (Schulman et al. 2016).
+
+    trace is their lambda. After a terminated step nothing follows; after a truncated one the value
+    of its true next observation does; neither lets an advantage cross into the next episode.
+    """
+    delta_TN = reward_TN + gamma * next_value_TN * (~terminated_TN) - value_TN
+    goes_on_TN = ~(terminated_TN | truncated_TN)
+    advantage_TN = torch.zeros_like(delta_TN)
+    following_N = torch.zeros_like(delta_TN[0])
+    for t in reversed(range(len(delta_TN))):
+        following_N = delta_TN[t] + gamma * trace * following_N * goes_on_TN[t]
+        advantage_TN[t] = following_N
+    return advantage_TN, advantage_TN + value_TN
+
+
+def sample(logits_NA: Tensor, generator: torch.Generator) -> Tensor:
+    """Actions_N drawn from softmax(logits) by the Gumbel trick."""
+    uniform_NA = torch.rand(logits_NA.shape, generator=generator)
+    return (logits_NA - (-uniform_NA.clamp_min(1e-20).log()).log()).argmax(-1)

@@ -1,0 +1,1 @@
+"""What a topic gives, and the one loop that trains it."""

@@ -1,0 +1,26 @@
+"""How far two trainings that should be one are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+AGREE = 100
+TOLERANCE = 1e-4
+CURVE = ("step", "lr", "loss")
+
+
+def largest_difference(expected: Iterable[float], got: Iterable[float]) -> float:
+    """The largest relative difference of equally many values; 0 of none."""
+    pairs = zip(expected, got, strict=True)
+    return max((abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), default=0.0)
+
+
+def difference(first: Mapping[str, list[float]], second: Mapping[str, list[float]]) -> float:
+    """The largest relative difference of two curves' losses up to step AGREE; infinite if their
+    steps or learning rates there are not equal.
+    """
+    count = max(1, sum(step <= AGREE for step in first.get("step", ())))
+    begun = [{name: curve.get(name, [])[:count] for name in CURVE} for curve in (first, second)]
+    if any(begun[0][name] != begun[1][name] for name in ("step", "lr")):
+        return float("inf")
+    return largest_difference(begun[0]["loss"], begun[1]["loss"])

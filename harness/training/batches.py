@@ -1,0 +1,95 @@
+"""Streams of batches whose place can be saved: the base, shuffled data, and data with noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.cell import UsageError
+
+
+class Batches:
+    """A stream of batches that can be saved and brought back at any step.
+
+    measures: what it sees of the training after a step, for the curve (an environment's returns);
+    summary: what stands beside the topic's own metrics in the end. Both empty for plain data.
+    """
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """The next ``size`` samples, each tensor's first dimension."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream is, as plain values; what the loop's generator holds is left out."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+    def measures(self) -> dict[str, float]:
+        return {}
+
+    def summary(self) -> dict[str, float]:
+        return {}
+
+
+class Shuffled(Batches):
+    """Batches without end: every epoch in a new order, incomplete last batches left out."""
+
+    def __init__(
+        self, tensors: dict[str, Tensor], generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        self.size = len(next(iter(tensors.values())))
+        self.generator = generator
+        self.device = device
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.position = 0
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """The next ``size`` samples. Raises UsageError if the data has fewer."""
+        if self.position + size > len(self.order):
+            self.shuffle(size)
+        index = self.order[self.position : self.position + size].to(self.device)
+        self.position += size
+        return {name: tensor[index] for name, tensor in self.tensors.items()}
+
+    def shuffle(self, size: int) -> None:
+        """Begin an epoch of batches of ``size``. Raises UsageError if the data has fewer."""
+        if size > self.size:
+            raise UsageError(f"batch size {size} is over the {self.size} training samples")
+        self.order = torch.randperm(self.size, generator=self.generator)
+        self.position = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order.clone(), "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order, self.position = state["order"].clone(), state["position"]
+
+
+class WithNoise(Batches):
+    """Another stream's batches, each with standard normal noise of the given shapes.
+
+    The noise is part of the batch so that ranks share it out like the data.
+    """
+
+    def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.batches, self.shapes = batches, shapes
+        self.generator = batches.generator
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """The next ``size`` samples with their noise."""
+        batch = self.batches.draw(size)
+        for name, shape in self.shapes.items():
+            noise = torch.randn(size, *shape, generator=self.batches.generator)
+            batch[name] = noise.to(self.batches.device)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)

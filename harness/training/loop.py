@@ -1,0 +1,313 @@
+"""The one loop: trains a topic for a cell. All that is random is seeded, saved and restored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness import checkpoint
+from harness.axes import parallel, schedules
+from harness.cell import Budget, Cell, UsageError
+from harness.checkpoint import state
+from harness.checkpoint.tree import plain
+from harness.training.random_state import random_state, seed_everything, set_random_state
+from harness.training.topic import Batch, Networks, Player, Topic
+
+CHECK_EVERY = 10
+SAMPLE_SEED = 64
+
+
+class Diverged(Exception):  # noqa: N818  (named for the record's status: a result, no error)
+    """The training came to nothing, by ``step`` and for ``reason``: a result, not a fault."""
+
+    def __init__(self, step: int, reason: str = "the loss is not finite") -> None:
+        super().__init__(f"{reason} at step {step}")
+        self.step = step
+
+
+class Training:
+    """A cell's training at some step: fresh at construction, brought elsewhere by ``restore``.
+
+    losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
+    its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
+    watch: the first steps whose gradient of the first player is kept, whole, in ``gradients``.
+    Raises UsageError if the batch size cannot be shared among ranks and parts.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        cell: Cell,
+        budget: Budget,
+        device: torch.device | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        watch: int = 0,
+    ) -> None:
+        if budget.batch_size % (world_size * accumulate):
+            parts = f" and {accumulate} parts" if accumulate > 1 else ""
+            raise UsageError(
+                f"batch size {budget.batch_size} does not divide among {world_size} ranks{parts}"
+            )
+        self.topic, self.cell, self.budget = topic, cell, budget
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self.device = device or torch.device("cpu")
+        seed_everything(cell.seed)
+        self.networks = {
+            name: network.to(self.device) for name, network in topic.networks(cell).items()
+        }
+        self.players = topic.players(cell)
+        moves = {player.name: player.networks for player in self.players}
+        self.layout = parallel.Layout(cell.parallel, self.networks, moves)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.schedules: dict[str, Any] = {}
+        for player in self.players:
+            optimizer, schedule = schedules.build(
+                cell.schedule,
+                player.optimizer,
+                parameters(player, self.networks),
+                budget.steps,
+                self.layout.optimizer,
+            )
+            self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
+        self.generator = torch.Generator().manual_seed(cell.seed + 1)
+        self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
+        half = budget.steps // 2
+        self.looks = {half + half * part // 5 for part in range(1, 6)}
+        self.step = 0
+        self.losses: list[Tensor] = []
+        self.checked = 0
+        self.watch = watch
+        self.gradients: list[Tensor] = []
+        self.rates: list[float] = []
+        self.measures: dict[str, list[float]] = {}
+
+    def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
+        """Train up to and including step ``until``.
+
+        Raises Diverged when the loss is not finite, or when the topic finds in the second half of
+        the training (at five places) that it has failed.
+        """
+        for network in self.networks.values():
+            network.train()
+        while self.step < until:
+            self.advance()
+            if self.step % CHECK_EVERY == 0 or self.step == until:
+                self._check_finite()
+            if self.step in self.looks:
+                self._look()
+            if each_step is not None:
+                each_step(self.step)
+
+    def advance(self) -> None:
+        """One step: each player in turn on its shard of the next global batch."""
+        batch: Batch = self.batches.draw(self.budget.batch_size)
+        if self.world_size > 1:
+            batch = parallel.shard(batch, self.rank, self.world_size)
+        for place, player in enumerate(self.players):
+            optimizer = self.optimizers[player.name]
+            if len(self.players) > 1:
+                self._only_moves(player)
+            optimizer.zero_grad(set_to_none=True)
+            loss = self._backward(player, batch)
+            if place == 0:
+                self.rates.append(optimizer.param_groups[0]["lr"])
+                if self.step < self.watch:
+                    self.gradients.append(self._gradient(player))
+            optimizer.step()
+            schedule = self.schedules[player.name]
+            if self.world_size > 1 and schedules.looks_at_loss(schedule):
+                loss = parallel.mean(loss)
+            schedules.step(schedule, loss)
+            if place == 0:
+                self.losses.append(loss)
+        self.step += 1
+        self.layout.moved(self.step, last=self.step == self.budget.steps)
+        self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
+        for name, value in self.batches.measures().items():
+            self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
+
+    def _backward(self, player: Player, batch: Batch) -> Tensor:
+        """The player's gradients of the mean loss over the batch's parts; returns that loss."""
+        networks = self.layout.called[player.name]
+        if self.accumulate == 1:
+            loss = player.objective(networks, batch)
+            loss.backward()
+            return loss.detach()
+        losses = []
+        for part in range(self.accumulate):
+            self.layout.exchange(player.name, now=part == self.accumulate - 1)
+            loss = player.objective(networks, parallel.shard(batch, part, self.accumulate))
+            (loss / self.accumulate).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    def _gradient(self, player: Player) -> Tensor:
+        parts = [p.grad for p in parameters(player, self.networks) if p.grad is not None]
+        return torch.cat([parallel.whole(part.detach()).flatten() for part in parts]).cpu()
+
+    def whole(self) -> dict[str, nn.Module]:
+        """The networks as one process has them, in evaluation mode; all ranks call it together.
+
+        They are the trained ones themselves unless those are sharded, which only a forward pass
+        can use: then copies.
+        """
+        if not parallel.is_sharded(self.cell.parallel):
+            return self.networks
+        copies = self.topic.networks(self.cell)
+        for name, network in self.networks.items():
+            state = parallel.whole(dict(network.state_dict()))
+            checkpoint.load_network(copies[name].to(self.device).eval(), state)
+        return copies
+
+    def _only_moves(self, player: Player) -> None:
+        for name, network in self.networks.items():
+            network.requires_grad_(name in player.networks)
+
+    def _look(self) -> None:
+        if reason := self._aside(lambda: self.topic.failure(self.whole(), self.cell)):
+            raise Diverged(self.step, reason)
+
+    def _aside(self, work: Callable[[], Any]) -> Any:
+        """Work with the networks in evaluation mode that leaves no trace in the training."""
+        before = random_state(self.generator)
+        modes = {name: network.training for name, network in self.networks.items()}
+        for network in self.networks.values():
+            network.eval()
+        found = work()
+        for name, network in self.networks.items():
+            network.train(modes[name])
+        set_random_state(before, self.generator)
+        return found
+
+    def _check_finite(self) -> None:
+        """Takes the mean over ranks of the losses since the last check, all at once."""
+        recent = torch.stack(self.losses[self.checked :])
+        if self.world_size > 1:
+            recent = parallel.mean(recent)
+            self.losses[self.checked :] = recent.unbind()
+        self.checked = len(self.losses)
+        if not recent.isfinite().all():
+            bad = int((~recent.isfinite()).nonzero()[0])
+            raise Diverged(self.step - len(recent) + bad + 1)
+
+    def curve(self, points: int = 200) -> dict[str, list[float]]:
+        """step, loss, lr and what the batches measured, thinned to about ``points``.
+
+        Each loss is the mean since the last point, all else the value then.
+        """
+        if not self.losses:
+            return {}
+        losses = torch.stack(self.losses).cpu().double()
+        edges = torch.linspace(0, len(losses), min(points, len(losses)) + 1).long().tolist()
+        spans = list(pairwise(edges))
+        return {
+            "step": [float(end) for _, end in spans],
+            "loss": [losses[start:end].mean().item() for start, end in spans],
+            "lr": [self.rates[end - 1] for _, end in spans],
+            **{n: [seen[end - 1] for _, end in spans] for n, seen in self.measures.items()},
+        }
+
+    def evaluate(self) -> dict[str, Any]:
+        """The topic's held-out metrics and how they were measured, and the batches' own.
+
+        All ranks call it together; only the first evaluates, the others get nothing.
+        """
+
+        def work() -> dict[str, Any]:
+            networks = self.whole()
+            return {} if self.rank else self.topic.evaluate(networks, self.cell)
+
+        return self.batches.summary() | self._aside(work)
+
+    def sample(self, count: int) -> Tensor:
+        """Images of a generator, always from the same noise: uint8 of shape N, C, H, W.
+
+        All ranks call it together; only the first samples, the others get none.
+        """
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+
+        def work() -> Tensor:
+            networks = self.whole()
+            if self.rank:
+                return torch.empty(0)
+            return self.topic.sample(networks, self.cell, count, generator)
+
+        return self._aside(work)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that decides the steps to come, as plain values; all ranks call it together.
+
+        Complete on rank 0. It does not depend on the configuration, so that another can go on from
+        it: sharded tensors stand for themselves, and where ranks differ, ``ranks`` holds what is
+        each one's own and the rest is their average.
+        """
+        content = self._local()
+        ranks = []
+        if self.cell.parallel == "local_sgd":
+            ranks = parallel.gathered(content)
+            means = parallel.averaged({name: content[name] for name in ("networks", "optimizers")})
+            content |= means
+        elif self.layout.compression:
+            ranks = parallel.gathered({"memory": plain(self.layout.memory())})
+        return content | {
+            "cell": self.cell.id,
+            "topic": dataclasses.asdict(self.topic),
+            "parallel": [self.cell.parallel, self.world_size],
+            "ranks": ranks,
+        }
+
+    def _local(self) -> dict[str, Any]:
+        history = {
+            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "rates": torch.tensor(self.rates, dtype=torch.float64),
+            "measures": {
+                name: torch.tensor(seen, dtype=torch.float64)
+                for name, seen in self.measures.items()
+            },
+        }
+        return state.snapshot(
+            self.networks,
+            self.optimizers,
+            self.schedules,
+            step=self.step,
+            random=random_state(self.generator),
+            batches=self.batches.state_dict(),
+            history=history,
+        )
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from a snapshot of this or another configuration; all ranks call it together.
+
+        Raises CheckpointError, nothing changed, if it does not fit.
+        """
+        ranks = content.get("ranks", [])
+        same = content.get("parallel") == [self.cell.parallel, self.world_size]
+        own = ranks[self.rank] if same and ranks else {}
+        content = content | own
+        things = (self.networks, self.optimizers, self.schedules)
+        if self.step == 0 and (self.world_size > 2 or self.layout.compression):
+            state.validate(content, *things)
+            self.advance()  # DDP regroups its sums after its first step: be where training was
+        state.restore(content, *things)
+        self.layout.remember(own.get("memory", {}))
+        self.batches.load_state_dict(content["batches"])
+        set_random_state(content["random"], self.generator)
+        self.step = content["step"]
+        history = content.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
+        self.losses = list(history["losses"].to(self.device))
+        self.rates = history["rates"].tolist()
+        self.measures = {name: v.tolist() for name, v in history.get("measures", {}).items()}
+        self.checked = len(self.losses)
+
+
+def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:
+    """The parameters a player moves."""
+    for name in player.networks:
+        yield from networks[name].parameters()

@@ -1,0 +1,1 @@
+"""Many cells' trainings as one."""

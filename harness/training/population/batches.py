@@ -1,0 +1,75 @@
+"""The batches of a population, drawn as one.
+
+Shapes: N members, B batch, M samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from harness.training.batches import Batches, Shuffled, WithNoise
+
+
+def share(first: Batches, other: Batches) -> str | None:
+    """Let ``other`` use the first one's data. Returns why it cannot, None if it does.
+
+    Only plain data can be drawn as one, shuffled and with noise or not: a stream that acts with
+    the networks cannot.
+    """
+    if type(first) is not type(other) or not isinstance(first, Shuffled | WithNoise):
+        return "its batches are not drawn from plain data"
+    own, theirs = _shuffled(first), _shuffled(other)
+    if own is theirs:
+        return None
+    if own.tensors.keys() != theirs.tensors.keys() or not all(
+        torch.equal(tensor, theirs.tensors[name]) for name, tensor in own.tensors.items()
+    ):
+        return "their batches come from different data"
+    theirs.tensors = own.tensors
+    return None
+
+
+def _shuffled(batches: Batches) -> Shuffled:
+    own = batches.batches if isinstance(batches, WithNoise) else batches
+    assert isinstance(own, Shuffled)
+    return own
+
+
+class Streams:
+    """The members' batches drawn as one: the samples and the noise that each would draw alone."""
+
+    def __init__(self, batches: Sequence[Batches]) -> None:
+        first = batches[0]
+        self.noise = first.shapes if isinstance(first, WithNoise) else {}
+        self.shuffled = [_shuffled(own) for own in batches]
+        self.order_NM = torch.stack([own.order for own in self.shuffled])
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        """Each member's next ``size`` samples, of shape N, B and a sample's."""
+        first = self.shuffled[0]
+        if first.position + size > len(first.order):
+            for own in self.shuffled:
+                own.shuffle(size)
+            self.order_NM = torch.stack([own.order for own in self.shuffled])
+        index_NB = self.order_NM[:, first.position : first.position + size]
+        for own in self.shuffled:
+            own.position += size
+        batch = self._at(index_NB)
+        for name, shape in self.noise.items():
+            drawn = [torch.randn(size, *shape, generator=own.generator) for own in self.shuffled]
+            batch[name] = torch.stack(drawn).to(first.device)
+        return batch
+
+    def example(self, size: int) -> dict[str, Tensor]:
+        """A batch of the right shapes that draws nothing."""
+        batch = self._at(torch.zeros(len(self.shuffled), size, dtype=torch.int64))
+        device = self.shuffled[0].device
+        lead = (len(self.shuffled), size)
+        return batch | {n: torch.zeros(*lead, *s, device=device) for n, s in self.noise.items()}
+
+    def _at(self, index_NB: Tensor) -> dict[str, Tensor]:
+        index_NB = index_NB.to(self.shuffled[0].device)
+        return {name: tensor[index_NB] for name, tensor in self.shuffled[0].tensors.items()}

@@ -1,0 +1,270 @@
+"""The one loop for many cells at once: cells of one topic, model and loss, trained as one.
+
+Every member is an ordinary Training. Its parameters lie in one row of a matrix that moves as a
+whole: ``torch.func.vmap`` over the topic's own objective gives each row its gradient, traced once
+to a graph of plain operations, which runs without vmap's cost. Rows never mix, so one that goes
+wrong leaves the others as they are. A member's generators, order of samples, noise and learning
+rates are those it has alone; its numbers differ by rounding, since matrices are multiplied in
+batches: by at most TOLERANCE, relative, in the losses of the first AGREE steps.
+
+Shapes: N members, P parameters of one, B batch, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.axes import schedules
+from harness.cell import Budget, Cell
+from harness.checkpoint.tree import plain
+from harness.training.loop import CHECK_EVERY, Diverged, Training
+from harness.training.population import stacking
+from harness.training.population.batches import Streams
+from harness.training.population.optimizers import Rule, options_of
+from harness.training.population.optimizers import rule as rule_of
+from harness.training.topic import Topic
+
+
+@dataclass(frozen=True)
+class Band:
+    """The rows that one kind of optimizer moves."""
+
+    rows: slice
+    rule: Rule
+    options: dict[str, Any]
+    moments: dict[str, Tensor]
+
+
+class Population:
+    """The trainings of ``cells`` at some step, together.
+
+    members are in the order of their rows. ended holds, by cell, how a training came to nothing.
+    losses grows by one tensor of N a step, rates by one list of N.
+    Raises stacking.Apart where the cells cannot share the work.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        cells: Sequence[Cell],
+        budget: Budget,
+        device: torch.device | None = None,
+    ) -> None:
+        members: list[Training] = []
+        for cell in cells:
+            members.append(Training(topic, cell, budget, device))
+            if reason := stacking.differ(members[0], members[-1]):
+                raise stacking.Apart(reason)
+        self.members = sorted(members, key=lambda member: type(stacking.optimizer(member)).__name__)
+        self.budget, self.device = budget, members[0].device
+        self.streams = Streams([member.batches for member in self.members])
+        self.ended: dict[Cell, Diverged] = {}
+        self.step = 0
+        self.losses: list[Tensor] = []
+        self.rates: list[list[float]] = []
+        self.values_NP = torch.stack(
+            [stacking.row(stacking.values(member)) for member in self.members]
+        )
+        self.bands = self._bands()
+        self._follow()
+        example = self.streams.example(budget.batch_size)
+        self.graph = stacking.gradients(self.members[0], self.values_NP, example)
+        self._work: Callable[..., Tensor] = self._move
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
+        """Train up to and including step ``until``; members that come to nothing are ``ended``."""
+        for member in self.members:
+            for network in member.networks.values():
+                network.train()
+        while self.step < until and len(self.ended) < len(self):
+            self.advance()
+            if self.step % CHECK_EVERY == 0 or self.step == until:
+                self._check_finite()
+            if self.step in self.members[0].looks:
+                self._look()
+            if each_step is not None:
+                each_step(self.step)
+
+    def advance(self) -> None:
+        """One step of every member on its own next batch."""
+        batch = self.streams.draw(self.budget.batch_size)
+        rates = [group["lr"] for group in self.groups]
+        losses_N = self._work(self.values_NP, self._moments(), batch, *self._rates(rates))
+        self.losses.append(losses_N)
+        self.rates.append(rates)
+        self.step += 1
+        for schedule in self.shared:
+            schedule.step()
+        if self.watching:
+            seen = losses_N.tolist()
+            for place in self.watching:
+                schedules.step(stacking.schedule(self.members[place]), seen[place])
+
+    def compile(self) -> None:
+        """Compile the step, tried on copies. Raises whatever torch.compile raises."""
+        work = torch.compile(self._move, dynamic=False)
+        batch = self.streams.example(self.budget.batch_size)
+        rates = self._rates([group["lr"] for group in self.groups])
+        moments = [{name: m.clone() for name, m in own.items()} for own in self._moments()]
+        work(self.values_NP.clone(), moments, batch, *rates)
+        self._work = work
+
+    def spread(self) -> None:
+        """Bring the members to where their rows are: networks, optimizer, schedule, step.
+
+        Those that ended stay where they ended.
+        """
+        for band in self.bands:
+            for place in range(band.rows.start, band.rows.stop):
+                if self.members[place].cell not in self.ended:
+                    self._spread(place, band)
+
+    def history(self) -> None:
+        """Give the members their losses and rates, those that ended up to their end."""
+        losses_NT = torch.stack(self.losses, dim=1)
+        for place, member in enumerate(self.members):
+            member.losses = list(losses_NT[place, : member.step].unbind())
+            member.rates = [row[place] for row in self.rates[: member.step]]
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Bring the rows to where the members are, all at one step: the inverse of ``spread``.
+
+        Those that ended take part with what numbers they have.
+        """
+        present = [member for member in self.members if member.cell not in self.ended]
+        self.step = present[0].step
+        for member in self.members:
+            if member.cell in self.ended:
+                member.batches.load_state_dict(present[0].batches.state_dict())
+        self.streams = Streams([member.batches for member in self.members])
+        for place, member in enumerate(self.members):
+            self.values_NP[place] = stacking.row(stacking.values(member))
+        for band in self.bands:
+            for name, moment_NP in band.moments.items():
+                for row_P, member in zip(moment_NP, self.members[band.rows], strict=True):
+                    state = stacking.optimizer(member).state
+                    if state:
+                        row_P.copy_(stacking.row([state[p][name] for p in stacking.values(member)]))
+        self._follow()
+
+    def _bands(self) -> list[Band]:
+        bands = []
+        kinds = [type(stacking.optimizer(member)) for member in self.members]
+        for kind in dict.fromkeys(kinds):
+            first = kinds.index(kind)
+            span = slice(first, first + kinds.count(kind))
+            optimizers = [stacking.optimizer(member) for member in self.members[span]]
+            rule, options = rule_of(optimizers[0]), options_of(optimizers[0])
+            if rule is None:
+                raise stacking.Apart(
+                    f"{kind.__name__} has no rule for a population with its options"
+                )
+            if any(options_of(optimizer) != options for optimizer in optimizers):
+                raise stacking.Apart(f"their {kind.__name__} have different options")
+            moments = {name: torch.zeros_like(self.values_NP[span]) for name in rule.moments}
+            bands.append(Band(span, rule, options, moments))
+        return bands
+
+    def _follow(self) -> None:
+        """Members under the same schedule follow the first of them, unless it looks at losses."""
+        leaders: dict[object, int] = {}
+        self.watching: list[int] = []
+        self.leaders: list[int] = []
+        for place, member in enumerate(self.members):
+            key: object = (member.cell.schedule, member.players[0].optimizer)
+            if schedules.looks_at_loss(stacking.schedule(member)):
+                self.watching.append(place)
+                key = place
+            if member.cell in self.ended:
+                key = place
+            self.leaders.append(leaders.setdefault(key, place))
+            stacking.optimizer(member).step()  # no gradients, no move: schedules want it called
+        self.shared = [
+            stacking.schedule(self.members[place])
+            for place in leaders.values()
+            if place not in self.watching
+        ]
+        self.groups = [
+            stacking.optimizer(self.members[place]).param_groups[0] for place in self.leaders
+        ]
+
+    def _move(
+        self,
+        value_NP: Tensor,
+        moments: Sequence[dict[str, Tensor]],
+        batch: dict[str, Tensor],
+        rate_N1: Tensor,
+        roots: Tensor,
+    ) -> Tensor:
+        gradient_NP, losses_N = self.graph(value_NP, batch)
+        for band, own, root in zip(self.bands, moments, roots, strict=True):
+            of = band.rows
+            band.rule.apply(value_NP[of], gradient_NP[of], own, rate_N1[of], root, band.options)
+        return losses_N
+
+    def _moments(self) -> list[dict[str, Tensor]]:
+        return [band.moments for band in self.bands]
+
+    def _rates(self, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """What the rules need for the next step: rate_N1 and a root for each band."""
+        found = [band.rule.corrections(self.step + 1, band.options) for band in self.bands]
+        corrected = [
+            rate / divisor
+            for band, (divisor, _) in zip(self.bands, found, strict=True)
+            for rate in rates[band.rows]
+        ]
+        rate_N1 = torch.tensor(corrected, device=self.device)[:, None]
+        return rate_N1, torch.tensor([root for _, root in found], device=self.device)
+
+    def _check_finite(self) -> None:
+        recent_TN = torch.stack(self.losses[-CHECK_EVERY:])
+        if recent_TN.isfinite().all():
+            return
+        for place in (~recent_TN.isfinite()).any(0).nonzero()[:, 0].tolist():
+            first = int((~recent_TN[:, place].isfinite()).nonzero()[0])
+            self._end(place, Diverged(self.step - len(recent_TN) + first + 1))
+
+    def _look(self) -> None:
+        self.spread()
+        for place, member in enumerate(self.members):
+            if member.cell not in self.ended:
+                try:
+                    member._look()
+                except Diverged as error:
+                    self._end(place, error)
+
+    def _end(self, place: int, error: Diverged) -> None:
+        cell = self.members[place].cell
+        if cell not in self.ended:
+            band = next(b for b in self.bands if b.rows.start <= place < b.rows.stop)
+            self._spread(place, band)
+            self.ended[cell] = error
+
+    @torch.no_grad()
+    def _spread(self, place: int, band: Band) -> None:
+        member, row = self.members[place], place - band.rows.start
+        own, leader = stacking.values(member), self.members[self.leaders[place]]
+        sizes = [parameter.numel() for parameter in own]
+        for parameter, part_P in zip(own, self.values_NP[place].split(sizes), strict=True):
+            parameter.copy_(part_P.view_as(parameter))
+        optimizer = stacking.optimizer(member)
+        for parameter in own:
+            if band.rule.counts:
+                optimizer.state[parameter]["step"] = torch.tensor(float(self.step))
+        for name, moment_NP in band.moments.items():
+            for parameter, part_P in zip(own, moment_NP[row].split(sizes), strict=True):
+                optimizer.state[parameter][name] = part_P.view_as(parameter).clone()
+        if leader is not member:
+            state = plain(stacking.schedule(leader).state_dict())
+            stacking.schedule(member).load_state_dict(state)
+            optimizer.param_groups[0]["lr"] = stacking.optimizer(leader).param_groups[0]["lr"]
+        member.step = self.step

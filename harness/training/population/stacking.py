@@ -1,0 +1,107 @@
+"""A member's values as a row, and the gradients of all rows by one graph.
+
+Shapes: N members, P parameters of one, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from harness.training.loop import Training, parameters
+from harness.training.population.batches import share
+from harness.training.topic import Topic
+
+
+class Apart(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
+    """These cells cannot train as one; the message says why."""
+
+
+def differ(first: Training, member: Training) -> str | None:
+    """Why a training cannot share the first one's work; None if it can. Shares its data."""
+    topic, cell = member.topic, member.cell
+    if (cell.model, cell.loss) != (first.cell.model, first.cell.loss):
+        return f"{cell.id} has another model or loss than {first.cell.id}"
+    if cell.model not in topic.populates:
+        return f"{topic.name} does not name {cell.model} among the models that it populates"
+    if [set(player.networks) for player in member.players] != [set(member.networks)]:
+        return "it has not just one player that moves all its networks"
+    if type(topic).each_step is not Topic.each_step:
+        return "its networks change between the steps too"
+    if [p.shape for p in values(member)] != [p.shape for p in values(first)]:
+        return "their parameters have different shapes"
+    for name, network in member.networks.items():
+        for own, other in zip(network.buffers(), first.networks[name].buffers(), strict=True):
+            if not torch.equal(own, other):
+                return "their networks hold different buffers"
+    return share(first.batches, member.batches)
+
+
+def optimizer(member: Training) -> torch.optim.Optimizer:
+    return next(iter(member.optimizers.values()))
+
+
+def schedule(member: Training) -> Any:
+    return next(iter(member.schedules.values()))
+
+
+def values(member: Training) -> list[nn.Parameter]:
+    return list(parameters(member.players[0], member.networks))
+
+
+def row(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def gradients(
+    member: Training, value_NP: Tensor, example: dict[str, Tensor]
+) -> torch.fx.GraphModule:
+    """(value_NP, batch) -> gradient_NP, losses_N for members like ``member``.
+
+    vmap over the topic's objective, traced for batches like ``example`` to a graph of plain
+    operations that gives the same numbers without vmap's cost. Raises Apart if vmap refuses.
+    """
+    (player,), networks = member.players, member.networks
+    places = [
+        (name, key) for name in player.networks for key, _ in networks[name].named_parameters()
+    ]
+    shapes = [parameter.shape for parameter in values(member)]
+
+    def loss(leaves: Sequence[Tensor], batch: dict[str, Tensor]) -> Tensor:
+        own: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
+        for (name, key), leaf in zip(places, leaves, strict=True):
+            own[name][key] = leaf
+        called: Any = {name: _Called(net, own[name]) for name, net in networks.items()}
+        return player.objective(called, batch)
+
+    def work(value_NP: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        parts = value_NP.split([shape.numel() for shape in shapes], dim=1)
+        leaves = [part.unflatten(1, s or (1,)) for part, s in zip(parts, shapes, strict=True)]
+        found, losses_N = vmap(grad_and_value(loss))(leaves, batch)
+        return torch.cat([leaf.flatten(1) for leaf in found], dim=1), losses_N
+
+    for network in networks.values():
+        network.train()
+    try:
+        graph = make_fx(work)(value_NP, example)
+    except Exception as error:  # vmap refuses by many types
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise Apart(f"vmap refuses: {type(error).__name__}: {line[:200]}") from error
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+class _Called:
+    """A network as the objective calls it, with a member's parameters."""
+
+    def __init__(self, network: nn.Module, own: dict[str, Tensor]) -> None:
+        self.network, self.own = network, own
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return functional_call(self.network, self.own, arguments, named)

@@ -1,0 +1,133 @@
+"""What a topic gives: its networks, its players, its batches and its evaluation. Nothing else.
+
+To add one, write a frozen dataclass derived from Topic and name it under the entry point
+``harness.topics``, or return it from ``pytest_decathlon_topics`` in your own conftest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.axes.optimizers import Optimizer
+from harness.cell import Budget, Cell
+from harness.training.batches import Batches
+
+Networks = Mapping[str, nn.Module]
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Player:
+    """A set of parameters with its optimizer and its objective.
+
+    networks names the networks whose parameters it moves. objective is a pure function of
+    (networks, batch) to a scalar, so the same lines run alone, wrapped in DDP or under vmap.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    objective: Callable[[Networks, Batch], Tensor]
+    optimizer: Optimizer
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of the matrix. Its dataclass fields are its hyper-parameters.
+
+    models: the values of the model axis. recipe: the default (loss, schedule).
+    budgets: one for each of the profiles smoke, quick and full.
+    directions: ``max`` or ``min`` per metric, the primary one first.
+    fits: the models trained by ``fit`` (scikit-learn) instead of by players.
+    generates: whether it has ``sample``.
+    alone: for several tasks in one network, per task's metric the model that learns only this task;
+    ``transfer`` compares the others with it.
+    populates: the models whose cells may train as one population where that is measured to pay:
+    one player, batches of plain data (``data.Shuffled``), networks that change by gradients only.
+    """
+
+    name: ClassVar[str]
+    models: ClassVar[tuple[str, ...]]
+    recipe: ClassVar[tuple[str, str]]
+    budgets: ClassVar[Mapping[str, Budget]]
+    directions: ClassVar[Mapping[str, str]]
+    fits: ClassVar[tuple[str, ...]] = ()
+    generates: ClassVar[bool] = False
+    alone: ClassVar[Mapping[str, str]] = {}
+    populates: ClassVar[tuple[str, ...]] = ()
+
+    def dataset_id(self) -> str:
+        """Name and content hash of the data, for the record and the fingerprint."""
+        raise NotImplementedError
+
+    def skip(self, cell: Cell) -> str | None:
+        """Why this cell means nothing here, as a sentence; None if it does."""
+        return None
+
+    def budget(self, profile: str, model: str) -> Budget:
+        """A model's budget; ``budgets`` alone unless the models need different ones."""
+        return self.budgets[profile]
+
+    def base_optimizer(self, model: str) -> Optimizer:
+        """The optimizer that the schedules drive; decides which schedules are equal."""
+        raise NotImplementedError
+
+    def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        """Fresh networks on the CPU, drawn from torch's global generator, which the loop seeds."""
+        raise NotImplementedError
+
+    def players(self, cell: Cell) -> list[Player]:
+        """Who trains what; taken in turn at every step."""
+        raise NotImplementedError
+
+    def batches(
+        self,
+        cell: Cell,
+        budget: Budget,
+        networks: Networks,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> Batches:
+        """The training stream; all its randomness comes from ``generator``.
+
+        networks: those being trained, for a stream that acts with them.
+        """
+        raise NotImplementedError
+
+    def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
+        """Called after every step of ``steps`` for what moves without a gradient: a target."""
+
+    def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+        """Held-out metrics, named as in ``directions``; they go into the record.
+
+        What else it returns is kept beside them: how they were measured (an extractor's name and
+        hash, a sample count, an interval), or why one is missing.
+        """
+        raise NotImplementedError
+
+    def sample(
+        self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """``count`` images of a generator, uint8 of shape N, C, H, W; all noise from ``generator``.
+
+        They go into the page as a grid and out of ``python -m harness sample``.
+        """
+        raise NotImplementedError
+
+    def failure(self, networks: Networks, cell: Cell) -> str | None:
+        """What a finite loss does not show (mode collapse), as a phrase; None if all is well."""
+        return None
+
+    def fit(self, cell: Cell) -> Any:
+        """The fitted scikit-learn estimator of a model in ``fits``."""
+        raise NotImplementedError
+
+    def baseline(self, cell: Cell) -> dict[str, Any]:
+        """The same metrics without training: untrained networks unless a topic says otherwise."""
+        torch.manual_seed(cell.seed)
+        networks = {name: network.eval() for name, network in self.networks(cell).items()}
+        return self.evaluate(networks, cell)

@@ -1,0 +1,1 @@
+"""All that is done for one cell: train, evaluate, save, audit."""

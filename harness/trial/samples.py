@@ -1,0 +1,68 @@
+"""A generator's samples as one PNG: over its training, and in the end."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.files import write_atomically
+from harness.training.loop import Training
+from harness.trial.task import Task
+
+COLUMNS = 8
+GAP = 12
+
+
+def save_grid(path: Path, *parts_NCHW: Tensor) -> None:
+    """uint8 images in rows of eight, small ones enlarged to 32 pixels; white between the parts."""
+    from torchvision.utils import make_grid, save_image  # seconds, of which few processes have need
+
+    grids = [make_grid(_enlarged(part) / 255, nrow=COLUMNS, pad_value=0.5) for part in parts_NCHW]
+    gaps = [F.pad(grid, (0, 0, 0, GAP), value=1.0) for grid in grids[:-1]]
+    buffer = io.BytesIO()
+    save_image(torch.cat([*gaps, grids[-1]], 1), buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def save_film(path: Path, rows_NCHW: Sequence[Tensor], final_NCHW: Tensor) -> None:
+    """A row for each look at the same noise during the training, then the final images."""
+    save_grid(path, torch.cat(list(rows_NCHW)), final_NCHW)
+
+
+def _enlarged(images_NCHW: Tensor) -> Tensor:
+    times = max(1, 32 // images_NCHW.shape[-1])
+    large_NCHW = images_NCHW.cpu().float().repeat_interleave(times, -1)
+    return large_NCHW.repeat_interleave(times, -2)
+
+
+class Film:
+    """What a generator makes of the same noise, at five steps of its training and in the end."""
+
+    def __init__(self, task: Task, training: Training) -> None:
+        self.task, self.training = task, training
+        self.steps = {task.budget.steps * part // 4 for part in range(5)}
+        self.rows: list[torch.Tensor] = []
+        self.seconds = 0.0  # of the training's time
+        self.look(0)
+        self.seconds = 0.0
+
+    def look(self, step: int) -> None:
+        if not self.task.topic.generates or step not in self.steps:
+            return
+        begun = time.perf_counter()
+        self.rows.append(self.training.sample(8))
+        self.seconds += time.perf_counter() - begun
+
+    def save(self) -> dict[str, str]:
+        if not self.rows:
+            return {}
+        name, final = str(Path("samples", f"{self.task.cell.id}.png")), self.training.sample(64)
+        if self.training.rank == 0:
+            save_film(self.task.run / name, self.rows, final)
+        return {"grid": name}
