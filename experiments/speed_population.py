@@ -88,7 +88,7 @@ def test_steps(model, loss):
 def trained(folder, cells, **options):
     """Seconds a cell, through the executor on one core, its processes warm; and the records."""
     run = Run(folder, TOPICS, "full", rerun=True, report=lambda line: None, **options)
-    run.executor = LocalExecutor([], run._finished, cores=1)
+    run.executor = LocalExecutor(cores=1)
     try:
         run.start([Cell("regression", "linear", "mse", "cosine", seed=99)])
         run.finish()

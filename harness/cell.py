@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
@@ -24,6 +25,16 @@ def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
     ordered = near + [choice for choice in choices if choice not in near]
     return UsageError(f"unknown {kind} {value!r}: choose from {', '.join(ordered) or 'nothing'}")
+
+
+class Status(StrEnum):
+    """How a cell's trial ended."""
+
+    DONE = "done"
+    DIVERGED = "diverged"  # the training came to nothing: a result, not a fault
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    SKIPPED = "skipped"  # nothing was run, for a reason that is said
 
 
 @dataclass(frozen=True, order=True)

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import options
 from harness.cell import Cell, UsageError, unknown
+from harness.options import REPEATED
+from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
     from harness.run import Run
@@ -33,12 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("cell")
-        command.add_argument("--profile", default="quick")
-        command.add_argument("--run-dir", type=Path)
-        command.add_argument("--world-size", type=int, default=2, metavar="N")
-        command.add_argument("--accumulate", type=int, default=1, metavar="N")
-        for option in ("--dataset", "--data-dir", "--fid-weights", "--env", "--table", "--target"):
-            command.add_argument(option)
+        options.add(command.add_argument, [options.RunOptions], ("profile", "run_dir", *REPEATED))
+        options.add(command.add_argument, TOPIC_OPTIONS)
     sample = commands.add_parser("sample", help="images from a generator's checkpoint")
     sample.add_argument("checkpoint", type=Path)
     sample.add_argument("--count", type=int, default=64)
@@ -79,27 +78,26 @@ def _compare(chosen: argparse.Namespace) -> int:
     return comparison.exit_code
 
 
+def _folder(chosen: argparse.Namespace) -> Path:
+    """The run's folder that the command is about."""
+    told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
+    return Path(told.run_dir or Path("results") / told.profile)
+
+
 def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
+    """A run of the chosen cell in ``folder``. Raises UsageError if there can be none."""
     from harness import matrix
     from harness.run import Run
     from harness.topics.registry import registered_topics
 
     cell = Cell.parse(chosen.cell)
-    topics = registered_topics(
-        dataset=chosen.dataset,
-        data_dir=chosen.data_dir,
-        fid_weights=chosen.fid_weights,
-        env=chosen.env,
-        table=chosen.table,
-        target=chosen.target,
-    )
+    told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
+    topics = registered_topics(**options.given(chosen, TOPIC_OPTIONS))
     if cell.topic not in topics:
         raise unknown("topic", cell.topic, topics)
-    if chosen.profile not in matrix.PROFILES:
-        raise unknown("profile", chosen.profile, matrix.PROFILES)
-    if chosen.world_size < 1 or chosen.accumulate < 1:
-        raise UsageError("--world-size and --accumulate are 1 or more")
-    run = Run(folder, topics, chosen.profile, chosen.world_size, accumulate=chosen.accumulate)
+    if told.profile not in matrix.PROFILES:
+        raise unknown("profile", told.profile, matrix.PROFILES)
+    run = Run(folder, topics, told.profile, told.world_size, accumulate=told.accumulate)
     if reason := run.skip_reason(cell):
         raise UsageError(f"{cell.id} is skipped: {reason}")
     return run, cell
@@ -108,7 +106,7 @@ def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
 def _replay(chosen: argparse.Namespace) -> int:
     from harness.results.store import Store
 
-    kept = chosen.run_dir or Path("results") / chosen.profile
+    kept = _folder(chosen)
     with tempfile.TemporaryDirectory() as scratch:
         run, cell = _run_of(chosen, Path(scratch))
         old = Store(kept).read(cell)
@@ -149,7 +147,7 @@ def _train(chosen: argparse.Namespace) -> int:
             "-m harness train vgg/vgg11-ce-one_cycle-ddp-s0"
         )
     chosen.world_size = ranks
-    run, cell = _run_of(chosen, chosen.run_dir or Path("results") / chosen.profile)
+    run, cell = _run_of(chosen, _folder(chosen))
     if outcome := torchrun.train(run.task(cell)):
         record = run.keep(cell, outcome)
         print({"status": record.status, **record.metrics})
@@ -160,7 +158,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from harness import checkpoint
     from harness.checkpoint import estimators
 
-    kept = chosen.run_dir or Path("results") / chosen.profile
+    kept = _folder(chosen)
     run, cell = _run_of(chosen, kept)
     topic = run.topics[cell.topic]
     try:

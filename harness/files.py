@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Temporary file, fsync, rename: readers see the old content or the new, never a part."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Write to a temporary file beside ``path`` that takes its place when the block ends.
+
+    By then it is on the disk. If the block raises, what was at ``path`` stays as it was. The
+    temporary file's name begins with a dot and ends in ``.tmp``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        replace(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file: readers see its old content or the new, never a part."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Rename through to the disk over what is at ``path``; file or folder may replace either."""
+    old = path.with_name(f".{path.name}.old.tmp")
+    if path.is_dir() or (temporary.is_dir() and path.exists()):
+        remove(old)
+        os.replace(path, old)
+    os.replace(temporary, path)
+    remove(old)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import matrix
+from harness import matrix, options
 from harness.cell import Cell, UsageError, unknown
 from harness.files import write_atomically
 from harness.results.record import Record
 from harness.results.report import write_report
 from harness.run import Run, executor_class
-from harness.topics.datasets import IMAGE_DATASETS
+from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import registered_topics
 
 RUN = pytest.StashKey[Run]()
@@ -39,23 +39,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("decathlon", "Decathlon: the experiment matrix")
-    group.addoption("--profile", default="quick", help="how much: smoke, quick (default) or full")
-    group.addoption("--run-dir", metavar="DIR", help="where the run goes (results/PROFILE)")
+    options.add(group.addoption, (options.RunOptions, *TOPIC_OPTIONS))
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
-    group.addoption("--rerun", action="store_true", help="train again what is done already")
-    group.addoption("--world-size", type=int, default=2, help="ranks of parallel cells")
-    group.addoption("--accumulate", type=int, default=1, metavar="N", help="parts of a batch")
-    group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that fail")
-    group.addoption("--seeds", type=int, metavar="N", help="of quick's recipes (1), of full (3)")
-    group.addoption("--executor", default="local", help="where cells run: local (default) or ray")
-    group.addoption("--compile", action="store_true", help="compile populations' steps")
-    group.addoption("--dataset", help="images: " + ", ".join(IMAGE_DATASETS))
-    group.addoption("--data-dir", metavar="DIR", help="where torchvision's datasets are")
-    group.addoption("--download", action="store_true", default=None, help="let torchvision fetch")
-    group.addoption("--fid-weights", metavar="FILE", help="InceptionV3's, for FID")
-    group.addoption("--env", metavar="ID", help="rl on this Gymnasium environment")
-    group.addoption("--table", metavar="FILE", help="regression on this CSV or Parquet file")
-    group.addoption("--target", metavar="COLUMN", help="the table's column to predict")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,54 +49,49 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _run(config: pytest.Config) -> Run:
     """The run of this pytest call, made on first use. Bad input is a usage error."""
-    if RUN in config.stash:
-        return config.stash[RUN]
-    option = config.option
-    try:
-        names = ("dataset", "data_dir", "download", "fid_weights", "env", "table", "target")
-        chosen = {name: getattr(option, name) for name in names}
-        topics = registered_topics(**chosen)
-        for own in config.hook.pytest_decathlon_topics():
-            topics |= {topic.name: topic for topic in own}
-        if option.world_size < 1:
-            raise UsageError(f"world size {option.world_size} is no number of ranks: 1 or more")
-        executor_class(option.executor)
-        if option.accumulate < 1:
-            raise UsageError(f"accumulate {option.accumulate} is no number of parts: 1 or more")
-        if option.retries < 0:
-            raise UsageError(f"retries {option.retries} is negative: 0 or more")
-        config.stash[CELLS] = matrix.select(
-            topics, option.profile, devices=torch.cuda.device_count(), seeds=option.seeds
-        )
-        for topic in topics.values():
-            topic.dataset_id()
-        folder = Path(option.run_dir or config.rootpath / "results" / option.profile)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"run folder {folder} is a file")
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
-    options = "".join(
-        f" --{name.replace('_', '-')} {value}"
-        for name, value in chosen.items()
-        if value is not None and name != "download"
-    )
-    for name, usual in (("world_size", 2), ("accumulate", 1)):
-        if getattr(option, name) != usual:
-            options += f" --{name.replace('_', '-')} {getattr(option, name)}"
+    if RUN not in config.stash:
+        try:
+            config.stash[RUN], config.stash[CELLS] = _make_run(config)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[RUN]
+
+
+def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
+    """The run that the options ask for, and its cells by topic."""
+    chosen = options.RunOptions(**options.given(config.option, [options.RunOptions]))
+    told = options.given(config.option, TOPIC_OPTIONS)
+    topics = registered_topics(**told)
+    for own in config.hook.pytest_decathlon_topics():
+        topics |= {topic.name: topic for topic in own}
+    executor_class(chosen.executor)
+    devices = torch.cuda.device_count()
+    cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
+    for topic in topics.values():
+        topic.dataset_id()
+    folder = Path(chosen.run_dir or config.rootpath / "results" / chosen.profile)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"run folder {folder} is a file")
+    usual = options.RunOptions()
+    told.pop("download", None)
+    told |= {
+        name: getattr(chosen, name)
+        for name in options.REPEATED
+        if getattr(chosen, name) != getattr(usual, name)
+    }
     run = Run(
         folder,
         topics,
-        option.profile,
-        option.world_size,
-        option.rerun,
-        accumulate=option.accumulate,
-        retries=option.retries,
-        options=options,
-        executor_kind=option.executor,
-        compile=option.compile,
+        chosen.profile,
+        chosen.world_size,
+        chosen.rerun,
+        accumulate=chosen.accumulate,
+        retries=chosen.retries,
+        options=options.arguments(told),
+        executor_kind=chosen.executor,
+        compile=chosen.compile,
     )
-    config.stash[RUN] = run
-    return run
+    return run, cells
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

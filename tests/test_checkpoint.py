@@ -87,7 +87,7 @@ class Run:
         return state.snapshot(*self.parts, **rest)
 
     def digest(self) -> str:
-        return digest(self.snapshot())
+        return digest(self.state_dict())
 
 
 def tensor(raw: bytes, dtype: torch.dtype, shape: list[int]) -> Tensor:
@@ -220,7 +220,7 @@ def test_device_does_not_count() -> None:
 def test_resumed_training_equals_the_uninterrupted(opt: str, schedule: str, tmp_path: Path) -> None:
     whole = Run(opt, schedule).train(0, 5)
     path = tmp_path / "middle.pt"
-    content = whole.snapshot(step=5)
+    content = whole.state_dict(step=5)
     before = digest(content)
     checkpoint.save(path, content)
     whole.train(5, 12)
@@ -231,7 +231,7 @@ def test_resumed_training_equals_the_uninterrupted(opt: str, schedule: str, tmp_
     resumed = Run(opt, schedule, seed=1)
     assert resumed.digest() != before
     state.restore(loaded, *resumed.parts)
-    assert digest(resumed.snapshot(step=5)) == before
+    assert digest(resumed.state_dict(step=5)) == before
     assert resumed.train(5, 12).digest() == whole.digest()
     assert digest(loaded) == before, "training went on in what was loaded"
 
@@ -239,7 +239,7 @@ def test_resumed_training_equals_the_uninterrupted(opt: str, schedule: str, tmp_
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "run.pt"
-    checkpoint.save(path, Run("adam", "multistep").train(0, 2).snapshot(note="ä", raw=b"\xff"))
+    checkpoint.save(path, Run("adam", "multistep").train(0, 2).state_dict(note="ä", raw=b"\xff"))
     return path
 
 
@@ -522,7 +522,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 @pytest.mark.parametrize("case", SPOILT)
 def test_what_does_not_fit_is_refused_and_changes_nothing(case: str) -> None:
     spoil, message = SPOILT[case]
-    content = Run("adam", "sequential").train(0, 4).snapshot()
+    content = Run("adam", "sequential").train(0, 4).state_dict()
     spoil(content)
     run = Run("adam", "sequential", seed=1).train(0, 2)
     before = run.digest()
@@ -537,7 +537,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(case: str) -> None:
     [("sgd", "sequential"), ("rmsprop", "sequential"), ("adam", "cosine"), ("adam", "onecycle")],
 )
 def test_the_wrong_classes_are_refused(opt: str, schedule: str) -> None:
-    content = Run("adam", "sequential").train(0, 4).snapshot()
+    content = Run("adam", "sequential").train(0, 4).state_dict()
     run = Run(opt, schedule, seed=1).train(0, 2)
     before = run.digest()
     with pytest.raises(CheckpointError, match="the checkpoint holds"):
@@ -546,7 +546,7 @@ def test_the_wrong_classes_are_refused(opt: str, schedule: str) -> None:
 
 
 def test_validate_accepts_what_fits_and_changes_nothing() -> None:
-    content = Run("adam", "sequential").train(0, 4).snapshot()
+    content = Run("adam", "sequential").train(0, 4).state_dict()
     run = Run("adam", "sequential", seed=1)
     before, expected = run.digest(), digest(content)
     state.validate(content, *run.parts)

@@ -58,7 +58,7 @@ class Gated(Toy):
 
 
 class Avenger(Toy):
-    """Kills the place it runs in, as an operator or a memory monitor might."""
+    """Kills the actor it runs in, as an operator or a memory monitor might."""
 
     def each_step(self, networks, cell, step, steps):
         os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
@@ -82,19 +82,15 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executor(cluster):
-    """One for all tests, so that its places are warm after the first."""
+    """One for all tests, so that its actors are warm after the first."""
     nodes, folder = cluster
-    outcomes = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", nodes.address)
-        found = executors.ClusterExecutor(
-            [], lambda task, outcome: outcomes.update({task.cell: outcome})
-        )
-    found.outcomes = outcomes
+        found = executors.ClusterExecutor()
     yield found
     found.close()
     assert not ray.is_initialized()
-    assert len(list(folder.glob("decathlon-*"))) <= 2  # a place on a killed node, a killed place
+    assert len(list(folder.glob("decathlon-*"))) <= 2  # an actor on a killed node, a killed actor
 
 
 def task(folder, topic=None, cell=CELL, ranks=2, **changes):
@@ -103,17 +99,21 @@ def task(folder, topic=None, cell=CELL, ranks=2, **changes):
 
 
 def run(executor, tasks):
-    executor.add(tasks)
-    while executor.pump():
-        pass
-    return [executor.outcomes[task.cell] for task in tasks]
+    executor.submit(tasks)
+    outcomes = rest(executor)
+    return [outcomes[task.cell] for task in tasks]
+
+
+def rest(executor):
+    """The outcomes of all that is pending, by cell."""
+    outcomes = {}
+    while executor.pending():
+        outcomes |= {task.cell: outcome for task, outcome in executor.pump()}
+    return outcomes
 
 
 def locally(tasks, folder):
-    executor = LocalExecutor(
-        [], lambda task, outcome: executor.outcomes.update({task.cell: outcome})
-    )
-    executor.outcomes = {}
+    executor = LocalExecutor()
     try:
         return run(executor, [replace(task, run=folder) for task in tasks])
     finally:
@@ -122,8 +122,9 @@ def locally(tasks, folder):
 
 def content(outcome):
     """All but times, where code lies and which line of a loop hangs, as text: NaN is NaN there."""
-    found = {name: value for name, value in outcome.items() if name not in ("cost", "traceback")}
-    audit = found.get("checkpoint", {})
+    fields = outcome.record_fields()
+    found = {name: value for name, value in fields.items() if name not in ("cost", "traceback")}
+    audit = found["checkpoint"]
     found["checkpoint"] = {name: audit[name] for name in audit if name not in TIMES}
     return re.sub(r"line \d+", "line", json.dumps(found, sort_keys=True, indent=1))
 
@@ -155,7 +156,7 @@ def the_same(tasks, outcomes, tmp_path):
 def test_an_address_where_no_cluster_is_is_refused_at_once(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UsageError, match="no Ray cluster at RAY_ADDRESS 127.0.0.1:1"):
-        executors.ClusterExecutor([], print)
+        executors.ClusterExecutor()
 
 
 def test_cells_give_what_the_local_executor_gives(executor, tmp_path):
@@ -170,7 +171,7 @@ def test_cells_give_what_the_local_executor_gives(executor, tmp_path):
         task(folder, Toy("nan"), replace(CELL, seed=1)),
     ]
     outcomes = run(executor, tasks)
-    assert {outcome["status"] for outcome in outcomes} == {"done", "diverged"}
+    assert {outcome.status for outcome in outcomes} == {"done", "diverged"}
     the_same(tasks, outcomes, tmp_path)
 
 
@@ -183,13 +184,13 @@ def test_a_bad_cell_ends_as_it_does_locally(executor, cluster, tmp_path):
     ]
     outcomes = run(executor, tasks)
     the_same(tasks, outcomes, tmp_path)
-    assert [outcome["status"] for outcome in outcomes] == ["failed", "failed", "timeout"]
-    assert "planted" in outcomes[0]["traceback"]
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed", "timeout"]
+    assert "planted" in outcomes[0].traceback
     gang = replace(CELL, parallel="ddp")
     gangs = [task(folder, Toy("raise"), gang), task(folder, Toy("die"), replace(gang, seed=1))]
     raised, died = run(executor, gangs)
-    assert raised["reason"].partition(": ")[2] == "RuntimeError: a planted error"
-    assert died["reason"].endswith("died: killed by SIGKILL")
+    assert raised.reason.partition(": ")[2] == "RuntimeError: a planted error"
+    assert died.reason.endswith("died: killed by SIGKILL")
     left = {path.name.partition("-")[0] for path in cluster[1].glob("decathlon-*/*")}
     assert left <= {"stacks"}  # of the warm processes
 
@@ -197,15 +198,15 @@ def test_a_bad_cell_ends_as_it_does_locally(executor, cluster, tmp_path):
 def test_what_the_cluster_cannot_run_is_refused_at_once(executor, tmp_path):
     gang = replace(CELL, parallel="ddp")
     with pytest.raises(UsageError) as refused:
-        executor.add([task(tmp_path), task(tmp_path, cell=gang, ranks=4)])
+        executor.submit([task(tmp_path), task(tmp_path, cell=gang, ranks=4)])
     assert str(refused.value) == (
         "toy/line-mse-cosine-ddp-s0 needs 4 x 1 CPU and 0 GPU; of the cluster's 3 nodes "
         "127.0.0.2 has 1 CPU and 0 GPU, 127.0.0.3 has 1 CPU and 0 GPU, "
         "127.0.0.4 has 1 CPU and 0 GPU; missing: 1 x 1 CPU and 0 GPU"
     )
     with pytest.raises(UsageError, match="missing: 1 x 1 CPU and 1 GPU"):
-        executor.add([replace(task(tmp_path), device="cuda")])
-    assert not executor.waiting
+        executor.submit([replace(task(tmp_path), device="cuda")])
+    assert not executor.pending()
 
 
 def said(pipe):
@@ -227,29 +228,29 @@ def test_a_node_is_killed_and_every_cell_finishes(executor, cluster, tmp_path):
     ]
     after = task(tmp_path / "ray", cell=replace(CELL, parallel="ddp", seed=3))
     impossible = task(tmp_path / "ray", cell=replace(CELL, parallel="ddp", seed=4), ranks=3)
-    executor.add([*gated, after, impossible])
+    executor.submit([*gated, after, impossible])
     at_work = {}
     while len(at_work) < 3:
-        assert executor.pump(0.1) and not executor.losses
+        assert not executor.pump(0.1) and not executor._losses
         at_work |= said(begun)
-    addresses = {g.task.cell.seed: ray.get(g.seats[0].place.meet.remote()) for g in executor.gangs}
+    meet = {g.task.cell.seed: g.slots[0].actor.meet.remote() for g in executor._gangs}
+    addresses = {seed: ray.get(address) for seed, address in meet.items()}
     victim = next(iter(nodes.worker_nodes))
     (lost_seed,) = (s for s, address in addresses.items() if victim.node_ip_address in address)
     nodes.remove_node(victim, allow_graceful=False)
     assert ends(at_work[lost_seed])
     os.write(go, b"g" * 64)
-    while executor.pump():
-        pass
+    outcomes = rest(executor)
     assert list(said(begun)) == [lost_seed]
     cells = [*gated, after]
-    the_same(cells, [executor.outcomes[task.cell] for task in cells], tmp_path)
-    lost = executor.outcomes[impossible.cell]
-    assert lost["status"] == "failed" and "missing: 1 x 1 CPU" in lost["reason"]
+    the_same(cells, [outcomes[task.cell] for task in cells], tmp_path)
+    lost = outcomes[impossible.cell]
+    assert lost.status == "failed" and "missing: 1 x 1 CPU" in lost.reason
     os.close(begun)
     os.close(go)
 
 
-def test_a_cell_whose_places_die_is_given_up(executor, tmp_path, monkeypatch):
+def test_a_cell_whose_actors_die_is_given_up(executor, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "TRIES", 1)
     (outcome,) = run(executor, [task(tmp_path, Avenger(), replace(CELL, seed=9))])
-    assert outcome["status"] == "failed" and outcome["reason"].endswith("(1 times)")
+    assert outcome.status == "failed" and outcome.reason.endswith("(1 times)")

@@ -24,11 +24,13 @@ CELL = Cell("toy", "line", "mse", "cosine")
 
 def run(tmp_path, *tasks):
     outcomes = {}
-    executor = LocalExecutor(tasks, lambda task, outcome: outcomes.update({task: outcome}))
+    executor = LocalExecutor()
+    executor.submit(tasks)
     pids = set()
     try:
-        while executor.pump():
-            pids |= {m.process.pid for gang in executor.gangs for m in gang.members}
+        while executor.pending():
+            outcomes |= dict(executor.pump())
+            pids |= {w.process.pid for gang in executor._gangs for w in gang.workers}
     finally:
         executor.close()
     for pid in pids:
@@ -45,15 +47,15 @@ def task(tmp_path, topic=None, cell=CELL, **changes):
 
 def test_a_cell_is_trained_and_its_checkpoints_audited_elsewhere(tmp_path):
     (outcome,) = run(tmp_path, task(tmp_path))
-    assert outcome["status"] == "done" and outcome["metrics"]["mse"] < outcome["baseline"]["mse"]
-    audit = outcome["checkpoint"]
-    assert (audit["state_equal"], audit["resume_equal"], audit["metrics_equal"]) == (True,) * 3
+    assert outcome.status == "done" and outcome.metrics["mse"] < outcome.baseline["mse"]
+    audit = outcome.audited
+    assert (audit.state_equal, audit.resume_equal, audit.metrics_equal) == (True,) * 3
 
 
 def test_ddp_matches_single(tmp_path):
     (outcome,) = run(tmp_path, task(tmp_path, cell=replace(CELL, parallel="ddp")))
-    assert outcome["status"] == "done" and outcome["parity"]["equal"]
-    assert outcome["parity"]["difference"] < 1e-5 and outcome["checkpoint"]["resume_equal"]
+    assert outcome.status == "done" and outcome.parity.equal
+    assert outcome.parity.difference < 1e-5 and outcome.audited.resume_equal
 
 
 class SameShard(Toy):
@@ -74,7 +76,7 @@ class SameShard(Toy):
 def test_ranks_on_the_same_shard_fail_parity(tmp_path):
     cell = replace(CELL, parallel="ddp")
     (outcome,) = run(tmp_path, task(tmp_path, SameShard(), cell))
-    assert outcome["status"] == "done" and not outcome["parity"]["equal"]
+    assert outcome.status == "done" and not outcome.parity.equal
 
 
 @pytest.mark.parametrize(
@@ -90,23 +92,23 @@ def test_a_bad_cell_costs_itself_only(tmp_path, misbehave, status, reason):
     bad = task(tmp_path, Toy(misbehave), timeout_s=1.5 if misbehave == "hang" else 60)
     good = task(tmp_path)
     outcomes = run(tmp_path, bad, good)
-    assert outcomes[0]["status"] == status and reason in outcomes[0]["reason"]
-    assert outcomes[1]["status"] == "done"
-    assert ("planted" in outcomes[0].get("traceback", "")) == (misbehave == "raise")
+    assert outcomes[0].status == status and reason in outcomes[0].reason
+    assert outcomes[1].status == "done"
+    assert ("planted" in outcomes[0].traceback) == (misbehave == "raise")
 
 
 def test_a_dead_rank_is_named_and_no_process_is_left(tmp_path):
     cell = replace(CELL, parallel="ddp")
     (outcome,) = run(tmp_path, task(tmp_path, Toy("die"), cell))
-    assert outcome["status"] == "failed" and "died: killed by SIGKILL" in outcome["reason"]
+    assert outcome.status == "failed" and "died: killed by SIGKILL" in outcome.reason
 
 
 def test_the_rank_that_raises_is_blamed_not_the_one_that_hears_of_it(tmp_path):
     cell = replace(CELL, parallel="ddp")
     (outcome,) = run(tmp_path, task(tmp_path, Toy("raise", at=5, rank=1), cell))
-    assert outcome["status"] == "failed"
-    assert outcome["reason"] == "rank 1: RuntimeError: a planted error"
-    assert "in objective" in outcome["traceback"]
+    assert outcome.status == "failed"
+    assert outcome.reason == "rank 1: RuntimeError: a planted error"
+    assert "in objective" in outcome.traceback
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -114,9 +116,9 @@ def test_the_rank_that_hangs_is_blamed_not_the_one_that_waits(tmp_path, rank):
     cell = replace(CELL, parallel="ddp")
     topic = Toy("hang", at=5, rank=rank)
     (outcome,) = run(tmp_path, task(tmp_path, topic, cell, timeout_s=8))
-    assert outcome["status"] == "timeout"
-    assert f"not done after 8 s: rank {rank} is in objective (toy.py, line" in outcome["reason"]
-    assert "in advance" in outcome["traceback"]
+    assert outcome.status == "timeout"
+    assert f"not done after 8 s: rank {rank} is in objective (toy.py, line" in outcome.reason
+    assert "in advance" in outcome.traceback
 
 
 @pytest.mark.parametrize("misbehave", ["die", "raise"])
@@ -154,11 +156,12 @@ def test_without_retries_a_cell_fails_alone(tmp_path):
 
 
 def test_closing_kills_what_still_runs(tmp_path):
-    executor = LocalExecutor([task(tmp_path, Toy("hang"))], lambda *_: None)
+    executor = LocalExecutor()
+    executor.submit([task(tmp_path, Toy("hang"))])
     executor.pump(0.1)
-    (member,) = executor.gangs[0].members
+    (worker,) = executor._gangs[0].workers
     executor.close()
-    assert member.process.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
+    assert worker.process.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
 
 
 def test_a_warm_process_gives_the_numbers_of_a_fresh_one(tmp_path):
@@ -166,4 +169,4 @@ def test_a_warm_process_gives_the_numbers_of_a_fresh_one(tmp_path):
     (alone,) = run(tmp_path, target)
     others = [task(tmp_path, cell=replace(CELL, seed=seed, loss="ce")) for seed in range(4)]
     after = run(tmp_path, *others, target)[-1]
-    assert (after["metrics"], after["curve"]) == (alone["metrics"], alone["curve"])
+    assert (after.metrics, after.curve) == (alone.metrics, alone.curve)

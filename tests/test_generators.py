@@ -157,11 +157,11 @@ def test_every_generator_learns_samples_and_resumes(topic):
     whole = Training(topic, cell, budget)
     whole.looks = set()  # eight steps are no time to come alive
     whole.run(4)
-    middle = whole.snapshot()
+    middle = whole.state_dict()
     whole.run(8)
     resumed = Training(topic, cell, budget)
     resumed.looks = set()
-    resumed.restore(middle)
+    resumed.load_state_dict(middle)
     resumed.run(8)
     images = whole.sample(9)
     assert torch.equal(images, resumed.sample(9))
@@ -222,7 +222,7 @@ def test_what_is_no_metric_says_how_it_wasmeasured():
 def test_the_command_line_samples_a_checkpoint_and_names_bad_input(tmp_path, capsys):
     topic = VAE()
     training = Training(topic, Cell("vae", "vae", "ce", "constant"), Budget(2, 8))
-    checkpoint.save(tmp_path / "final.pt", training.snapshot())
+    checkpoint.save(tmp_path / "final.pt", training.state_dict())
     out = tmp_path / "grid.png"
     ask = ["sample", str(tmp_path / "final.pt"), "--out"]
     assert cli.main([*ask, str(out), "--count", "9"]) == 0

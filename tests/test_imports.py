@@ -15,11 +15,12 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell", "files", "fingerprint"},
+    {"options"},
     {"axes", "results"},
     {"checkpoint"},
     {"training"},
     {"trial", "matrix"},
-    {"execution", "topics"},
+    {"execution", "topics", "progress"},
     {"run"},
     {"studies", "plugin", "cli"},
     {"__main__"},

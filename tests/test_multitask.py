@@ -88,10 +88,10 @@ def test_alone_is_the_same_trunk_and_head():
 def test_it_resumes_bit_for_bit(model):
     whole = Training(Multitask(), cell(model), SMALL)
     whole.run(3)
-    middle = whole.snapshot()
+    middle = whole.state_dict()
     whole.run(6)
     resumed = Training(Multitask(), cell(model), SMALL)
-    resumed.restore(middle)
+    resumed.load_state_dict(middle)
     resumed.run(6)
     for (_, one), (_, other) in zip(parameters(whole), parameters(resumed), strict=True):
         assert torch.equal(one, other)
@@ -167,9 +167,9 @@ def test_two_ranks_train_as_one_and_their_checkpoints_come_back(tmp_path, model)
     tasks = [Task(Descent(), c, SMALL, tmp_path, world_size=1 + n) for n, c in enumerate(cells)]
     single, ddp = run(tmp_path, *tasks)
     assert ddp["parity"]["equal"]
-    for audit in (single["checkpoint"], ddp["checkpoint"]):
-        assert (audit["state_equal"], audit["resume_equal"], audit["metrics_equal"]) == (True,) * 3
-    assert ddp["curve"]["loss"] == pytest.approx(single["curve"]["loss"], rel=2e-5)
+    for audit in (single.audited, ddp["checkpoint"]):
+        assert (audit.state_equal, audit.resume_equal, audit.metrics_equal) == (True,) * 3
+    assert ddp["curve"]["loss"] == pytest.approx(single.curve["loss"], rel=2e-5)
 
 
 def test_pcgrad_says_why_it_is_skipped_where_parameters_are_in_shards():

@@ -14,6 +14,7 @@ from harness import checkpoint
 from harness.axes import parallel
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import tree
+from harness.checkpoint.io import write_sealed
 from harness.execution.local import LocalExecutor
 from harness.studies import resharding, scaling
 from harness.topics.generators.gan import GAN
@@ -28,20 +29,18 @@ RANKED = [name for name in parallel.NAMES if parallel.is_distributed(name)]
 @pytest.fixture(scope="module")
 def executor():
     """One for all tests: its ranks are warm."""
-    made = LocalExecutor([], lambda *_: None, cores=4)
+    made = LocalExecutor(cores=4)
     yield made
     made.close()
 
 
 def outcome(executor, topic, cell, folder, ranks=2, accumulate=1, budget=BUDGET):
-    found = []
-    executor.finished = lambda _, result: found.append(result)
-    executor.waiting.append(
-        Task(topic, cell, budget, folder, world_size=ranks, accumulate=accumulate)
-    )
-    while executor.pump():
-        pass
-    return found[0]
+    task = Task(topic, cell, budget, folder, world_size=ranks, accumulate=accumulate)
+    executor.submit([task])
+    found = {}
+    while executor.pending():
+        found |= dict(executor.pump())
+    return found[task]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
@@ -51,14 +50,14 @@ def test_a_configuration_trains_audits_and_is_exact_or_says_why_not(
 ):
     cell = replace(CELL, model="dropout" if ranks == 1 else "line", parallel=name)
     found = outcome(executor, Toy(), cell, tmp_path, ranks)
-    assert found["status"] == "done", found
-    audit = found["checkpoint"]
-    assert (audit["state_equal"], audit["resume_equal"], audit["metrics_equal"]) == (True,) * 3
-    parity = found["parity"]
+    assert found.status == "done", found
+    audit = found.audited
+    assert (audit.state_equal, audit.resume_equal, audit.metrics_equal) == (True,) * 3
+    parity = found.parity
     if name in parallel.EXACT:
-        assert parity["equal"] and parity["difference"] < 1e-5
+        assert parity.equal and parity.difference < 1e-5
     else:
-        assert parity["equal"] is None and parity["reason"]
+        assert parity.equal is None and parity.reason
 
 
 @pytest.mark.parametrize("name", RANKED)
@@ -66,9 +65,9 @@ def test_two_players_take_turns_in_every_configuration(executor, tmp_path, name)
     cell = Cell("gan", "dcgan", "mse", "constant", name)
     topic = GAN(fid_samples=200)
     found = outcome(executor, topic, cell, tmp_path, budget=Budget(4, 8, timeout_s=120))
-    if found["status"] == "diverged":
-        pytest.fail(found["reason"])
-    assert found["checkpoint"]["resume_equal"] and found["parity"]["equal"] is not False
+    if found.status == "diverged":
+        pytest.fail(found.reason)
+    assert found.audited.resume_equal and found.parity.equal is not False
 
 
 @pytest.mark.parametrize("name", ["single", "ddp", "zero1", "fsdp"])
@@ -76,10 +75,10 @@ def test_accumulated_gradients_are_the_whole_batchs(executor, tmp_path, name):
     cell = replace(CELL, parallel=name)
     ranks = parallel.ranks(name, 2)
     found = outcome(executor, Toy(), cell, tmp_path, ranks, accumulate=4)
-    assert found["parity"]["equal"] and found["parity"]["difference"] < 1e-5
-    assert found["checkpoint"]["resume_equal"]
+    assert found.parity.equal and found.parity.difference < 1e-5
+    assert found.audited.resume_equal
     single = outcome(executor, Toy(), CELL, tmp_path, 1)
-    assert found["metrics"]["mse"] == pytest.approx(single["metrics"]["mse"], rel=1e-4)
+    assert found.metrics["mse"] == pytest.approx(single.metrics["mse"], rel=1e-4)
 
 
 class NotAveraged(Toy):
@@ -114,7 +113,7 @@ class SameShard(Toy):
 @pytest.mark.parametrize("bug", [NotAveraged, SameShard])
 def test_a_planted_bug_fails_parity(executor, tmp_path, bug, name):
     found = outcome(executor, bug(), replace(CELL, parallel=name), tmp_path)
-    assert found["status"] == "done" and found["parity"]["equal"] is False
+    assert found.status == "done" and found.parity.equal is False
 
 
 def test_a_checkpoint_goes_on_under_every_other_configuration(executor, tmp_path):
@@ -154,7 +153,7 @@ def shards(executor, tmp_path_factory):
     """A checkpoint in shards and its content."""
     folder = tmp_path_factory.mktemp("run")
     cell = replace(CELL, model="dropout", parallel="fsdp")
-    assert outcome(executor, Toy(), cell, folder)["status"] == "done"
+    assert outcome(executor, Toy(), cell, folder).status == "done"
     path = folder / "checkpoints" / cell.id / "final.pt"
     assert path.is_dir()
     return path
@@ -201,7 +200,7 @@ def test_an_index_that_would_run_code_does_not(shards, tmp_path):
     (path / ".metadata").write_bytes(pickle.dumps(Harm()))
     rest = checkpoint.load(path / "rest.pt")
     files = rest.pop("shards") | {".metadata": _sha256(path / ".metadata")}
-    checkpoint._seal(path / "rest.pt", {**rest, "shards": files})
+    write_sealed(path / "rest.pt", {**rest, "shards": files})
     with pytest.raises(tree.CheckpointError, match="names .*mkdir"):
         checkpoint.load(path)
     assert not (tmp_path / "harm").exists()

@@ -1,4 +1,4 @@
-"""A population's members against the same cells trained alone, and what becomes of a crowd."""
+"""A population's members against the same cells trained alone, and what becomes of each."""
 
 import os
 import signal
@@ -29,10 +29,13 @@ from harness.topics.registry import registered_topics
 from harness.topics.regression import Regression
 from harness.training import agreement
 from harness.training.loop import Diverged, Training
-from harness.training.population import optimizers, stacking
+from harness.training.population import optimizers as rules
+from harness.training.population import stacking
 from harness.training.population.population import Population
-from harness.training.population.stacking import Apart
-from harness.trial import population
+from harness.training.population.stacking import NotStackable
+from harness.trial import cost, population
+from harness.trial.grouping import SMALLEST, Grouping
+from harness.trial.outcome import PopulationOutcome
 from harness.trial.task import Task
 
 BUDGET = Budget(steps=100, batch_size=64)
@@ -86,8 +89,8 @@ def alone(topic, cell, budget):
 def together(topic, some, budget):
     trained = Population(topic, some, budget)
     trained.run(budget.steps)
-    trained.spread()
-    trained.history()
+    trained.update_members()
+    trained.update_histories()
     return trained
 
 
@@ -135,8 +138,8 @@ def vaes(loss, names):
 def test_a_vae_s_losses_are_within_1e_4_after_20_steps_of_adam(loss):
     trained = vaes(loss, ("constant", "one_cycle"))
     trained.run(20)
-    trained.spread()
-    trained.history()
+    trained.update_members()
+    trained.update_histories()
     for member in trained.members:
         single = Training(VAE(), member.cell, VAE_BUDGET)
         single.run(20)
@@ -155,7 +158,7 @@ def test_each_of_a_vae_s_steps_is_the_one_taken_alone_from_the_same_place(loss):
     trained = vaes(loss, ("constant", "rmsprop", "one_cycle"))
     singles = [Training(VAE(), member.cell, VAE_BUDGET) for member in trained.members]
     for _ in range(20):
-        trained.spread()
+        trained.update_members()
         for single, member in zip(singles, trained.members, strict=True):
             for name, network in single.networks.items():
                 network.load_state_dict(member.networks[name].state_dict())
@@ -163,7 +166,7 @@ def test_each_of_a_vae_s_steps_is_the_one_taken_alone_from_the_same_place(loss):
             stacking.optimizer(single).load_state_dict(state)
         before = [weights(single) for single in singles]
         trained.run(trained.step + 1)
-        trained.spread()
+        trained.update_members()
         for place, (single, member) in enumerate(zip(singles, trained.members, strict=True)):
             single.run(single.step + 1)
             alone_loss = single.losses[-1].item()
@@ -180,7 +183,7 @@ def test_a_rule_does_what_torch_s_optimizer_does_at_each_member_s_rate(kind, dec
     values = [nn.Parameter(torch.randn(7, dtype=torch.float64)) for _ in range(3)]
     rates = [0.1, 0.02, 1e-3]
     optimizers = [base.build(kind, [value]) for value in values]
-    rule, options = optimizers.rule(optimizers[0]), optimizers.options_of(optimizers[0])
+    rule, options = rules.rule(optimizers[0]), rules.options_of(optimizers[0])
     stack = torch.stack([value.detach().clone() for value in values])
     moments = {name: torch.zeros_like(stack) for name in rule.moments}
     for step in range(1, 31):
@@ -201,22 +204,22 @@ def test_a_rule_does_what_torch_s_optimizer_does_at_each_member_s_rate(kind, dec
 
 def test_options_without_a_rule_are_refused():
     one = [nn.Parameter(torch.zeros(1))]
-    assert optimizers.rule(torch.optim.SGD(one, 0.1, momentum=0.9, nesterov=True)) is None
-    assert optimizers.rule(torch.optim.Adam(one, amsgrad=True)) is None
-    assert optimizers.rule(torch.optim.AdamW(one)) is None
-    assert optimizers.rule(torch.optim.RMSprop(one, centered=True)) is None
+    assert rules.rule(torch.optim.SGD(one, 0.1, momentum=0.9, nesterov=True)) is None
+    assert rules.rule(torch.optim.Adam(one, amsgrad=True)) is None
+    assert rules.rule(torch.optim.AdamW(one)) is None
+    assert rules.rule(torch.optim.RMSprop(one, centered=True)) is None
 
 
 @pytest.mark.parametrize("explode", [False, True])
 def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, explode):
     tasks = [Task(Crowded(explode=explode), cell, SHORT, tmp_path) for cell in cells()]
-    (task,) = population.group(tasks)
-    outcome = population._train(task, population._population(task, torch.device("cpu")), 0.0)
-    found = population.audit(task, 0, outcome["checkpoint"])
+    (task,) = Grouping().group(tasks)
+    made = population._population(task, torch.device("cpu"))
+    outcome = PopulationOutcome(population._train(task, made, cost.Clock()))
+    found = population.audit(task, 0, outcome.saved)
     assert len(found) == 8 - explode
     for check in found.values():
-        names = ("state_equal", "resume_equal", "metrics_equal")
-        assert [check[name] for name in names] == [True] * 3
+        assert (check.state_equal, check.resume_equal, check.metrics_equal) == (True,) * 3
 
 
 def test_one_that_diverges_leaves_the_others_bit_for_bit_as_they_were():
@@ -236,20 +239,20 @@ def test_a_population_resumes_bit_for_bit_and_a_member_alone_within_tolerance(sc
     some = cells(3, schedule=schedule)
     whole = Population(Crowded(), some, SHORT)
     whole.run(9)
-    whole.spread()
-    kept = [member.snapshot() for member in whole.members]
+    whole.update_members()
+    kept = [member.state_dict() for member in whole.members]
     whole.run(20)
-    whole.spread()
+    whole.update_members()
     resumed = Population(Crowded(), some, SHORT)
     for member, snapshot in zip(resumed.members, kept, strict=True):
-        member.restore(snapshot)
-    resumed.gather()
+        member.load_state_dict(snapshot)
+    resumed.update_rows()
     resumed.run(20)
-    resumed.spread()
+    resumed.update_members()
     single = Training(Crowded(), some[0], SHORT)
-    single.restore(kept[0])
+    single.load_state_dict(kept[0])
     single.run(20)
-    ends = [checkpoint.digest([m.snapshot() for m in p.members]) for p in (whole, resumed)]
+    ends = [checkpoint.digest([m.state_dict() for m in p.members]) for p in (whole, resumed)]
     assert ends[0] == ends[1]
     assert differ(weights(whole.members[0]), weights(single)) < 1e-5
 
@@ -260,7 +263,7 @@ def test_a_compiled_population_is_the_eager_one_within_1e_5():
     if note := population._compile(compiled):
         pytest.skip(note)
     compiled.run(20)
-    compiled.spread()
+    compiled.update_members()
     for member, other in zip(
         compiled.members, together(Crowded(), some, SHORT).members, strict=True
     ):
@@ -295,7 +298,7 @@ class Acting(Crowded):
     ],
 )
 def test_cells_that_cannot_train_as_one_say_why(topic, some, reason):
-    with pytest.raises(Apart, match=reason):
+    with pytest.raises(NotStackable, match=reason):
         Population(topic, some, SHORT)
 
 
@@ -310,7 +313,7 @@ def run(folder, topic, some):
     return found, lines
 
 
-def test_a_crowd_leaves_what_its_cells_would_leave_alone(tmp_path):
+def test_a_population_leaves_what_its_cells_would_leave_alone(tmp_path):
     found, _ = run(tmp_path, Crowded(explode=True), cells())
     records = list(Store(tmp_path))
     assert [r.status for r in records] == ["done"] * 3 + ["diverged"] + ["done"] * 4
@@ -326,7 +329,7 @@ def test_a_crowd_leaves_what_its_cells_would_leave_alone(tmp_path):
         assert [record.checkpoint[name] for name in checks] == [True] * 3
         content = checkpoint.load(found.store.checkpoint(record.cell, "final"))
         training = Training(Crowded(), record.cell, found.budget(record.cell))
-        training.restore(content)
+        training.load_state_dict(content)
         assert training.evaluate() == record.metrics
     assert "not finite at step 2" in records[3].reason
     assert records[3].curve["step"] and not records[3].checkpoint
@@ -339,7 +342,7 @@ def test_a_crowd_leaves_what_its_cells_would_leave_alone(tmp_path):
         (Crowded(), "dropout", "vmap refuses"),
     ],
 )
-def test_a_crowd_that_dies_or_is_refused_costs_no_cell(tmp_path, topic, model, reason):
+def test_a_population_that_dies_or_is_refused_costs_no_cell(tmp_path, topic, model, reason):
     found, lines = run(tmp_path, topic, cells(model=model))
     assert {(r.status, r.population) for r in found.records.values()} == {("done", 1)}
     assert len(found.records) == 8 and any(reason in line for line in lines)
@@ -381,11 +384,11 @@ CELLS = st.builds(
 @given(some=st.lists(CELLS, unique=True, max_size=80), most=st.sampled_from([1, 8, 32]))
 def test_grouping_keeps_every_cell_once_and_only_like_ones_together(some, most):
     tasks = [Task(Crowded(), cell, SHORT, Path("run")) for cell in some]
-    found = population.group(tasks, most)
-    assert sorted(own.cell for task in found for own in population.members(task)) == sorted(some)
+    found = Grouping(most).group(tasks)
+    assert sorted(cell for task in found for cell in task.cells) == sorted(some)
     for task in found:
-        if isinstance(task, population.Crowd):
-            assert population.LEAST <= len(task.tasks) <= most
+        if isinstance(task, population.PopulationTask):
+            assert SMALLEST <= len(task.tasks) <= most
             assert {own.cell.parallel for own in task.tasks} == {"single"}
             assert len({(own.cell.model, own.cell.loss) for own in task.tasks}) == 1
             assert task.cell.model in Crowded.populates

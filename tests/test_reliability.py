@@ -43,8 +43,8 @@ WRITER = """
 from itertools import count
 from pathlib import Path
 from harness.cell import Cell
-from harness.record import Record
-from harness.store import Store
+from harness.results.record import Record
+from harness.results.store import Store
 store = Store(Path({folder!r}))
 for number in count({first}):
     cell = Cell("toy", "line", "mse", "cosine", seed=number % 5)

@@ -248,12 +248,12 @@ def test_resume_is_bit_for_bit_in_the_middle_of_an_episode(model):
     budget = Budget(steps=8, batch_size=4 if model == "policy_gradient" else 40)
     straight = Training(topic, cell, budget)
     straight.run(4)
-    content = straight.snapshot()
+    content = straight.state_dict()
     straight.run(8)
     resumed = Training(topic, cell, budget)
-    resumed.restore(content)
+    resumed.load_state_dict(content)
     resumed.run(8)
-    assert digest(resumed.snapshot()) == digest(straight.snapshot())
+    assert digest(resumed.state_dict()) == digest(straight.state_dict())
 
 
 @pytest.mark.parametrize("loss", losses.FAMILIES)

@@ -15,7 +15,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.results import tables
+from harness.results import columns, tables
 from harness.results.effects import effects, kendall
 from harness.results.summary import bootstrap, summary
 
@@ -93,8 +93,8 @@ def test_a_further_group_keeps_its_name():
 def test_nothing_measured(rows, tmp_path):
     result = tables.write(rows, tmp_path)
     assert len(result.cells) == len(rows) and "status" in result.cells
-    for frame, columns in ((result.summary, tables.SUMMARY), (result.effects, None)):
-        assert frame.empty and (columns is None or list(frame) == list(columns))
+    for frame, names in ((result.summary, columns.SUMMARY), (result.effects, None)):
+        assert frame.empty and (names is None or list(frame) == list(names))
     assert len(pd.read_csv(tmp_path / "cells.csv")) == len(rows)
     assert len(pd.read_parquet(tmp_path / "curves.parquet")) == 0
 

@@ -39,10 +39,10 @@ def test_resuming_gives_what_going_on_gives(schedule, at, tmp_path):
     cell = Cell("toy", "dropout", "mse", schedule)
     whole = train(cell)
     part = train(cell, at)
-    checkpoint.save(tmp_path / "c.pt", part.snapshot())
+    checkpoint.save(tmp_path / "c.pt", part.state_dict())
     torch.randn(100)  # what happens in between must not matter
     resumed = Training(Toy(), cell, BUDGET)
-    resumed.restore(checkpoint.load(tmp_path / "c.pt"))
+    resumed.load_state_dict(checkpoint.load(tmp_path / "c.pt"))
     resumed.run(20)
     assert parameters(resumed) == parameters(whole)
     assert resumed.curve() == whole.curve()

@@ -1,6 +1,6 @@
 """Checkpoints (note 100): saved whole, loaded safely, checked before anything in memory changes."""
 
-from harness.checkpoint.io import FORMAT, VERSION, load, remove, save
+from harness.checkpoint.io import FORMAT, VERSION, load, save
 from harness.checkpoint.networks import Mismatch, compare, load_network, partial
 from harness.checkpoint.tree import CheckpointError, digest, plain
 
@@ -15,6 +15,5 @@ __all__ = [
     "load_network",
     "partial",
     "plain",
-    "remove",
     "save",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch.distributed.checkpoint import CheckpointException
 from harness.axes import parallel
 from harness.checkpoint import sharded
 from harness.checkpoint.tree import CheckpointError, digest
+from harness.files import atomic_file, replace
 
 FORMAT = "decathlon-checkpoint"
 VERSION = 2
@@ -23,7 +22,7 @@ REST = "rest.pt"  # in a folder of parts: all that is not sharded
 SEAL = ("format", "version", "sha256")  # what save adds to the content and load takes off
 
 
-def save(path: Path, content: Mapping[str, object]) -> int:
+def save(path: Path, tree: Mapping[str, object]) -> int:
     """Write atomically, through to the disk; returns the bytes.
 
     Ranks call it together, and the first writes; content with sharded tensors becomes a folder to
@@ -32,12 +31,12 @@ def save(path: Path, content: Mapping[str, object]) -> int:
     or the disk does not take it.
     """
     path = Path(path)
-    if taken := [key for key in (*SEAL, "shards") if key in content]:
+    if taken := [key for key in (*SEAL, "shards") if key in tree]:
         raise CheckpointError(f"{path} was not saved: the content uses the keys {taken}")
-    rest, tensors = sharded.split(content)
-    first = parallel.is_first()
+    rest, tensors = sharded.split(tree)
+    first = parallel.is_rank_zero()
     if not tensors:
-        return _seal(path, rest) if first else 0
+        return write_sealed(path, rest) if first else 0
     temporary = path.with_name(f".{path.name}.sharded.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -45,48 +44,30 @@ def save(path: Path, content: Mapping[str, object]) -> int:
         temporary.mkdir(parents=True, exist_ok=True)
         files, size = sharded.write(temporary, tensors)
         if first:
-            size += _seal(temporary / REST, {**rest, "shards": files})
-            _replace(temporary, path)
+            size += write_sealed(temporary / REST, {**rest, "shards": files})
+            replace(temporary, path)
         dist.barrier()
         if temporary.is_dir():  # on a machine of its own
-            _replace(temporary, path)
+            replace(temporary, path)
     except (OSError, CheckpointException) as error:
         raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
     return size
 
 
-def _seal(path: Path, content: Mapping[str, object]) -> int:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    body = {**content, "format": FORMAT, "version": VERSION}
+def write_sealed(path: Path, tree: Mapping[str, object]) -> int:
+    """Write one file with the content, its format, its version and a SHA-256 over all three.
+
+    Returns the bytes. Raises CheckpointError, and leaves what was at ``path``.
+    """
+    body = {**tree, "format": FORMAT, "version": VERSION}
     try:
         sealed = {**body, "sha256": digest(body)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with atomic_file(path) as file:
             torch.save(sealed, file)
             size = file.tell()
-            file.flush()
-            os.fsync(file.fileno())
-        _replace(temporary, path)
     except Exception as error:
         raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return size
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """os.replace through to the disk, also of a file by a folder and back."""
-    old = path.with_name(f".{path.name}.old.tmp")
-    if path.is_dir() or (temporary.is_dir() and path.exists()):
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(path, old)
-    os.replace(temporary, path)
-    shutil.rmtree(old, ignore_errors=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -99,47 +80,39 @@ def load(path: Path) -> dict[str, Any]:
     if path.is_dir():
         if not (path / REST).is_file():
             raise CheckpointError(f"{path} is no checkpoint: it has no {REST}")
-        content = load(path / REST)
-        return sharded.join(content, path, content.pop("shards", {}))
+        tree = load(path / REST)
+        return sharded.join(tree, path, tree.pop("shards", {}))
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # six types for six kinds of damage
         raise CheckpointError(f"{path} is damaged or no checkpoint: {_line(error)}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no {FORMAT}")
-    version = content.get("version")
+    version = tree.get("version")
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise CheckpointError(f"{path} has version {version!r}; this program reads 1 to {VERSION}")
-    expected = content.pop("sha256", None)
+    expected = tree.pop("sha256", None)
     try:
-        intact = digest(content) == expected
+        intact = digest(tree) == expected
     except Exception:
         intact = False
     if not intact:
         raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
-    content = {key: value for key, value in content.items() if key not in SEAL}
+    tree = {key: value for key, value in tree.items() if key not in SEAL}
     try:
         for old in range(version, VERSION):
-            content = MIGRATIONS[old](content)
+            tree = MIGRATIONS[old](tree)
     except Exception as error:
         raise CheckpointError(f"{path} is no whole version {old}: {_line(error)}") from error
-    return content
+    return tree
 
 
-def remove(path: Path) -> None:
-    """Remove a checkpoint, file or folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+def _from_version_1(tree: dict[str, Any]) -> dict[str, Any]:
     """Version 1 held one network's tensors under ``model``, and nothing to resume from."""
-    model = content.pop("model")
-    return {**content, "networks": {"model": model}}
+    model = tree.pop("model")
+    return {**tree, "networks": {"model": model}}
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}

@@ -64,7 +64,7 @@ def load_network(
     with torch.no_grad():
         for name in _below(saved, prefix):
             if name in state and fits(saved[name], state[name]):
-                state[name].copy_(parallel.like(saved[name], state[name]))
+                state[name].copy_(parallel.laid_out_like(saved[name], state[name]))
     return mismatch
 
 

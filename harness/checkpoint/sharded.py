@@ -39,7 +39,7 @@ SAFE = {  # all that DCP's index of tensors is made of
 }
 
 
-def split(content: Any) -> tuple[Any, dict[str, DTensor]]:
+def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
     """The content with a marker in the place of every sharded tensor, and those by name."""
     found: dict[str, DTensor] = {}
 
@@ -54,7 +54,7 @@ def split(content: Any) -> tuple[Any, dict[str, DTensor]]:
             return [walk(item, (*path, str(place))) for place, item in enumerate(value)]
         return value
 
-    return walk(content, ()), found
+    return walk(tree, ()), found
 
 
 def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], int]:
@@ -66,14 +66,14 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], in
     with _quietly():
         dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
     own = [*folder.glob(f"__{dist.get_rank()}_*")]
-    if parallel.is_first():
+    if parallel.is_rank_zero():
         own.append(folder / INDEX)
     found = [(path.name, _sha256(path), path.stat().st_size) for path in own]
-    parts = [part for parts in parallel.gathered(found) for part in parts]
+    parts = [part for parts in parallel.gather_to_rank_zero(found) for part in parts]
     return {name: sha for name, sha, _ in sorted(parts)}, sum(size for *_, size in parts)
 
 
-def join(content: Any, folder: Path, files: Mapping[str, str]) -> Any:
+def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
     """The content with whole tensors, on the CPU, in the place of its markers.
 
     files: the SHA-256 that ``write`` returned. Raises CheckpointError if a file is missing, changed
@@ -97,14 +97,14 @@ def join(content: Any, folder: Path, files: Mapping[str, str]) -> Any:
         return value
 
     try:
-        content, reader = walk(content), _Reader(folder)
+        tree, reader = walk(tree), _Reader(folder)
         reader.read_metadata()
         with _quietly():
             dcp.load(dict(tensors), storage_reader=reader, no_dist=True)
     except (Exception, dcp.CheckpointException) as error:  # the latter is no Exception
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(f"{folder} is damaged: {first[0][:200]}") from error
-    return content
+    return tree
 
 
 class _Reader(dcp.FileSystemReader):

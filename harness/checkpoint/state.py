@@ -39,7 +39,7 @@ def snapshot(
 
 
 def validate(
-    content: Mapping[str, Any],
+    tree: Mapping[str, Any],
     networks: Mapping[str, nn.Module],
     optimizers: Mapping[str, Optimizer],
     schedules: Mapping[str, LRScheduler],
@@ -52,23 +52,23 @@ def validate(
     parts = {"networks": networks, "optimizers": optimizers, "schedules": schedules}
     try:
         for part, own in parts.items():
-            if set(saved := content.get(part, {})) != set(own):
+            if set(saved := tree.get(part, {})) != set(own):
                 raise CheckpointError(f"the checkpoint's {part} are {[*saved]}, not {[*own]}")
         for name, network in networks.items():
-            if mismatch := compare(network, content["networks"][name]):
+            if mismatch := compare(network, tree["networks"][name]):
                 raise CheckpointError(f"network {name} differs from the checkpoint: {mismatch}")
         for name, optimizer in optimizers.items():
-            _check_kind(f"optimizer {name}", content["optimizers"][name]["kind"], optimizer)
-            _check_optimizer(name, content["optimizers"][name]["state"], optimizer)
+            _check_kind(f"optimizer {name}", tree["optimizers"][name]["kind"], optimizer)
+            _check_optimizer(name, tree["optimizers"][name]["state"], optimizer)
         for name, schedule in schedules.items():
-            _check_kind(f"schedule {name}", content["schedules"][name]["kind"], schedule)
-            _check_schedule(name, content["schedules"][name]["state"], schedule)
+            _check_kind(f"schedule {name}", tree["schedules"][name]["kind"], schedule)
+            _check_schedule(name, tree["schedules"][name]["state"], schedule)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint is not what snapshot makes: {error!r}") from error
 
 
 def restore(
-    content: Mapping[str, Any],
+    tree: Mapping[str, Any],
     networks: Mapping[str, nn.Module],
     optimizers: Mapping[str, Optimizer],
     schedules: Mapping[str, LRScheduler],
@@ -77,13 +77,13 @@ def restore(
 
     Raises CheckpointError with nothing changed.
     """
-    validate(content, networks, optimizers, schedules)
+    validate(tree, networks, optimizers, schedules)
     for name, network in networks.items():
-        load_network(network, content["networks"][name])
+        load_network(network, tree["networks"][name])
     for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(_laid_out(content["optimizers"][name]["state"], optimizer))
+        optimizer.load_state_dict(_laid_out(tree["optimizers"][name]["state"], optimizer))
     for name, schedule in schedules.items():
-        schedule.load_state_dict(plain(content["schedules"][name]["state"]))
+        schedule.load_state_dict(plain(tree["schedules"][name]["state"]))
 
 
 def _check_kind(what: str, saved: object, own: object) -> None:
@@ -115,7 +115,7 @@ def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
         own = parameters[index]
         for key, value in values.items():
             if isinstance(value, Tensor) and value.shape == own.shape:
-                values[key] = parallel.like(value, own)
+                values[key] = parallel.laid_out_like(value, own)
     return copy
 
 

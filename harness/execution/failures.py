@@ -1,4 +1,4 @@
-"""Which of a gang's ranks is to blame: the first that raised, or the one that does not wait.
+"""What went wrong with a task's ranks, and which of them is to blame.
 
 Where one rank dies, raises or hangs, its peers fail or wait in the next exchange; what they have to
 say is an echo.
@@ -13,35 +13,36 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from harness.cell import Status
+from harness.trial.outcome import Outcome
 
 SIGNAL = signal.SIGUSR1
 PATIENCE_S = 2.0  # for a process to write down where it is
 FRAME = re.compile(r'  File "(.+)", line (\d+) in (\S+)')
+WORKING = re.compile(r"execution/process\.py\", line \d+ in main\b")
 WAITS = ("/torch/distributed/", "/torch/autograd/")  # DDP exchanges inside of a backward pass
 
 
-def raised(answers: Sequence[tuple | None]) -> dict[str, Any]:
-    """The outcome of a gang in which at least one answer is an error: its earliest one's.
-
-    An answer is ("error", line, traceback, time.monotonic seconds), another, or None.
-    """
-    errors = [(a[3], rank) for rank, a in enumerate(answers) if a and a[0] == "error"]
-    rank = min(errors)[1]
-    _, line, trace, _ = answers[rank]  # type: ignore[misc]
-    return failure(line, trace, rank if len(answers) > 1 else None)
-
-
-def failure(line: str, trace: str, rank: int | None) -> dict[str, Any]:
+def raised(line: str, trace: str, rank: int | None) -> Outcome:
     """The outcome of an error, with the rank that raised it if there are others."""
     where = "" if rank is None else f"rank {rank}: "
-    return {"status": "failed", "reason": f"{where}{line.splitlines()[0]}", "traceback": trace}
+    reason = f"{where}{line.splitlines()[0]}"
+    return Outcome(status=Status.FAILED, reason=reason, traceback=trace)
+
+
+def died(rank: int, code: int | None) -> Outcome:
+    """The outcome of a process that ended with an exit code instead of an answer."""
+    how = f"exit code {code}"
+    if code is not None and code < 0:
+        how = f"killed by {signal.Signals(-code).name}"
+    return Outcome(status=Status.FAILED, reason=f"rank {rank} died: {how}")
 
 
 def hung(
     pids: Sequence[int], files: Sequence[Path], limit_s: float, ranks: Sequence[int] | None = None
-) -> dict[str, Any]:
-    """The outcome of a gang that passed its deadline: where its ranks are, and which one hangs.
+) -> Outcome:
+    """The outcome of processes that passed their deadline: which rank hangs, and where.
 
     Each process has registered faulthandler to write its stacks to its file on SIGNAL. ranks: those
     of the processes, if they are not all that there are.
@@ -56,15 +57,15 @@ def hung(
     reason = f"not done after {limit_s:g} s"
     busy = [rank for rank, frames in enumerate(stacks) if frames and not _waits(frames[0])]
     if not busy:
-        return {"status": "timeout", "reason": reason}
+        return Outcome(status=Status.TIMEOUT, reason=reason)
     file, line, function = stacks[busy[0]][0]
     who = f"rank {ranks[busy[0]]} is" if ranks is not None else "it is"
     trace = "\n".join(f'  File "{f}", line {n}, in {name}' for f, n, name in stacks[busy[0]][::-1])
-    return {
-        "status": "timeout",
-        "reason": f"{reason}: {who} in {function} ({Path(file).name}, line {line})",
-        "traceback": f"Where it was (most recent call last):\n{trace}",
-    }
+    return Outcome(
+        status=Status.TIMEOUT,
+        reason=f"{reason}: {who} in {function} ({Path(file).name}, line {line})",
+        traceback=f"Where it was (most recent call last):\n{trace}",
+    )
 
 
 def _waits(frame: tuple[str, str, str]) -> bool:
@@ -77,7 +78,7 @@ def _stack(file: Path, start: int) -> list[tuple[str, str, str]]:
     while time.monotonic() < limit:
         text = file.read_text()[start:] if file.exists() else ""
         for thread in text.split("\n\n"):
-            if re.search(r"execution/process\.py\", line \d+ in main\b", thread):
+            if WORKING.search(thread):
                 return FRAME.findall(thread)
         time.sleep(0.02)
     return []

@@ -5,6 +5,7 @@ what their first step would import.
 import torch
 import torchvision  # noqa: F401  (imported for the workers forked from here)
 
+import harness.execution.process
 import harness.trial.population  # noqa: F401  (the same)
 
 torch.set_num_threads(1)

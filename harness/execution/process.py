@@ -8,10 +8,12 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,45 @@ from harness.axes import parallel
 from harness.execution import failures
 from harness.trial.task import Task
 
+Function = Callable[[Task, int], Any]
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What the function returned; of other ranks than 0, None."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What it raised, as one line and as a traceback. at: time.monotonic seconds."""
+
+    line: str
+    traceback: str
+    at: float
+
+
+Answer = Returned | Raised
+
+
+def packed(function: Function, task: Task) -> bytes:
+    """Both pickled for another process; a topic of a conftest or a test goes with its code."""
+    module = sys.modules[type(task.topic).__module__]
+    if module.__name__.split(".")[0] == "harness":
+        return cloudpickle.dumps((function, task))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps((function, task))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
 
 def main(pipe: connection.Connection, stacks: Path) -> None:
-    """The process's entry. Receives (pickled function and task, rank, meeting place); answers
-    ("ok", outcome) or, as the last thing it does, ("error", one line, traceback, when).
+    """The process's entry. Receives (packed function and task, rank, meeting place), answers each.
 
-    stacks: a file to which it says where it is when signalled.
+    An error is the last thing it answers. stacks: a file to which it writes its threads' frames
+    when signalled.
     """
     os.setsid()
     faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
@@ -39,15 +74,15 @@ def main(pipe: connection.Connection, stacks: Path) -> None:
         while True:
             work, rank, meeting = pipe.recv()
             function, task = cloudpickle.loads(work)
-            outcome = _as_rank(function, task, rank, meeting)
-            pipe.send(("ok", outcome if rank == 0 else None))
-            del work, function, task, outcome
+            value = _as_rank(function, task, rank, meeting)
+            pipe.send(Returned(value if rank == 0 else None))
+            del work, function, task, value
             _tidy()
     except EOFError:
         return
     except BaseException as error:
-        line, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
-        pipe.send(("error", line, trace, time.monotonic()))
+        line = f"{type(error).__name__}: {error}"
+        pipe.send(Raised(line, traceback.format_exc(), time.monotonic()))
 
 
 def _tidy() -> None:
@@ -56,7 +91,7 @@ def _tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _as_rank(function: Callable[..., Any], task: Task, rank: int, meeting: str) -> Any:
+def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Any:
     if not parallel.is_distributed(task.cell.parallel):
         return function(task, 0)
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):

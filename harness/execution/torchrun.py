@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 
 from harness.axes import parallel
-from harness.trial import audit
-from harness.trial import train as trial
+from harness.trial.audit import audit
+from harness.trial.outcome import Audited, Outcome, Saved
 from harness.trial.task import Task
+from harness.trial.train import train as train_cell
 
 
 def ranks() -> int | None:
@@ -21,26 +22,25 @@ def ranks() -> int | None:
     return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else None
 
 
-def train(task: Task) -> dict[str, Any] | None:
+def train(task: Task) -> Outcome | None:
     """Train and audit the cell as one of torchrun's ranks, the audit in fresh processes.
 
-    Returns a Record's fields as the local executor gives them, on rank 0; None on the others.
+    The outcome is that of the local executor; None on other ranks than 0.
     """
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
     with parallel.process_group(rank, task.world_size, "env://", task.budget.timeout_s):
-        outcome = trial.train(task, rank)
+        outcome = train_cell(task, rank)
         # torchrun's own store remembers the ranks that were: the audit's meet at another
         store = _store() if rank == 0 else None
         meeting = f"tcp://{store.host}:{store.port}" if store else ""
-        shared: list[Any] = [outcome.get("checkpoint"), meeting]
+        shared: list[Any] = [outcome.saved, meeting]
         dist.broadcast_object_list(shared)
-    expected, meeting = shared
-    if expected:
+    saved, meeting = shared
+    if saved:
         context = get_context("spawn")
         with ProcessPoolExecutor(1, context, torch.set_num_threads, (1,)) as fresh:
-            audited = fresh.submit(_audit, task, rank, meeting, expected).result()
-        outcome |= {"checkpoint": audited}
+            outcome = outcome.with_audit(fresh.submit(_audit, task, rank, meeting, saved).result())
     return None if rank else outcome
 
 
@@ -49,6 +49,6 @@ def _store() -> dist.TCPStore:
     return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
 
 
-def _audit(task: Task, rank: int, meeting: str, expected: dict[str, Any]) -> dict[str, Any]:
+def _audit(task: Task, rank: int, meeting: str, saved: Saved) -> Audited:
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
-        return audit.audit(task, rank, expected)
+        return audit(task, rank, saved)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, Status
 
-STATUSES = ("done", "diverged", "failed", "timeout", "skipped")
+TRAINED = (Status.DONE, Status.DIVERGED)
 
 
 @dataclass
 class Record:
-    """A cell's outcome.
+    """What is kept of one cell: where it came from, how it ended, what was measured.
 
-    status is one of STATUSES; reason says why in a sentence unless it is ``done``.
+    status: how it ended; reason says why in a sentence unless it is ``done``; diverged_at: the step
+    by which the training came to nothing. fitted: trained by scikit-learn's ``fit``, without steps.
     metrics and baseline share their names: trained, and untrained or random beside it.
     directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
     accumulate: parts a rank took a batch in. attempts: 1, more where earlier ones failed.
@@ -32,9 +34,11 @@ class Record:
 
     cell: Cell
     fingerprint: str
-    status: str
+    status: Status
     reason: str = ""
     traceback: str = ""
+    diverged_at: int | None = None
+    fitted: bool = False
     profile: str = ""
     dataset: str = ""
     world_size: int = 1
@@ -71,6 +75,32 @@ class Record:
             raise ValueError(f"id and axes disagree for {cell.id}")
         budget = values.pop("budget")
         record = cls(cell=cell, budget=Budget(**budget) if budget else None, **values)
-        if record.status not in STATUSES:
-            raise ValueError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
+        record.status = Status(record.status)
         return record
+
+    def check(self) -> None:
+        """Raise AssertionError unless the cell was trained and all that should hold of it holds.
+
+        Of a finished cell: its checkpoints come back, and a parallel one that promises single's
+        numbers has them. What was not measured does not hold.
+        """
+        assert self.status in TRAINED, f"{self.cell.id} {self.status}: {self.reason}"
+        if self.status is Status.DONE:
+            wrong = [name for name, holds in self._promises() if holds is not True]
+            assert not wrong, f"{self.cell.id}: {', '.join(wrong)}"
+
+    def _promises(self) -> Iterator[tuple[str, bool | None]]:
+        """What should hold of a finished cell, with whether it does; None: not measured."""
+        resumes = () if self.fitted else ("resume_equal",)  # no steps to go on with
+        for name in ("state_equal", *resumes, "metrics_equal") if self.checkpoint else ():
+            yield f"checkpoint {name} is {self.checkpoint.get(name)}", self.checkpoint.get(name)
+        if not self.checkpoint:
+            yield "its checkpoints were not audited", None
+        if self.cell.parallel != "single" or self.accumulate > 1:
+            if not self.parity:
+                yield "parity was not measured", None
+            elif self.parity["exact"]:
+                apart = f"first steps differ from single's by {self.parity['difference']:.2g}"
+                yield apart, self.parity["equal"]
+            else:
+                yield "no reason is given why parity is inexact", bool(self.parity["reason"])

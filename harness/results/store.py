@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.files import write_atomically
-from harness.results.record import Record
+from harness.results.record import TRAINED, Record
 
 
 class Store:
@@ -46,6 +46,13 @@ class Store:
     def read(self, cell: Cell) -> Record | None:
         """The cell's record, or None if there is none that can be read."""
         return self._read(self.path(cell))
+
+    def trained(self, cell: Cell, fingerprint: str) -> Record | None:
+        """The cell's record, if it was trained to an end with this fingerprint."""
+        record = self.read(cell)
+        if record is None or record.fingerprint != fingerprint:
+            return None
+        return record if record.status in TRAINED else None
 
     def __iter__(self) -> Iterator[Record]:
         """All readable records in the order of their file names."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 
 from harness.axes.parallel import NAMES, is_distributed
 from harness.run import Run
 from harness.studies.study import keep, own_executor, task_of
-from harness.trial import parity as parity_of
+from harness.trial import parity as trial_parity
 
 
 def parity(run: Run, topic: str) -> pd.DataFrame:
-    """``parity_of.parity`` of the first model's recipe in every configuration that applies.
+    """``trial.parity`` of the first model's recipe in every configuration that applies.
 
     difference: the largest relative one from single's first losses and gradient at the same global
     batch; equal: empty where a configuration is inexact by design.
@@ -22,13 +22,13 @@ def parity(run: Run, topic: str) -> pd.DataFrame:
     model = next(model for model in own.models if model not in own.fits)
     task, rows = task_of(run, topic, model), []
     with own_executor() as executor:
-        expected = executor.call(parity_of.first_steps, task)
+        alone = executor.call(trial_parity.first_steps, task)
         for name in filter(is_distributed, NAMES):
             cell = replace(task.cell, parallel=name)
             if run.skip_reason(cell) is None:
                 there = replace(task, cell=cell, world_size=run.world_size)
-                got = executor.call(parity_of.first_steps, there)
-                found = parity_of.parity(expected, got, name)
-                place = {"topic": topic, "model": model, "parallel": name, "ranks": run.world_size}
-                rows.append(place | found)
+                got = executor.call(trial_parity.first_steps, there)
+                found = asdict(trial_parity.compare(alone, got, name))
+                row = {"topic": topic, "model": model, "parallel": name, "ranks": run.world_size}
+                rows.append(row | found)
     return keep(run, "parity", task, rows)

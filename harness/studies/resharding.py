@@ -62,7 +62,7 @@ class _Save:
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
         training = training_of(task, device_of(task, rank), rank)
         training.run(BEFORE)
-        content = training.snapshot()
+        content = training.state_dict()
         checkpoint.save(self.path, content)
         return {"state": _state(content)} | _onward(training)
 
@@ -73,12 +73,12 @@ class _Load:
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
         training = training_of(task, device_of(task, rank), rank)
-        training.restore(checkpoint.load(self.path))
-        return {"state": _state(training.snapshot())} | _onward(training)
+        training.load_state_dict(checkpoint.load(self.path))
+        return {"state": _state(training.state_dict())} | _onward(training)
 
 
 def _state(content: dict[str, Any]) -> str:
-    whole = parallel.whole({name: content[name] for name in PORTABLE})
+    whole = parallel.full_tensors({name: content[name] for name in PORTABLE})
     return digest(whole)
 
 

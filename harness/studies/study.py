@@ -29,7 +29,7 @@ def task_of(run: Run, topic: str, model: str) -> Task:
 
 @contextmanager
 def own_executor() -> Iterator[LocalExecutor]:
-    executor = LocalExecutor([], lambda *_: None)
+    executor = LocalExecutor()
     try:
         yield executor
     finally:

@@ -17,16 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.cell import UsageError, unknown
+from harness.topics.options import IMAGE_DATASETS
 
-SHAPES = {
-    "digits": (1, 8),
-    "mnist": (1, 28),
-    "binary-mnist": (1, 28),
-    "fashion-mnist": (1, 28),
-    "cifar10": (3, 32),
-}
 LEVELS = {"digits": 17, "binary-mnist": 2}  # of a pixel, where they are not 256
-IMAGE_DATASETS = tuple(SHAPES)  # with their channels and size
 
 
 class Split(NamedTuple):

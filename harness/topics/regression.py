@@ -17,6 +17,7 @@ from harness.axes import losses
 from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell
 from harness.topics import datasets, metrics
+from harness.topics.options import TableOptions
 from harness.training.batches import Batches, Shuffled
 from harness.training.topic import Batch, Networks, Player, Topic
 
@@ -53,11 +54,9 @@ class RBF(nn.Module):
 
 
 @dataclass(frozen=True)
-class Regression(Topic):
+class Regression(TableOptions, Topic):
     """One numeric target from a table; the diabetes table unless ``table`` names another."""
 
-    table: str | None = None
-    target: str | None = None
     hidden: int = 64
     trees: int = 100
     depth: int = 4

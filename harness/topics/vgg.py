@@ -17,6 +17,7 @@ from harness.axes import losses
 from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell
 from harness.topics import datasets, metrics
+from harness.topics.options import ImageOptions
 from harness.training.batches import Batches, Shuffled
 from harness.training.topic import Batch, Networks, Player, Topic
 
@@ -26,16 +27,13 @@ SIZE = 32
 
 
 @dataclass(frozen=True)
-class VGG(Topic):
+class VGG(ImageOptions, Topic):
     """Image classification by torchvision's VGG.
 
     width is the first layer's channels: torchvision's 64, or 16 for the 8x8 digits, which hold
     too little to need more. There is no dropout, so that parallel configurations are comparable.
     """
 
-    dataset: str = "digits"
-    data_dir: str | None = None
-    download: bool = False
     width: int | None = None
 
     name: ClassVar[str] = "vgg"

@@ -35,7 +35,7 @@ class Training:
 
     losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
     its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
-    watch: the first steps whose gradient of the first player is kept, whole, in ``gradients``.
+    watched_steps: of the first ones the first player's gradient is kept, whole, in ``gradients``.
     Raises UsageError if the batch size cannot be shared among ranks and parts.
     """
 
@@ -48,7 +48,7 @@ class Training:
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
-        watch: int = 0,
+        watched_steps: int = 0,
     ) -> None:
         if budget.batch_size % (world_size * accumulate):
             parts = f" and {accumulate} parts" if accumulate > 1 else ""
@@ -83,7 +83,7 @@ class Training:
         self.step = 0
         self.losses: list[Tensor] = []
         self.checked = 0
-        self.watch = watch
+        self.watched_steps = watched_steps
         self.gradients: list[Tensor] = []
         self.rates: list[float] = []
         self.measures: dict[str, list[float]] = {}
@@ -118,17 +118,17 @@ class Training:
             loss = self._backward(player, batch)
             if place == 0:
                 self.rates.append(optimizer.param_groups[0]["lr"])
-                if self.step < self.watch:
+                if self.step < self.watched_steps:
                     self.gradients.append(self._gradient(player))
             optimizer.step()
             schedule = self.schedules[player.name]
             if self.world_size > 1 and schedules.looks_at_loss(schedule):
-                loss = parallel.mean(loss)
+                loss = parallel.mean_over_ranks(loss)
             schedules.step(schedule, loss)
             if place == 0:
                 self.losses.append(loss)
         self.step += 1
-        self.layout.moved(self.step, last=self.step == self.budget.steps)
+        self.layout.after_step(self.step, last=self.step == self.budget.steps)
         self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
         for name, value in self.batches.measures().items():
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
@@ -142,7 +142,7 @@ class Training:
             return loss.detach()
         losses = []
         for part in range(self.accumulate):
-            self.layout.exchange(player.name, now=part == self.accumulate - 1)
+            self.layout.sync_gradients(player.name, now=part == self.accumulate - 1)
             loss = player.objective(networks, parallel.shard(batch, part, self.accumulate))
             (loss / self.accumulate).backward()
             losses.append(loss.detach())
@@ -150,9 +150,9 @@ class Training:
 
     def _gradient(self, player: Player) -> Tensor:
         parts = [p.grad for p in parameters(player, self.networks) if p.grad is not None]
-        return torch.cat([parallel.whole(part.detach()).flatten() for part in parts]).cpu()
+        return torch.cat([parallel.full_tensors(part.detach()).flatten() for part in parts]).cpu()
 
-    def whole(self) -> dict[str, nn.Module]:
+    def full_networks(self) -> dict[str, nn.Module]:
         """The networks as one process has them, in evaluation mode; all ranks call it together.
 
         They are the trained ones themselves unless those are sharded, which only a forward pass
@@ -162,7 +162,7 @@ class Training:
             return self.networks
         copies = self.topic.networks(self.cell)
         for name, network in self.networks.items():
-            state = parallel.whole(dict(network.state_dict()))
+            state = parallel.full_tensors(dict(network.state_dict()))
             checkpoint.load_network(copies[name].to(self.device).eval(), state)
         return copies
 
@@ -171,7 +171,7 @@ class Training:
             network.requires_grad_(name in player.networks)
 
     def _look(self) -> None:
-        if reason := self._aside(lambda: self.topic.failure(self.whole(), self.cell)):
+        if reason := self._aside(lambda: self.topic.failure(self.full_networks(), self.cell)):
             raise Diverged(self.step, reason)
 
     def _aside(self, work: Callable[[], Any]) -> Any:
@@ -190,7 +190,7 @@ class Training:
         """Takes the mean over ranks of the losses since the last check, all at once."""
         recent = torch.stack(self.losses[self.checked :])
         if self.world_size > 1:
-            recent = parallel.mean(recent)
+            recent = parallel.mean_over_ranks(recent)
             self.losses[self.checked :] = recent.unbind()
         self.checked = len(self.losses)
         if not recent.isfinite().all():
@@ -221,7 +221,7 @@ class Training:
         """
 
         def work() -> dict[str, Any]:
-            networks = self.whole()
+            networks = self.full_networks()
             return {} if self.rank else self.topic.evaluate(networks, self.cell)
 
         return self.batches.summary() | self._aside(work)
@@ -234,29 +234,29 @@ class Training:
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
 
         def work() -> Tensor:
-            networks = self.whole()
+            networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)
             return self.topic.sample(networks, self.cell, count, generator)
 
         return self._aside(work)
 
-    def snapshot(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that decides the steps to come, as plain values; all ranks call it together.
 
         Complete on rank 0. It does not depend on the configuration, so that another can go on from
         it: sharded tensors stand for themselves, and where ranks differ, ``ranks`` holds what is
         each one's own and the rest is their average.
         """
-        content = self._local()
+        tree = self._local()
         ranks = []
         if self.cell.parallel == "local_sgd":
-            ranks = parallel.gathered(content)
-            means = parallel.averaged({name: content[name] for name in ("networks", "optimizers")})
-            content |= means
+            ranks = parallel.gather_to_rank_zero(tree)
+            means = parallel.average({name: tree[name] for name in ("networks", "optimizers")})
+            tree |= means
         elif self.layout.compression:
-            ranks = parallel.gathered({"memory": plain(self.layout.memory())})
-        return content | {
+            ranks = parallel.gather_to_rank_zero({"memory": plain(self.layout.state_dict())})
+        return tree | {
             "cell": self.cell.id,
             "topic": dataclasses.asdict(self.topic),
             "parallel": [self.cell.parallel, self.world_size],
@@ -282,25 +282,25 @@ class Training:
             history=history,
         )
 
-    def restore(self, content: dict[str, Any]) -> None:
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
         """Go on from a snapshot of this or another configuration; all ranks call it together.
 
         Raises CheckpointError, nothing changed, if it does not fit.
         """
-        ranks = content.get("ranks", [])
-        same = content.get("parallel") == [self.cell.parallel, self.world_size]
+        ranks = tree.get("ranks", [])
+        same = tree.get("parallel") == [self.cell.parallel, self.world_size]
         own = ranks[self.rank] if same and ranks else {}
-        content = content | own
+        tree = tree | own
         things = (self.networks, self.optimizers, self.schedules)
         if self.step == 0 and (self.world_size > 2 or self.layout.compression):
-            state.validate(content, *things)
+            state.validate(tree, *things)
             self.advance()  # DDP regroups its sums after its first step: be where training was
-        state.restore(content, *things)
-        self.layout.remember(own.get("memory", {}))
-        self.batches.load_state_dict(content["batches"])
-        set_random_state(content["random"], self.generator)
-        self.step = content["step"]
-        history = content.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
+        state.restore(tree, *things)
+        self.layout.load_state_dict(own.get("memory", {}))
+        self.batches.load_state_dict(tree["batches"])
+        set_random_state(tree["random"], self.generator)
+        self.step = tree["step"]
+        history = tree.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
         self.losses = list(history["losses"].to(self.device))
         self.rates = history["rates"].tolist()
         self.measures = {name: v.tolist() for name, v in history.get("measures", {}).items()}

@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from harness import checkpoint
 from harness.axes import parallel
 from harness.checkpoint import estimators
-from harness.checkpoint.tree import digest as digest_of
-from harness.trial.task import Task, device_of, digest, measured, training_of
+from harness.trial.outcome import Audited, Saved
+from harness.trial.task import Task, device_of, measured, network_digest, training_of
 
 
-def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
-    """The cell's checkpoints, loaded into fresh objects in this fresh process (one for each rank).
+def audit(task: Task, rank: int, saved: Saved) -> Audited:
+    """Load the cell's checkpoints into fresh objects, and hold them to what training saved.
 
-    expected: the ``checkpoint`` part of train's outcome. Returns state_equal (what was loaded is
-    bit for bit what was saved), resume_equal (so are the parameters after replayed_steps more),
-    metrics_equal (evaluating the final checkpoint gives the recorded metrics), bytes, save_s and
-    load_s in seconds. An estimator has nothing to resume: None.
+    All ranks of a task call it together, each in a fresh process; rank 0's answer counts.
     """
-    kept = {name: expected[name] for name in ("bytes", "save_s", "replayed_steps")}
-    if task.cell.model in task.topic.fits:
-        begun = time.perf_counter()
-        content = checkpoint.load(task.folder / "final.pt")
-        estimator = estimators.loads(content["estimator"])
-        return kept | {
-            "load_s": time.perf_counter() - begun,
-            "state_equal": estimators.digest(estimator) == expected["final_digest"],
-            "resume_equal": None,
-            "metrics_equal": task.topic.evaluate({"model": estimator}, task.cell)
-            == expected["metrics"],
-        }
-    device = device_of(task, rank)
-    training = training_of(task, device, rank)
+    if task.fitted:
+        return _audit_estimator(task, saved)
+    training = training_of(task, device_of(task, rank), rank)
     begun = time.perf_counter()
-    training.restore(checkpoint.load(task.folder / "middle.pt"))
+    training.load_state_dict(checkpoint.load(task.folder / "middle.pt"))
     load_s = time.perf_counter() - begun
-    state_equal = digest_of(parallel.whole(training.snapshot())) == expected["digest"]
-    training.run(task.middle + task.replayed)
-    resume_equal = digest(training) == expected["replayed_digest"]
-    training.restore(checkpoint.load(task.folder / "final.pt"))
-    values = training.evaluate()
-    if rank != 0:
-        return {}
-    return kept | {
-        "load_s": load_s,
-        "state_equal": state_equal,
-        "resume_equal": resume_equal,
-        "metrics_equal": measured(task, values)["metrics"] == expected["metrics"],
-    }
+    loaded = checkpoint.digest(parallel.full_tensors(training.state_dict()))
+    training.run(task.middle + task.replayed_steps)
+    replayed = network_digest(training)
+    training.load_state_dict(checkpoint.load(task.folder / "final.pt"))
+    metrics, _ = measured(task, training.evaluate())
+    return saved.hold_to(loaded, replayed, metrics, load_s)
+
+
+def _audit_estimator(task: Task, saved: Saved) -> Audited:
+    begun = time.perf_counter()
+    tree = checkpoint.load(task.folder / "final.pt")
+    estimator = estimators.loads(tree["estimator"])
+    load_s = time.perf_counter() - begun
+    metrics = task.topic.evaluate({"model": estimator}, task.cell)
+    return saved.hold_to(estimators.digest(estimator), None, metrics, load_s)

@@ -17,6 +17,47 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.training.loop import Training
+
+
+class Clock:
+    """Seconds of a trial by what they went for, under names such as ``train_s``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = time.perf_counter()
+        self._inside = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self._begun
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the block's time to ``name``, without that of measured blocks inside it."""
+        outside, self._inside = self._inside, 0.0
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begun
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._inside
+            self._inside = outside + spent
+
+
+def of_training(
+    training: Training, seconds: Mapping[str, float], peak_memory_mb: float
+) -> dict[str, float]:
+    """A record's ``cost``: wall_s, train_s, eval_s and audit_s from ``seconds``, and rates."""
+    train_s = seconds["train_s"]
+    return {
+        **{name: seconds.get(name, 0.0) for name in ("wall_s", "train_s", "eval_s", "audit_s")},
+        "step_ms": 1e3 * train_s / max(1, training.step),
+        "samples_per_s": training.budget.batch_size * training.step / train_s,
+        "peak_memory_mb": peak_memory_mb,
+        "parameters": float(parameters(training.networks)),
+    }
+
 
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what was asked of it."""

@@ -1,124 +1,77 @@
-"""Cells that train as one population: which, in one process, and what becomes of each.
+"""Cells that train as one population: the task, its training and its audit.
 
-A crowd is one task for the executor. If it does not pay, fails or runs out of time, its cells run
-one by one; a cell of it that diverges costs itself only.
+If that does not pay, fails or runs out of time, the cells are to train one by one; a cell that
+diverges costs itself only. ``train`` and ``audit`` take plain tasks too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any
 
 import torch
 
 from harness import checkpoint
-from harness.checkpoint.tree import digest as digest_of
+from harness.cell import Cell
 from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
-from harness.training.population.stacking import Apart
-from harness.trial import audit as auditing
-from harness.trial import cost, samples
-from harness.trial import train as alone
-from harness.trial.task import Task, device_of, digest, measured
+from harness.training.population.stacking import NotStackable
+from harness.trial import cost
+from harness.trial.audit import audit as audit_cell
+from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
+from harness.trial.samples import Film
+from harness.trial.task import Task, device_of, measured, network_digest
+from harness.trial.train import finish, save
+from harness.trial.train import train as train_cell
 
-MOST = 32  # members
-LEAST = 8  # fewer gain little and leave the other cores idle
-PAYS = 1.5  # times the steps a second that its cells have alone, or they run alone
+PAYS = 1.5  # times the steps a second that its cells have alone, or they train alone
 TRIED = 5  # steps
 
 
 @dataclass(frozen=True)
-class Crowd(Task):
+class PopulationTask(Task):
     """The tasks of one population; as a task, it is its first cell's with time for all."""
 
     tasks: tuple[Task, ...] = ()
     compiled: bool = False
 
+    @classmethod
+    def of(cls, tasks: tuple[Task, ...], compiled: bool) -> PopulationTask:
+        """Of tasks that differ in schedule and seed only."""
+        first = tasks[0]
+        budget = replace(first.budget, timeout_s=first.budget.timeout_s * len(tasks) / PAYS)
+        shared = (first.topic, first.cell, budget, first.run, first.device)
+        return cls(*shared, tasks=tasks, compiled=compiled)
 
-def group(tasks: Iterable[Task], most: int = MOST, compiled: bool = False) -> list[Task]:
-    """The tasks, with those that may train as one made into crowds of LEAST to ``most`` cells.
-
-    They share topic, model, loss, budget and device, on one rank. The others stay as they are.
-    """
-
-    def kind(task: Task) -> tuple[str, ...]:
-        cell = task.cell
-        plain = cell.parallel == "single" and task.accumulate == 1
-        if cell.model not in task.topic.populates or not plain:
-            return ("", cell.id)
-        return (cell.topic, cell.model, cell.loss, str(task.budget), task.device)
-
-    found: list[Task] = []
-    for _, some in groupby(sorted(tasks, key=kind), key=kind):
-        alike = tuple(some)
-        for first in range(0, len(alike), most):
-            part = alike[first : first + most]
-            found += [_crowd(part, compiled)] if len(part) >= LEAST else part
-    return found
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(task.cell for task in self.tasks)
 
 
-def _crowd(tasks: tuple[Task, ...], compiled: bool) -> Crowd:
-    first = tasks[0]
-    budget = replace(first.budget, timeout_s=first.budget.timeout_s * len(tasks) / PAYS)
-    shared = (first.topic, first.cell, budget, first.run, first.device)
-    return Crowd(*shared, tasks=tasks, compiled=compiled)
-
-
-def members(task: Task) -> tuple[Task, ...]:
-    """The task of each cell."""
-    return task.tasks if isinstance(task, Crowd) else (task,)
-
-
-def name(task: Task) -> str:
-    """A crowd's name for people."""
-    cell = task.cell
-    return f"{len(members(task))} of {cell.topic}/{cell.model}-{cell.loss}"
-
-
-def outcomes(task: Task, outcome: dict[str, Any]) -> dict[Task, dict[str, Any]]:
-    """What each cell's record is made of; empty if the cells of a crowd are to run one by one."""
-    if not isinstance(task, Crowd):
-        return {task: outcome}
-    if outcome["status"] != "done":
-        return {}
-    audits = outcome["checkpoint"]
-    return {
-        own: {**found, "checkpoint": audits.get(own.cell.id, {})}
-        for own, found in zip(task.tasks, outcome["members"], strict=True)
-    }
-
-
-def train(task: Task, rank: int = 0) -> dict[str, Any]:
-    """Train a cell, or a crowd's cells together.
-
-    A crowd's outcome is ``done`` with its ``members``' outcomes in the order of its tasks, or
-    ``apart`` with the reason why they should run one by one.
-    """
-    if not isinstance(task, Crowd):
-        return alone.train(task, rank)
-    started = time.perf_counter()
+def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
+    """Train a cell, or a population's cells together if a few steps of both show that it pays."""
+    if not isinstance(task, PopulationTask):
+        return train_cell(task, rank)
+    clock = cost.Clock()
     device = device_of(task, rank)
     try:
         population = _population(task, device)
         gain = _gain(task, population, device)
-    except Apart as error:
-        return {"status": "apart", "reason": str(error)}
+    except NotStackable as error:
+        return PopulationOutcome(separate=str(error))
     if gain < PAYS:
-        reason = f"{len(population)} together take x{gain:.2f} the steps a second of one"
-        return {"status": "apart", "reason": reason}
+        separate = f"{len(population)} together take x{gain:.2f} the steps a second of one"
+        return PopulationOutcome(separate=separate)
     note = _compile(population) if task.compiled else ""
-    return {"note": note, **_train(task, population, started)}
+    return PopulationOutcome(_train(task, population, clock), note=note)
 
 
-def _population(task: Crowd, device: torch.device) -> Population:
-    cells = [own.cell for own in task.tasks]
-    return Population(task.topic, cells, task.tasks[0].budget, device)
+def _population(task: PopulationTask, device: torch.device) -> Population:
+    return Population(task.topic, task.cells, task.tasks[0].budget, device)
 
 
-def _gain(task: Crowd, population: Population, device: torch.device) -> float:
+def _gain(task: PopulationTask, population: Population, device: torch.device) -> float:
     """Steps a second of all members together against one's alone, by a few steps of both.
 
     The population's are the first of its training. On a CPU this process's own time counts, since
@@ -148,108 +101,91 @@ def _compile(population: Population) -> str:
     return ""
 
 
-def _train(task: Crowd, population: Population, started: float) -> dict[str, Any]:
-    """What alone.train does for a cell, for all members at once."""
+def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> dict[str, Outcome]:
+    """What ``train_cell`` does for a cell, for all members at once: their outcomes by cell id."""
     tasks = {own.cell: own for own in task.tasks}
-    found: dict[Any, dict[str, Any]] = {cell: {"status": "done"} for cell in tasks}
-    films = {m.cell: samples.Film(tasks[m.cell], m) for m in population.members}
-
-    def look(step: int) -> None:
-        if task.topic.generates and step in next(iter(films.values())).steps:
-            population.spread()
-            for member in running():
-                films[member.cell].look(step)
+    saved: dict[Cell, Saved] = {}
+    films = {m.cell: Film(tasks[m.cell], m, clock) for m in population.members}
+    rows_at = next(iter(films.values())).steps
 
     def running() -> list[Training]:
         return [m for m in population.members if m.cell not in population.ended]
 
-    def train_to(step: int) -> float:
-        begun = time.perf_counter()
-        population.run(step, look)
-        cost.synchronise(population.device)
-        population.spread()
-        population.history()
-        return time.perf_counter() - begun
+    def look(step: int) -> None:
+        if task.topic.generates and step in rows_at:
+            population.update_members()
+            for member in running():
+                films[member.cell].look(step)
 
-    with cost.peak_memory(population.device) as memory:
-        train_s = train_to(task.middle)
+    def train_to(step: int) -> None:
+        with clock.measure("train_s"):
+            population.run(step, look)
+            cost.synchronise(population.device)
+            population.update_members()
+            population.update_histories()
+
+    with cost.peak_memory(population.device) as peak_mb:
+        train_to(task.middle)
         for member in running():
-            middle = alone._save(tasks[member.cell], member, "middle")
-            found[member.cell]["checkpoint"] = middle
-        train_s += train_to(task.middle + task.replayed)
+            saved[member.cell] = save(tasks[member.cell], member, "middle")
+        train_to(task.middle + task.replayed_steps)
         for member in running():
-            found[member.cell]["checkpoint"]["replayed_digest"] = digest(member)
-        train_s += train_to(task.budget.steps) - sum(film.seconds for film in films.values())
+            saved[member.cell] = replace(saved[member.cell], replayed_digest=network_digest(member))
+        train_to(task.budget.steps)
+    found: dict[str, Outcome] = {}
+    evaluation_s: dict[str, float] = {}
     for member in population.members:
-        outcome = found[member.cell]
-        if error := population.ended.get(member.cell):
-            outcome |= {"status": "diverged", "reason": str(error), "checkpoint": {}}
-        _finish(tasks[member.cell], member, films[member.cell], outcome)
-    share_s = train_s / len(population)
-    wall_s = (time.perf_counter() - started) / len(population)
+        cell, own = member.cell, cost.Clock()
+        diverged = population.ended.get(cell)
+        outcome = finish(tasks[cell], member, films[cell], saved.get(cell), diverged, own)
+        found[cell.id] = replace(outcome, population=len(population))
+        evaluation_s[cell.id] = own.seconds["eval_s"]
+    shares = {"train_s": clock.seconds["train_s"], "wall_s": clock.elapsed()}
+    shares = {name: seconds / len(population) for name, seconds in shares.items()}
     for member in population.members:
-        found[member.cell]["population"] = len(population)
-        found[member.cell]["cost"] |= {
-            "wall_s": wall_s,
-            "train_s": share_s,
-            "audit_s": 0.0,
-            "step_ms": 1e3 * share_s / max(1, population.step),
-            "samples_per_s": task.budget.batch_size * population.step / share_s,
-            "peak_memory_mb": memory(),
-            "parameters": float(cost.parameters(member.networks)),
-        }
-    checks = {cell.id: out["checkpoint"] for cell, out in found.items() if out["checkpoint"]}
-    return {"status": "done", "members": list(found.values()), "checkpoint": checks}
+        name = member.cell.id
+        spent = cost.of_training(member, shares | {"eval_s": evaluation_s[name]}, peak_mb())
+        found[name] = replace(found[name], cost=spent)
+    return found
 
 
-def _finish(task: Task, member: Training, film: samples.Film, outcome: dict[str, Any]) -> None:
-    """What alone.train does after the last step."""
-    begun = time.perf_counter()
-    if outcome["status"] == "done":
-        outcome |= measured(task, member.evaluate())
-    outcome["baseline"] = measured(task, alone._baseline(task.topic, task.cell))["metrics"]
-    outcome["samples"] = film.save()
-    outcome["cost"] = {"eval_s": time.perf_counter() - begun}
-    if outcome["status"] == "done":
-        final = alone._save(task, member, "final")
-        outcome["checkpoint"]["final_digest"] = final["digest"]
-        outcome["checkpoint"]["metrics"] = outcome["metrics"]
-    outcome["curve"] = member.curve()
-
-
-def audit(task: Task, rank: int, expected: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoints of a cell, or by id those of a crowd's cells that were trained to an end.
+def audit(
+    task: Task, rank: int, saved: Saved | Mapping[str, Saved]
+) -> Audited | dict[str, Audited]:
+    """Audit a cell's checkpoints, or by cell id those of a population's members.
 
     A population's are loaded into a fresh population and replayed as one, in the rows they had:
     bit for bit is then what to expect, as it would not be of single trainings. Each final
     checkpoint is evaluated as a single cell's.
     """
-    if not isinstance(task, Crowd):
-        return auditing.audit(task, rank, expected)
+    if not isinstance(task, PopulationTask):
+        assert isinstance(saved, Saved)
+        return audit_cell(task, rank, saved)
+    assert not isinstance(saved, Saved)
     population = _population(task, device_of(task, rank))
     if task.compiled:
         _compile(population)
     tasks = {own.cell: own for own in task.tasks}
-    found: dict[str, dict[str, Any]] = {}
+    loaded: dict[Cell, tuple[str, float]] = {}
     for member in population.members:
-        own, told = tasks[member.cell], expected.get(member.cell.id)
-        if told is None:  # its row goes on with other numbers, and nobody looks
-            population.ended[own.cell] = Diverged(0)
+        cell = member.cell
+        if cell.id not in saved:  # its row goes on with other numbers, and nobody looks
+            population.ended[cell] = Diverged(0)
             continue
         begun = time.perf_counter()
-        member.restore(checkpoint.load(own.folder / "middle.pt"))
+        member.load_state_dict(checkpoint.load(tasks[cell].folder / "middle.pt"))
         load_s = time.perf_counter() - begun
-        kept = {name: told[name] for name in ("bytes", "save_s", "replayed_steps")}
-        equal = digest_of(member.snapshot()) == told["digest"]
-        found[own.cell.id] = kept | {"load_s": load_s, "state_equal": equal}
-    population.gather()
-    population.run(task.middle + task.replayed)
-    population.spread()
+        loaded[cell] = checkpoint.digest(member.state_dict()), load_s
+    population.update_rows()
+    population.run(task.middle + task.replayed_steps)
+    population.update_members()
+    found: dict[str, Audited] = {}
     for member in population.members:
-        if check := found.get(member.cell.id):
-            own, told = tasks[member.cell], expected[member.cell.id]
-            check["resume_equal"] = digest(member) == told["replayed_digest"]
-            member.restore(checkpoint.load(own.folder / "final.pt"))
-            values = measured(own, member.evaluate())
-            check["metrics_equal"] = values["metrics"] == told["metrics"]
+        if (cell := member.cell) not in loaded:
+            continue
+        digest, load_s = loaded[cell]
+        replayed = network_digest(member)
+        member.load_state_dict(checkpoint.load(tasks[cell].folder / "final.pt"))
+        metrics, _ = measured(tasks[cell], member.evaluate())
+        found[cell.id] = saved[cell.id].hold_to(digest, replayed, metrics, load_s)
     return found

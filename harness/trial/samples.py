@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from harness.files import write_atomically
 from harness.training.loop import Training
+from harness.trial.cost import Clock
 from harness.trial.task import Task
 
 COLUMNS = 8
@@ -42,24 +42,25 @@ def _enlarged(images_NCHW: Tensor) -> Tensor:
 
 
 class Film:
-    """What a generator makes of the same noise, at five steps of its training and in the end."""
+    """What a generator makes of the same noise, at five steps of its training and in the end.
 
-    def __init__(self, task: Task, training: Training) -> None:
-        self.task, self.training = task, training
+    ``clock`` counts its time as evaluation, not as training.
+    """
+
+    def __init__(self, task: Task, training: Training, clock: Clock) -> None:
+        self.task, self.training, self.clock = task, training, clock
         self.steps = {task.budget.steps * part // 4 for part in range(5)}
-        self.rows: list[torch.Tensor] = []
-        self.seconds = 0.0  # of the training's time
+        self.rows: list[Tensor] = []
         self.look(0)
-        self.seconds = 0.0
 
     def look(self, step: int) -> None:
-        if not self.task.topic.generates or step not in self.steps:
-            return
-        begun = time.perf_counter()
-        self.rows.append(self.training.sample(8))
-        self.seconds += time.perf_counter() - begun
+        """Sample a row if the step is one of the five; all ranks call it together."""
+        if self.task.topic.generates and step in self.steps:
+            with self.clock.measure("eval_s"):
+                self.rows.append(self.training.sample(8))
 
     def save(self) -> dict[str, str]:
+        """Write the PNG; where it lies below the run's folder, by kind. Empty: no generator."""
         if not self.rows:
             return {}
         name, final = str(Path("samples", f"{self.task.cell.id}.png")), self.training.sample(64)

@@ -1,4 +1,4 @@
-"""What a worker is told, and the words in which it answers."""
+"""A task: what a process must know of a cell to train it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 
 from harness.axes import parallel
 from harness.cell import Budget, Cell
-from harness.checkpoint import tree
+from harness.checkpoint import digest
 from harness.training.loop import Training
 from harness.training.topic import Topic
 
-REPLAY = 3
+REPLAYED_STEPS = 3
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know. run: the folder under which the cell leaves its files.
+    """One cell to train.
 
-    accumulate: parts that a rank takes a batch in. attempt: 0, or how often it failed before.
+    run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch
+    in. attempt: 0, or how often it failed before.
     """
 
     topic: Topic
@@ -34,37 +35,48 @@ class Task:
     attempt: int = 0
 
     @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that this task trains."""
+        return (self.cell,)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scikit-learn's ``fit`` trains the model, so that there are no steps."""
+        return self.cell.model in self.topic.fits
+
+    @property
     def folder(self) -> Path:
         """Where the cell's checkpoints go."""
         return self.run / "checkpoints" / self.cell.id
 
     @property
     def middle(self) -> int:
-        """The step whose checkpoint is replayed."""
+        """The step of the checkpoint from which the audit goes on."""
         return max(1, self.budget.steps // 2)
 
     @property
-    def replayed(self) -> int:
-        return min(REPLAY, self.budget.steps - self.middle)
+    def replayed_steps(self) -> int:
+        """How many steps the audit goes on for."""
+        return min(REPLAYED_STEPS, self.budget.steps - self.middle)
 
 
-def training_of(task: Task, device: torch.device, rank: int, watch: int = 0) -> Training:
+def training_of(task: Task, device: torch.device, rank: int, watched_steps: int = 0) -> Training:
     """A fresh training for the task, this process being one of its ranks."""
-    ranks = (rank, task.world_size, task.accumulate, watch)
+    ranks = (rank, task.world_size, task.accumulate, watched_steps)
     return Training(task.topic, task.cell, task.budget, device, *ranks)
 
 
-def measured(task: Task, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A topic's values as a record's ``metrics`` and ``evaluation``."""
+def measured(task: Task, values: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """What a topic's ``evaluate`` returned, as metrics and as how they were measured."""
     metrics = {name: values[name] for name in task.topic.directions if name in values}
     rest = {name: value for name, value in values.items() if name not in metrics}
-    return {"metrics": metrics, "evaluation": rest}
+    return metrics, rest
 
 
-def digest(training: Training) -> str:
-    """Of the networks' states; ranks call it together."""
+def network_digest(training: Training) -> str:
+    """A digest of the networks' states, whole; all ranks call it together."""
     states = {name: dict(net.state_dict()) for name, net in training.networks.items()}
-    return tree.digest(parallel.whole(states))
+    return digest(parallel.full_tensors(states))
 
 
 def device_of(task: Task, rank: int) -> torch.device:

@@ -1,164 +1,156 @@
-"""Training one cell: its middle and final checkpoints, its metrics, its cost."""
+"""Train one cell: leave its middle and final checkpoints, measure its quality and its cost."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
 
-from harness import checkpoint
+from harness import checkpoint, files
 from harness.axes import parallel
-from harness.cell import Cell
+from harness.cell import Cell, Status
 from harness.checkpoint import estimators
-from harness.checkpoint.tree import CheckpointError
-from harness.checkpoint.tree import digest as digest_of
 from harness.training.loop import Diverged, Training
 from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
-from harness.trial import cost, parity, samples
-from harness.trial.task import Task, device_of, digest, measured, training_of
+from harness.trial import cost, parity
+from harness.trial.outcome import Outcome, Saved
+from harness.trial.samples import Film
+from harness.trial.task import Task, device_of, measured, network_digest, training_of
 
 
-def train(task: Task, rank: int = 0) -> dict[str, Any]:
-    """Train a cell and leave its middle and final checkpoints.
+def train(task: Task, rank: int = 0) -> Outcome:
+    """Train a task's cell to its end or until it comes to nothing.
 
-    Returns the fields of a Record that training decides. All ranks train; rank 0 measures parity,
-    evaluates, saves and reports.
+    All ranks of a task call it together; rank 0's outcome is the cell's. Files go below
+    ``task.run``.
     """
-    started = time.perf_counter()
-    if task.cell.model in task.topic.fits:
-        return _fit(task, started)
+    clock = cost.Clock()
+    if task.fitted:
+        return _fit(task, clock)
     device = device_of(task, rank)
     if rank == 0 and not task.attempt:
-        checkpoint.remove(task.folder / "middle.pt")
-    expected = got = None
-    if rank == 0 and (task.cell.parallel != "single" or task.accumulate > 1):
-        alone = replace(task.cell, parallel="single")
-        expected = parity.first_steps(replace(task, cell=alone, world_size=1, accumulate=1), 0)
-    if task.attempt:  # what goes on from a checkpoint does not show its first steps
-        got = parity.first_steps(task, rank)
-    training = training_of(task, device, rank, watch=1)
-    outcome: dict[str, Any] = {"status": "done"}
-    film = samples.Film(task, training)
-    audit_s = time.perf_counter() - started if expected else 0.0
+        files.remove(task.folder / "middle.pt")
+    with clock.measure("audit_s"):
+        alone = parity.first_steps_alone(task) if rank == 0 and parity.applies(task) else None
+        # what goes on from a checkpoint does not show its first steps
+        first = parity.first_steps(task, rank) if task.attempt else None
+    training = training_of(task, device, rank, watched_steps=1)
+    film = Film(task, training, clock)
     saved = _resume(task, training) if task.attempt else None
-    with cost.peak_memory(device) as memory:
-        begun = time.perf_counter()
+    diverged: Diverged | None = None
+    with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
         try:
             training.run(task.middle, film.look)
-            pause = time.perf_counter()
-            outcome["checkpoint"] = saved or _save(task, training, "middle")
-            aside = time.perf_counter() - pause
-            training.run(task.middle + task.replayed, film.look)
-            pause = time.perf_counter()
-            outcome["checkpoint"]["replayed_digest"] = digest(training)
-            aside += time.perf_counter() - pause
+            with clock.measure("audit_s"):
+                saved = saved or save(task, training, "middle")
+            training.run(task.middle + task.replayed_steps, film.look)
+            with clock.measure("audit_s"):
+                saved = replace(saved, replayed_digest=network_digest(training))
             training.run(task.budget.steps, film.look)
             cost.synchronise(device)
         except Diverged as error:
-            outcome |= {"status": "diverged", "reason": str(error), "checkpoint": {}}
-            aside = 0.0
-        train_s = time.perf_counter() - begun - aside - film.seconds
-    begun = time.perf_counter()
-    if outcome["status"] == "done":
-        outcome |= measured(task, training.evaluate())
-    outcome["samples"] = film.save()
-    eval_s = time.perf_counter() - begun
-    if outcome["status"] == "done":
-        outcome["checkpoint"]["final_digest"] = _save(task, training, "final")["digest"]
-        outcome["checkpoint"]["metrics"] = outcome["metrics"]
+            diverged = error
+    outcome = finish(task, training, film, saved, diverged, clock)
     if rank != 0:
-        return {}
+        return outcome
+    if alone:
+        found = parity.compare(alone, first or parity.first_of(training), task.cell.parallel)
+        outcome = replace(outcome, parity=found)
+    clock.seconds["wall_s"] = clock.elapsed()
+    return replace(outcome, cost=cost.of_training(training, clock.seconds, peak_mb()))
+
+
+def finish(
+    task: Task,
+    training: Training,
+    film: Film,
+    saved: Saved | None,
+    diverged: Diverged | None,
+    clock: cost.Clock,
+) -> Outcome:
+    """What follows a training's last step: metrics, samples, final checkpoint, baseline, curve.
+
+    saved: of the middle checkpoint. diverged: how the training came to nothing, None if it did not.
+    All ranks call it together; only rank 0's outcome is whole. It has no cost yet.
+    """
+    outcome = Outcome()
+    with clock.measure("eval_s"):
+        if diverged is None:
+            metrics, evaluation = measured(task, training.evaluate())
+            outcome = Outcome(metrics=metrics, evaluation=evaluation)
+        else:
+            reason, step = str(diverged), diverged.step
+            outcome = Outcome(status=Status.DIVERGED, reason=reason, diverged_at=step)
+        outcome = replace(outcome, samples=film.save())
+    if diverged is None and saved is not None:
+        save(task, training, "final")
+        outcome = replace(outcome, saved=replace(saved, metrics=outcome.metrics))
+    if training.rank != 0:
+        return outcome
+    with clock.measure("eval_s"):
+        baseline, _ = measured(task, _baseline(task.topic, task.cell))
+    return replace(outcome, baseline=baseline, curve=training.curve())
+
+
+def save(task: Task, training: Training, name: str) -> Saved:
+    """Write the training's checkpoint ``name`` (middle or final); all ranks call it together."""
+    tree = training.state_dict()
     begun = time.perf_counter()
-    outcome["baseline"] = measured(task, _baseline(task.topic, task.cell))["metrics"]
-    eval_s += time.perf_counter() - begun
-    if expected:
-        first = got or parity.first(training)
-        outcome["parity"] = parity.parity(expected, first, task.cell.parallel)
-    outcome["curve"] = training.curve()
-    outcome["cost"] = {
-        "wall_s": time.perf_counter() - started,
-        "train_s": train_s,
-        "eval_s": eval_s,
-        "audit_s": aside + audit_s,
-        "step_ms": 1e3 * train_s / max(1, training.step),
-        "samples_per_s": task.budget.batch_size * training.step / train_s,
-        "peak_memory_mb": memory(),
-        "parameters": float(cost.parameters(training.networks)),
-    }
-    return outcome
+    size = checkpoint.save(task.folder / f"{name}.pt", tree)
+    return _saved(task, tree, size, time.perf_counter() - begun)
 
 
-def _baseline(topic: Topic, cell: Cell) -> dict[str, Any]:
-    """What is not trained owes nothing to schedule and ranks: measured once in a process."""
+def _saved(task: Task, tree: dict, size: int, save_s: float) -> Saved:
+    tree = parallel.full_tensors(tree)
+    digest = checkpoint.digest(tree) if parallel.is_rank_zero() else ""
+    return Saved(digest, size, save_s, task.replayed_steps)
+
+
+def _resume(task: Task, training: Training) -> Saved | None:
+    """Go on from the middle checkpoint of an attempt that failed, if it came that far."""
+    path = task.folder / "middle.pt"
+    try:
+        tree = checkpoint.load(path)
+    except checkpoint.CheckpointError:
+        return None
+    if tree["cell"] != task.cell.id:
+        return None
+    training.load_state_dict(tree)
+    return _saved(task, training.state_dict(), _size(path), 0.0)
+
+
+def _size(path: Path) -> int:
+    parts = path.iterdir() if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in parts)
+
+
+def _baseline(topic: Topic, cell: Cell) -> dict:
+    """The untrained metrics. They owe nothing to schedule and ranks: once in a process."""
     return _baseline_of(topic, replace(cell, schedule="constant", parallel="single"))
 
 
 @lru_cache(maxsize=64)
-def _baseline_of(topic: Topic, cell: Cell) -> dict[str, Any]:
+def _baseline_of(topic: Topic, cell: Cell) -> dict:
     return topic.baseline(cell)
 
 
-def _fit(task: Task, started: float) -> dict[str, Any]:
+def _fit(task: Task, clock: cost.Clock) -> Outcome:
+    """The trial of a model that scikit-learn's ``fit`` trains."""
     seed_everything(task.cell.seed)
+    with clock.measure("train_s"):
+        estimator = task.topic.fit(task.cell)
+    with clock.measure("eval_s"):
+        metrics = task.topic.evaluate({"model": estimator}, task.cell)
+        baseline = task.topic.baseline(task.cell)
     begun = time.perf_counter()
-    estimator = task.topic.fit(task.cell)
-    train_s = time.perf_counter() - begun
-    begun = time.perf_counter()
-    metrics = task.topic.evaluate({"model": estimator}, task.cell)
-    baseline = task.topic.baseline(task.cell)
-    eval_s = time.perf_counter() - begun
-    begun = time.perf_counter()
-    content = {"cell": task.cell.id, "estimator": estimators.dumps(estimator)}
-    size = checkpoint.save(task.folder / "final.pt", content)
-    return {
-        "status": "done",
-        "metrics": metrics,
-        "baseline": baseline,
-        "checkpoint": {
-            "final_digest": estimators.digest(estimator),
-            "metrics": metrics,
-            "bytes": size,
-            "save_s": time.perf_counter() - begun,
-            "replayed_steps": 0,
-        },
-        "cost": {
-            "wall_s": time.perf_counter() - started,
-            "train_s": train_s,
-            "eval_s": eval_s,
-            "audit_s": 0.0,
-        },
-    }
-
-
-def _save(task: Task, training: Training, name: str) -> dict[str, Any]:
-    content = training.snapshot()
-    begun = time.perf_counter()
-    size = checkpoint.save(task.folder / f"{name}.pt", content)
+    tree = {"cell": task.cell.id, "estimator": estimators.dumps(estimator)}
+    size = checkpoint.save(task.folder / "final.pt", tree)
     save_s = time.perf_counter() - begun
-    return _saved(task, content, size, save_s)
-
-
-def _saved(task: Task, content: dict[str, Any], size: int, save_s: float) -> dict[str, Any]:
-    content = parallel.whole(content)
-    return {
-        "digest": digest_of(content) if parallel.is_first() else "",
-        "bytes": size,
-        "save_s": save_s,
-        "replayed_steps": task.replayed,
-    }
-
-
-def _resume(task: Task, training: Training) -> dict[str, Any] | None:
-    """Go on from the middle checkpoint of an attempt that failed, if it came that far."""
-    path = task.folder / "middle.pt"
-    try:
-        content = checkpoint.load(path)
-    except CheckpointError:
-        return None
-    if content["cell"] != task.cell.id:
-        return None
-    training.restore(content)
-    files = path.iterdir() if path.is_dir() else [path]
-    return _saved(task, training.snapshot(), sum(file.stat().st_size for file in files), 0.0)
+    return Outcome(
+        metrics=metrics,
+        baseline=baseline,
+        saved=Saved(estimators.digest(estimator), size, save_s, metrics=metrics),
+        cost={"wall_s": clock.elapsed(), **clock.seconds},
+    )

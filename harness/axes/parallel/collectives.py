@@ -47,7 +47,7 @@ def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, 
     return {name: tensor.chunk(world_size)[rank] for name, tensor in batch.items()}
 
 
-def mean(value: Tensor) -> Tensor:
+def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean over all ranks, on every rank; the value itself where there is one."""
     if dist.is_available() and dist.is_initialized():
         value = value.clone()
@@ -56,18 +56,18 @@ def mean(value: Tensor) -> Tensor:
     return value
 
 
-def whole(tree: Any) -> Any:
+def full_tensors(tree: Any) -> Any:
     """The tree with every sharded tensor put together, on the CPU. All ranks call it together."""
     if isinstance(tree, DTensor):
         return tree.full_tensor().cpu()
     if isinstance(tree, dict):
-        return {key: whole(value) for key, value in tree.items()}
+        return {key: full_tensors(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [whole(value) for value in tree]
+        return [full_tensors(value) for value in tree]
     return tree
 
 
-def like(value: Tensor, own: Tensor) -> Tensor:
+def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
     """A whole tensor laid out as ``own`` is: this rank's part of it where that is sharded."""
     if isinstance(own, DTensor):
         value = value.to(own.device_mesh.device_type)
@@ -75,29 +75,29 @@ def like(value: Tensor, own: Tensor) -> Tensor:
     return value
 
 
-def averaged(tree: Any) -> Any:
+def average(tree: Any) -> Any:
     """The tree with every floating point tensor averaged over the ranks, which call it together."""
     if isinstance(tree, Tensor) and tree.is_floating_point():
-        return mean(tree)
+        return mean_over_ranks(tree)
     if isinstance(tree, dict):
-        return {key: averaged(value) for key, value in tree.items()}
+        return {key: average(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [averaged(value) for value in tree]
+        return [average(value) for value in tree]
     return tree
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is rank 0, or has no ranks beside it."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def gathered(value: Any) -> list[Any]:
+def gather_to_rank_zero(value: Any) -> list[Any]:
     """Each rank's value, on rank 0; elsewhere empty. For plain values and tensors on the CPU."""
-    values: list[Any] | None = [None] * dist.get_world_size() if is_first() else None
+    values: list[Any] | None = [None] * dist.get_world_size() if is_rank_zero() else None
     dist.gather_object(value, values)
     return values or []
 
 
-def mean_over(network: nn.Module, value: Tensor) -> Tensor:
+def mean_over_replicas(network: nn.Module, value: Tensor) -> Tensor:
     """The mean over the ranks that a network is spread over; the value itself if it is not."""
-    return mean(value) if isinstance(network, DistributedDataParallel) else value
+    return mean_over_ranks(value) if isinstance(network, DistributedDataParallel) else value

@@ -42,14 +42,14 @@ class Layout:
     ) -> None:
         self.name, self.networks = name, networks
         self.compression: dict[str, powerSGD_hook.PowerSGDState] = {}
-        self.spread = {key: self._spread(key, network) for key, network in networks.items()}
+        self.wrapped = {key: self._wrap(key, network) for key, network in networks.items()}
         self.moves = moves
         self.called = {
-            player: {key: (self.spread if key in moved else networks)[key] for key in networks}
+            player: {key: (self.wrapped if key in moved else networks)[key] for key in networks}
             for player, moved in moves.items()
         }
 
-    def _spread(self, key: str, network: nn.Module) -> nn.Module:
+    def _wrap(self, key: str, network: nn.Module) -> nn.Module:
         trained = any(parameter.requires_grad for parameter in network.parameters())
         if self.name == "dp":
             return DataParallel(network)
@@ -90,23 +90,23 @@ class Layout:
             return ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
         return kind(parameters, **settings)
 
-    def exchange(self, player: str, now: bool) -> None:
+    def sync_gradients(self, player: str, now: bool) -> None:
         """Whether the player's next backward exchanges gradients; not before the last part."""
         for key in self.moves[player]:
-            network = self.spread[key]
+            network = self.wrapped[key]
             if isinstance(network, DistributedDataParallel):
                 network.require_backward_grad_sync = now
             elif isinstance(network, FSDPModule):
                 network.set_requires_gradient_sync(now)
 
-    def moved(self, step: int, last: bool) -> None:
+    def after_step(self, step: int, last: bool) -> None:
         """After step ``step`` of all players: where ranks train alone, average them in time."""
         if self.name == "local_sgd" and (last or step % AVERAGE_EVERY == 0):
             for moved in self.moves.values():
                 for key in moved:
                     average_parameters(self.networks[key].parameters(), None)  # type: ignore[arg-type]
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What compression remembers on this rank, as plain values; empty without it."""
         return {
             key: {
@@ -117,18 +117,18 @@ class Layout:
             for key, state in self.compression.items()
         }
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """The inverse of ``memory``."""
-        for key, kept in memory.items():
-            state = self.compression[key]
-            state.iter = kept["iter"]
-            keys, place = kept["random"]
-            state.rng.set_state(("MT19937", np.array(keys, dtype="uint32"), place, 0, 0.0))
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        for key, kept in state.items():
+            own = self.compression[key]
+            own.iter = kept["iter"]
+            keys, position = kept["random"]
+            own.rng.set_state(("MT19937", np.array(keys, dtype="uint32"), position, 0, 0.0))
             for name in MEMORY:
                 mine = {index: value.clone() for index, value in kept[name].items()}
-                setattr(state, name, mine)
+                setattr(own, name, mine)
 
 
 def _random(state: np.random.RandomState) -> list[Any]:
-    _, keys, place, *_ = state.get_state(legacy=True)
-    return [keys.tolist(), place]  # type: ignore[union-attr]
+    _, keys, position, *_ = state.get_state(legacy=True)
+    return [keys.tolist(), position]  # type: ignore[union-attr]

@@ -1,6 +1,6 @@
-"""One rank's place on a node of a cluster: what the Ray executor's actors are.
+"""One rank on a node of a cluster: what the Ray executor's actors are.
 
-The place itself trains nothing. It keeps a warm process that trains and one that audits, as the
+The actor itself trains nothing. It keeps a warm process that trains and one that audits, as the
 local executor does, so a cell's numbers, deadlines and deaths are those of the local executor.
 """
 
@@ -23,11 +23,13 @@ import torch.distributed as dist
 
 from harness.axes import parallel
 from harness.execution import failures
-from harness.execution.local import ECHO_S, GRACE_S, LocalExecutor, Member, _death, _kill
+from harness.execution.local import ECHO_S
+from harness.execution.pool import GRACE_S, PRELOAD, WorkerPool, WorkerProcess, kill
+from harness.execution.process import Returned
+from harness.trial.outcome import Outcome
 from harness.trial.task import Task
 
 Files = dict[str, bytes]  # what lies under a task's run folder, by relative path
-PRELOAD = ["ray", "harness.execution.preload"]  # ray: the main module here imports it
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Order:
     """
 
     gang: str
-    phase: str
+    role: str
     work: bytes
     task: Task
     rank: int
@@ -47,31 +49,23 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """outcome: fields of a record, of rank 0 or of a failure; None if it was told to stop.
+    """What a rank did: ``returned`` on rank 0, or its ``failure``; neither if told to stop.
 
     at: when it came, in seconds since the epoch.
     """
 
     at: float
-    outcome: dict[str, Any] | None
-
-    @property
-    def bad(self) -> bool:
-        return self.outcome is not None and failed(self.outcome)
+    returned: Returned | None = None
+    failure: Outcome | None = None
 
 
-def failed(outcome: dict[str, Any]) -> bool:
-    return outcome.get("status") in ("failed", "timeout")
-
-
-class Place:
+class RankActor:
     """Works on one order at a time; ``meet``, ``stop`` and ``close`` may be called meanwhile."""
 
     def __init__(self) -> None:
-        self.pool = LocalExecutor([], lambda *_: None, cores=1)
-        self.pool.context.set_forkserver_preload(PRELOAD)
+        self.pool = WorkerPool(["ray", *PRELOAD])  # ray: the main module here imports it
         self.store: dist.TCPStore | None = None
-        self.member: Member | None = None
+        self.worker: WorkerProcess | None = None
         self.gang = ""
         self.stopped: set[str] = set()
         self.killed = ""
@@ -87,12 +81,12 @@ class Place:
         """The answer, and the files that training left here. files: those to begin with."""
         folder = Path(tempfile.mkdtemp(dir=self.pool.folder))
         try:
-            for name, content in (item for found in files for item in found.items()):
+            for name, data in (item for found in files for item in found.items()):
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            answer = Answer(outcome=self._outcome(order, meeting, folder), at=time.time())
-            if answer.bad or answer.outcome is None or order.phase == "audit":
+                path.write_bytes(data)
+            answer = self._answer(order, meeting, folder)
+            if answer.returned is None or order.role != "train":
                 return answer, {}
             left = (path for path in folder.rglob("*") if path.is_file())
             return answer, {str(path.relative_to(folder)): path.read_bytes() for path in left}
@@ -104,56 +98,59 @@ class Place:
         is about to end by itself may still do so.
         """
         self.stopped.add(gang)
-        member = self.member if self.gang == gang else None
-        if member is None or connection.wait([member.process.sentinel], ECHO_S):
+        worker = self.worker if self.gang == gang else None
+        if worker is None or connection.wait([worker.process.sentinel], ECHO_S):
             return
         with self.lock:
             if self.gang == gang:
                 self.killed = gang
-                _kill([member])
+                kill([worker])
 
     def close(self) -> None:
         """Kill what still runs and remove the files."""
         self.stop(self.gang)
         self.pool.close()
 
-    def _outcome(self, order: Order, meeting: str, folder: Path) -> dict[str, Any] | None:
+    def _answer(self, order: Order, meeting: str, folder: Path) -> Answer:
         distributed = parallel.is_distributed(order.task.cell.parallel)
-        member = self.pool._member(order.phase, order.rank if distributed else None)
+        worker = self.pool.take(order.role, order.rank if distributed else None)
         with self.lock:
-            self.member, self.gang = member, order.gang
+            self.worker, self.gang = worker, order.gang
             stopped = order.gang in self.stopped
         try:
-            outcome = {} if stopped else self._hear(member, order, meeting, folder)
+            found = None if stopped else self._hear(worker, order, meeting, folder)
         finally:
             with self.lock:
-                self.member, self.gang = None, ""
-        if stopped or self.killed == order.gang:
-            _kill([member])
-            return None
-        if not failed(outcome):
-            self.pool.idle[order.phase].append(member)
-        return outcome
+                self.worker, self.gang = None, ""
+        if found is None or self.killed == order.gang:
+            kill([worker])
+            return Answer(time.time())
+        if isinstance(found, Outcome):
+            return Answer(time.time(), failure=found)
+        self.pool.give_back(order.role, [worker])
+        return Answer(time.time(), returned=found)
 
-    def _hear(self, member: Member, order: Order, meeting: str, folder: Path) -> dict[str, Any]:
+    def _hear(
+        self, worker: WorkerProcess, order: Order, meeting: str, folder: Path
+    ) -> Returned | Outcome:
+        """What the process returns, or how it fails."""
         limit_s = order.task.budget.timeout_s
         rank = order.rank if order.task.world_size > 1 else None
         work = pickle.dumps((_Here(order.work, folder, order.path), order.task))
+        worker.begin(work, order.rank, meeting)
         try:
-            member.pipe.send((work, order.rank, meeting))
-            if not member.pipe.poll(limit_s):
+            if not worker.pipe.poll(limit_s):
                 ranks = None if rank is None else [rank]
-                found = failures.hung([member.process.pid], [member.stacks], limit_s, ranks)
-                _kill([member])
+                found = failures.hung([worker.process.pid], [worker.stacks], limit_s, ranks)
+                kill([worker])
                 return found
-            kind, *answer = member.pipe.recv()
+            answer = worker.pipe.recv()
         except (EOFError, OSError):
-            member.process.join(GRACE_S)
-            return _death(order.rank, member)
-        if kind == "ok":
-            return answer[0] or {}
-        line, trace, _ = answer
-        return failures.failure(line, trace, rank)
+            worker.process.join(GRACE_S)
+            return failures.died(order.rank, worker.process.exitcode)
+        if isinstance(answer, Returned):
+            return answer
+        return failures.raised(answer.line, answer.traceback, rank)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The executor for a Ray cluster: cells as gangs of ranks, placed all at once where they fit.
 
-A node or a place that is lost is the cluster's fault: its cell is put back and runs elsewhere.
+A node or an actor that is lost is the cluster's fault: its cell is put back and runs elsewhere.
 """
 
 from __future__ import annotations
@@ -9,39 +9,43 @@ import sys
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from harness.axes import parallel
-from harness.cell import Cell, UsageError
+from harness.cell import Cell, Status, UsageError
 from harness.execution.cluster.actor import Answer, Order
 from harness.execution.cluster.resources import Request, connect, shortage
-from harness.execution.cluster.slots import Seat, Seats
-from harness.execution.local import Finished, _Audit, _by_value
+from harness.execution.cluster.slots import Slot, Slots
+from harness.execution.executor import Ended
+from harness.execution.process import Function, Returned, packed
 from harness.files import write_atomically
 from harness.training.topic import Topic
-from harness.trial import train
+from harness.trial import population
+from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.task import Task
 
 TRIES = 3
 TRANSPORTS = ("gloo", "NCCL")  # an error that names one came from a peer
-SILENCE_S = 120.0  # beyond a cell's deadline: for a place to start, and for files to travel
+SILENCE_S = 120.0  # beyond a cell's deadline: for an actor to start, and for files to travel
 
 
 @dataclass(eq=False)
 class Gang:
-    """Seats at work on a task, one a rank. pending: the rank of each answer not there yet."""
+    """Slots at work on a task, one a rank. pending: the rank of each answer not there yet."""
 
     name: str
     task: Task
-    phase: str
-    seats: list[Seat]
-    trained: dict[str, Any]
+    role: str
+    function: Function
+    slots: list[Slot]
     deadline: float
+    trained: Outcome | PopulationOutcome = field(default_factory=Outcome)
     pending: dict[ray.ObjectRef, int] = field(default_factory=dict)
     files: list[ray.ObjectRef] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -49,169 +53,218 @@ class Gang:
 
 
 class ClusterExecutor:
-    """Runs tasks as the cluster allows; has the interface and the outcomes of LocalExecutor.
+    """An ``Executor`` on a Ray cluster, with the outcomes of the local one.
 
     Connects to the cluster that RAY_ADDRESS names, else to one of this machine, else starts one
     here. Raises UsageError if RAY_ADDRESS leads nowhere. No shared file system is needed: what a
     task leaves under its run folder comes back with its outcome.
     """
 
-    def __init__(self, tasks: Iterable[Task], finished: Finished):
+    def __init__(self) -> None:
         self.own = connect()
-        self.waiting = deque[Task]()
-        self.finished = finished
-        self.gangs: list[Gang] = []
-        self.seats = Seats()
-        self.losses = Counter[Cell]()
-        self.add(tasks)
+        self._waiting: deque[tuple[Task, str, Function]] = deque()
+        self._gangs: list[Gang] = []
+        self._slots = Slots()
+        self._losses = Counter[Cell]()
+        self._ended: list[Ended] = []
+        self._called: Returned | Outcome | None = None
 
-    def add(self, tasks: Iterable[Task]) -> None:
+    def submit(self, tasks: Iterable[Task]) -> None:
         """Queue them. Raises UsageError, none queued, if one can never run on this cluster."""
         tasks = list(tasks)
         for task in tasks:
             if lacking := shortage(task, ray.nodes()):
                 raise UsageError(lacking)
-        self.waiting.extend(tasks)
+        self._waiting.extend((task, "train", population.train) for task in tasks)
 
-    def pump(self, timeout_s: float = 0.5) -> bool:
-        """Start what fits, wait for news at most ``timeout_s``, handle it. False: all is done."""
+    def requeue(self, tasks: Iterable[Task], instead_of: Collection[Task] = ()) -> None:
+        """Queue them ahead of all others, in the place of waiting ones that are not to run."""
+        again = [(task, "train", population.train) for task in tasks]
+        kept = [waiting for waiting in self._waiting if waiting[0] not in instead_of]
+        self._waiting = deque([*again, *kept])
+
+    def pending(self) -> list[Task]:
+        """The tasks that wait or run."""
+        return [task for task, *_ in self._waiting] + [gang.task for gang in self._gangs]
+
+    def pump(self, timeout_s: float = 0.5) -> list[Ended]:
+        """Start what fits, wait for news at most ``timeout_s``; the tasks that ended by it."""
         self._start()
-        watched = {ref: gang for gang in self.gangs for ref in gang.pending}
-        forming = [self.seats.forming.ready] if self.seats.forming else []
-        if not watched and not forming:
-            return bool(self.waiting)
-        news, _ = ray.wait([*watched, *forming], timeout=timeout_s)
-        for ref in news:
-            if ref in watched:
-                self._hear(watched[ref], ref)
-            else:
-                self.seats.formed()
-        if not news:
-            self._look_around()
-        return bool(self.gangs or self.waiting)
+        watched = {ref: gang for gang in self._gangs for ref in gang.pending}
+        forming = [self._slots.forming.ready] if self._slots.forming else []
+        if watched or forming:
+            news, _ = ray.wait([*watched, *forming], timeout=timeout_s)
+            for ref in news:
+                if ref in watched:
+                    self._hear(watched[ref], ref)
+                else:
+                    self._slots.formed()
+            if not news:
+                self._look_around()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def call(self, function: Function, task: Task) -> Any:
+        """Run function(task, rank) on every rank of a task; rank 0's value.
+
+        Only while nothing else is pending. Raises RuntimeError with the reason if it fails.
+        """
+        if self.pending():
+            raise RuntimeError("call waits for no other tasks: pump until nothing is pending")
+        self._called = None
+        self._waiting.append((task, "call", function))
+        while self._called is None:
+            self.pump()
+        if isinstance(self._called, Outcome):
+            raise RuntimeError(f"{self._called.reason}\n{self._called.traceback}")
+        return self._called.value
 
     def close(self) -> None:
         """Kill what still runs and remove temporary files. The cells in flight are lost."""
-        self.waiting.clear()
-        self.gangs.clear()
-        self.seats.close()
+        self._waiting.clear()
+        self._gangs.clear()
+        self._slots.close()
         if self.own:
             ray.shutdown()
             self.own = False
 
     def _start(self) -> None:
-        """Seat the queue's head as soon as there are seats for all its ranks."""
-        while self.waiting:
-            if not (seats := self.seats.take(Request.of(self.waiting[0]))):
+        """Seat the queue's head as soon as there are slots for all its ranks."""
+        while self._waiting:
+            task, role, function = self._waiting[0]
+            if not (slots := self._slots.take(Request.of(task))):
                 return
-            self._work(self.waiting.popleft(), "train", train.train, seats)
-        self.seats.form(None)
+            self._waiting.popleft()
+            self._work(task, role, function, slots)
+        self._slots.form(None)
 
     def _work(
         self,
         task: Task,
-        phase: str,
-        function: Callable,
-        seats: list[Seat],
-        trained: Mapping[str, Any] | None = None,
+        role: str,
+        function: Function,
+        slots: list[Slot],
         files: Iterable[ray.ObjectRef] = (),
-    ) -> None:
+    ) -> Gang:
         deadline = time.monotonic() + task.budget.timeout_s + SILENCE_S
-        gang = Gang(uuid.uuid4().hex, task, phase, seats, dict(trained or {}), deadline)
-        work, outline = _by_value(function, task), replace(task, topic=Topic())
+        gang = Gang(uuid.uuid4().hex, task, role, function, slots, deadline)
+        work, outline = packed(function, task), replace(task, topic=Topic())
         meets = parallel.is_distributed(task.cell.parallel)
-        meeting = seats[0].place.meet.remote() if meets else ""
-        for rank, seat in enumerate(seats):
-            order = Order(gang.name, phase, work, outline, rank, tuple(sys.path))
-            answer, left = seat.place.work.options(num_returns=2).remote(order, meeting, *files)
+        meeting = slots[0].actor.meet.remote() if meets else ""
+        for rank, slot in enumerate(slots):
+            order = Order(gang.name, role, work, outline, rank, tuple(sys.path))
+            answer, left = slot.actor.work.options(num_returns=2).remote(order, meeting, *files)
             gang.pending[answer] = rank
             gang.files.append(left)
-        self.gangs.append(gang)
+        self._gangs.append(gang)
+        return gang
 
     def _hear(self, gang: Gang, ref: ray.ObjectRef) -> None:
         rank = gang.pending.pop(ref)
         try:
             answer = gang.answers[rank] = ray.get(ref)
-            over = answer.bad
+            over = answer.failure is not None
         except RayError as error:
             gang.lost = _last_line(error)
             over = True
         if over:
             for other in gang.pending.values():  # they would wait for this rank
-                gang.seats[other].place.stop.remote(gang.name)
+                gang.slots[other].actor.stop.remote(gang.name)
         if not gang.pending:
             self._over(gang)
 
     def _over(self, gang: Gang) -> None:
         """All ranks have answered: go on to the audit, finish, or put the task back."""
-        bad = [answer for answer in gang.answers.values() if answer.bad]
-        training = gang.phase == "train"
-        if training and not bad and not gang.lost:
-            try:
-                for files in ray.get(gang.files):
-                    for name, content in files.items():
-                        write_atomically(gang.task.run / name, content)
-            except RayError as error:
-                gang.lost = _last_line(error)
-        self.gangs.remove(gang)
+        bad = [answer for answer in gang.answers.values() if answer.failure]
+        if gang.role == "train" and not bad and not gang.lost:
+            self._take_in(gang)
+        self._gangs.remove(gang)
         if gang.lost:
             self._put_back(gang)
             return
-        outcome = gang.answers[0].outcome or {}
-        if training and not bad and (expected := outcome.get("checkpoint")):
-            self._work(gang.task, "audit", _Audit(expected), gang.seats, outcome, gang.files)
-            return
-        self.seats.idle += gang.seats
         if bad:
-            self._failed(gang, dict(min(bad, key=blame).outcome or {}))
-        elif training:
-            self.finished(gang.task, outcome)
+            self._slots.idle += gang.slots
+            failure = min(bad, key=blame).failure
+            assert failure is not None
+            self._fail(gang, failure)
+            return
+        returned = gang.answers[0].returned
+        assert returned is not None
+        if gang.role == "train" and returned.value.saved:
+            audit = partial(population.audit, saved=returned.value.saved)
+            self._work(gang.task, "audit", audit, gang.slots, gang.files).trained = returned.value
+            return
+        self._slots.idle += gang.slots
+        if gang.role == "call":
+            self._called = returned
+        elif gang.role == "audit":
+            self._ended.append((gang.task, gang.trained.with_audit(returned.value)))
         else:
-            self.finished(gang.task, {**gang.trained, "checkpoint": outcome})
+            self._ended.append((gang.task, returned.value))
 
-    def _failed(self, gang: Gang, outcome: dict[str, Any]) -> None:
-        if gang.phase == "audit":
-            outcome["reason"] = f"while its checkpoint was audited: {outcome['reason']}"
-            outcome = {**gang.trained, "checkpoint": {}, **outcome}
-        self.finished(gang.task, outcome)
+    def _take_in(self, gang: Gang) -> None:
+        """Write what the ranks left on their nodes into the run's folder."""
+        try:
+            for files in ray.get(gang.files):
+                for name, data in files.items():
+                    write_atomically(gang.task.run / name, data)
+        except RayError as error:
+            gang.lost = _last_line(error)
+
+    def _fail(self, gang: Gang, failure: Outcome) -> None:
+        if gang.role == "call":
+            self._called = failure
+        elif gang.role == "audit":
+            self._ended.append((gang.task, gang.trained.without_audit(failure)))
+        else:
+            self._ended.append((gang.task, failure))
 
     def _put_back(self, gang: Gang) -> None:
-        """It runs again, a few times, on places that are known to live."""
-        self.seats.idle += gang.seats
-        self.seats.drop_dead()
-        self.losses[gang.task.cell] += 1
-        if (times := self.losses[gang.task.cell]) < TRIES:
-            self.waiting.appendleft(gang.task)
-        else:
-            self._failed(gang, {"status": "failed", "reason": f"{gang.lost} ({times} times)"})
+        """It runs again, a few times, on actors that are known to live."""
+        self._slots.idle += gang.slots
+        self._slots.drop_dead()
+        self._losses[gang.task.cell] += 1
+        if (times := self._losses[gang.task.cell]) >= TRIES:
+            reason = f"{gang.lost} ({times} times)"
+            self._fail(gang, Outcome(status=Status.FAILED, reason=reason))
+        elif gang.role == "call":
+            self._waiting.appendleft((gang.task, "call", gang.function))
+        else:  # an audit's files were on its node too
+            self._waiting.appendleft((gang.task, "train", population.train))
 
     def _look_around(self) -> None:
         """Nothing happened: is what we wait for still to come?"""
-        for gang in list(self.gangs):
+        for gang in list(self._gangs):
             if time.monotonic() > gang.deadline:
-                self.gangs.remove(gang)
+                self._gangs.remove(gang)
                 gang.lost = f"no answer from rank {min(gang.pending.values())}"
-                silent = [gang.seats[rank] for rank in gang.pending.values()]
-                self.seats.drop(silent)
-                gang.seats = [seat for seat in gang.seats if seat not in silent]
+                silent = [gang.slots[rank] for rank in gang.pending.values()]
+                self._slots.drop(silent)
+                gang.slots = [slot for slot in gang.slots if slot not in silent]
                 self._put_back(gang)
         nodes = ray.nodes()
-        for task in list(self.waiting):
+        for waiting in list(self._waiting):
+            task, role, _ = waiting
             if lacking := shortage(task, nodes):
-                self.waiting.remove(task)
-                self.finished(task, {"status": "failed", "reason": lacking})
-        if self.seats.forming:
-            self.seats.disband()  # idle seats may be in its way
+                self._waiting.remove(waiting)
+                failure = Outcome(status=Status.FAILED, reason=lacking)
+                if role == "call":
+                    self._called = failure
+                else:
+                    self._ended.append((task, failure))
+        if self._slots.forming:
+            self._slots.disband()  # idle slots may be in its way
 
 
 def blame(answer: Answer) -> tuple[bool, bool, bool, float]:
     """Sorts a gang's bad answers: a death, then an error of its own or where it hangs, then echoes
     of a peer's, then waiting for one.
     """
-    outcome = answer.outcome or {}
-    waited = outcome["status"] == "timeout" and "traceback" not in outcome
-    echo = any(name in outcome["reason"] for name in TRANSPORTS)
-    return waited, "traceback" in outcome, echo, answer.at
+    failure = answer.failure
+    assert failure is not None
+    waited = failure.status is Status.TIMEOUT and not failure.traceback
+    echo = any(name in failure.reason for name in TRANSPORTS)
+    return waited, bool(failure.traceback), echo, answer.at
 
 
 def _last_line(error: Exception) -> str:

@@ -44,7 +44,7 @@ def connect() -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """A place for each rank: one CPU, and one GPU where cells run on GPUs."""
+    """What a slot for each rank takes: one CPU, and one GPU where cells run on GPUs."""
 
     ranks: int
     gpus: int
@@ -64,16 +64,16 @@ def shortage(task: Task, nodes: Iterable[Mapping[str, Any]]) -> str:
     that says what it needs, what is there and what is missing; empty if it fits.
     """
     request = Request.of(task)
-    places, there = 0, []
+    slots, there = 0, []
     for node in nodes:
         if not node["Alive"]:
             continue
         cpus, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
-        places += min(cpus, gpus) if request.gpus else cpus
+        slots += min(cpus, gpus) if request.gpus else cpus
         there.append(f"{node['NodeManagerAddress']} has {_amount(cpus, gpus)}")
-    if places >= request.ranks:
+    if slots >= request.ranks:
         return ""
-    missing = request.ranks - places
+    missing = request.ranks - slots
     return (
         f"{task.cell.id} needs {request.ranks} x {_amount(1, request.gpus)}; "
         f"of the cluster's {len(there)} nodes {', '.join(sorted(there)) or 'none is alive'}; "

@@ -1,4 +1,4 @@
-"""The seats that a run holds on a cluster: placed a gang at a time, kept from cell to cell."""
+"""The slots that a run holds on a cluster: placed a gang at a time, kept from cell to cell."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from harness.execution.cluster.actor import Place
+from harness.execution.cluster.actor import RankActor
 from harness.execution.cluster.resources import Request
 
 CLOSE_S = 5.0
 
 
 @dataclass(eq=False)
-class Seat:
-    """A place on a node, held by a bundle of a placement group until the group is removed."""
+class Slot:
+    """An actor on a node, held by a bundle of a placement group until the group is removed."""
 
-    place: Any
+    actor: Any
     group: PlacementGroup
     gpus: int
 
@@ -34,23 +34,23 @@ class Forming:
     ready: ray.ObjectRef
 
 
-class Seats:
-    """All seats, those idle now, and the one placement group that is asked for."""
+class Slots:
+    """All slots, those idle now, and the one placement group that is asked for."""
 
     def __init__(self) -> None:
-        self.all: list[Seat] = []
-        self.idle: list[Seat] = []
+        self.all: list[Slot] = []
+        self.idle: list[Slot] = []
         self.forming: Forming | None = None
 
-    def take(self, request: Request) -> list[Seat]:
-        """A seat for each rank; none, and a group is asked for, if there are too few."""
-        free = [seat for seat in self.idle if seat.gpus == request.gpus]
+    def take(self, request: Request) -> list[Slot]:
+        """A slot for each rank; none, and a group is asked for, if there are too few."""
+        free = [slot for slot in self.idle if slot.gpus == request.gpus]
         if len(free) < request.ranks:
             self.form(request)
             return []
-        seats = free[: request.ranks]
-        self.idle = [seat for seat in self.idle if seat not in seats]
-        return seats
+        slots = free[: request.ranks]
+        self.idle = [slot for slot in self.idle if slot not in slots]
+        return slots
 
     def form(self, request: Request | None) -> None:
         """Ask for a group for this request and no other; None: for none at all."""
@@ -62,41 +62,41 @@ class Seats:
             self.forming = Forming(request, group, group.ready())
 
     def formed(self) -> None:
-        """Take in the seats of the group that has just been placed."""
+        """Take in the slots of the group that has just been placed."""
         forming = self.forming
         assert forming is not None
         self.forming = None
         gpus = forming.request.gpus
         for rank in range(forming.request.ranks):
-            place = ray.remote(Place).options(
+            actor = ray.remote(RankActor).options(
                 num_cpus=1,
                 num_gpus=gpus,
                 max_concurrency=3,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(forming.group, rank),
             )
-            self.idle.append(Seat(place.remote(), forming.group, gpus))
+            self.idle.append(Slot(actor.remote(), forming.group, gpus))
         self.all += self.idle[-forming.request.ranks :]
 
     def disband(self) -> None:
-        """Give back the groups of which no seat is at work; their places remove their files."""
-        busy = {seat.group.id for seat in self.all if seat not in self.idle}
-        leaving = [seat for seat in self.idle if seat.group.id not in busy]
-        if closing := [seat.place.close.remote() for seat in leaving]:
+        """Give back the groups of which no slot is at work; their actors remove their files."""
+        busy = {slot.group.id for slot in self.all if slot not in self.idle}
+        leaving = [slot for slot in self.idle if slot.group.id not in busy]
+        if closing := [slot.actor.close.remote() for slot in leaving]:
             ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
         self.drop(leaving)
 
     def drop_dead(self) -> None:
         """Drop the idle ones that do not answer."""
-        self.drop([seat for seat in self.idle if not _lives(seat)])
+        self.drop([slot for slot in self.idle if not _lives(slot)])
 
-    def drop(self, seats: list[Seat]) -> None:
-        """End these places, and give back the groups of which no other is left."""
-        self.all = [seat for seat in self.all if seat not in seats]
-        self.idle = [seat for seat in self.idle if seat not in seats]
-        held = {seat.group.id for seat in self.all}
-        for seat in seats:
-            ray.kill(seat.place)
-        for group in {seat.group.id: seat.group for seat in seats}.values():
+    def drop(self, slots: list[Slot]) -> None:
+        """End these actors, and give back the groups of which no other is left."""
+        self.all = [slot for slot in self.all if slot not in slots]
+        self.idle = [slot for slot in self.idle if slot not in slots]
+        held = {slot.group.id for slot in self.all}
+        for slot in slots:
+            ray.kill(slot.actor)
+        for group in {slot.group.id: slot.group for slot in slots}.values():
             if group.id not in held:
                 remove_placement_group(group)
 
@@ -107,9 +107,9 @@ class Seats:
         self.disband()
 
 
-def _lives(seat: Seat) -> bool:
+def _lives(slot: Slot) -> bool:
     try:
-        ray.get(seat.place.stop.remote(""), timeout=CLOSE_S)
+        ray.get(slot.actor.stop.remote(""), timeout=CLOSE_S)
     except RayError:
         return False
     return True

@@ -13,6 +13,7 @@ from harness.axes.losses import pixels
 from harness.cell import Cell
 from harness.topics import datasets
 from harness.topics.generators import feature_extractor, fid
+from harness.topics.options import SHAPES, FIDOptions, ImageOptions
 from harness.training.topic import Networks, Topic
 
 COLLAPSED = 0.1  # of the real images' mean distance
@@ -21,7 +22,7 @@ FID_SEED = 0
 
 
 @dataclass(frozen=True)
-class Generator(Topic):
+class Generator(ImageOptions, FIDOptions, Topic):
     """A topic that makes images like those of a dataset, at the size they have.
 
     fid_weights: a file of InceptionV3's weights; without it ``extractor.load`` chooses.
@@ -29,10 +30,6 @@ class Generator(Topic):
     the first of the training half, which a generator is asked to imitate.
     """
 
-    dataset: str = "digits"
-    data_dir: str | None = None
-    download: bool = False
-    fid_weights: str | None = None
     fid_samples: int = 10_000
 
     generates: ClassVar[bool] = True
@@ -47,7 +44,7 @@ class Generator(Topic):
     @property
     def shape(self) -> tuple[int, int]:
         """Channels and size; known without the data for the datasets that have a name."""
-        return datasets.SHAPES[self.dataset]
+        return SHAPES[self.dataset]
 
     @property
     def levels(self) -> int:

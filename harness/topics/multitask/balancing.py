@@ -60,7 +60,7 @@ def pcgrad(
         found = torch.autograd.grad(loss, [*shared, *own], retain_graph=True)
         rows.append(torch.cat([gradient.flatten() for gradient in found[: len(shared)]]))
         terms += [(p * g).sum() for p, g in zip(own, found[len(shared) :], strict=True)]
-    gradients_TP = parallel.mean_over(trunk, torch.stack(rows))
+    gradients_TP = parallel.mean_over_replicas(trunk, torch.stack(rows))
     agreed_P = project(gradients_TP, order_TT).sum(0)
     terms.append(torch.cat([p.flatten() for p in shared]) @ agreed_P)
     linear = torch.stack(terms).sum()

@@ -26,6 +26,7 @@ from harness.cell import Budget, Cell
 from harness.topics import datasets, metrics
 from harness.topics.multitask.balancing import Uncertainty, pcgrad
 from harness.topics.multitask.scenes import MOST, Canvas, Scenes
+from harness.topics.options import SHAPES, ImageOptions
 from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
 
@@ -135,16 +136,13 @@ class Segmentation(nn.Module):
 
 
 @dataclass(frozen=True)
-class Multitask(Topic):
+class Multitask(ImageOptions, Topic):
     """Classification, detection and segmentation of the same scenes.
 
     features: the trunk's channels after the first halving. Canvases have 3 x 3 cells and 24 pixels
     a side for the 8x8 digits, 48 for larger images.
     """
 
-    dataset: str = "digits"
-    data_dir: str | None = None
-    download: bool = False
     features: int = 24
 
     name: ClassVar[str] = "multitask"
@@ -182,11 +180,11 @@ class Multitask(Topic):
     @property
     def _halvings(self) -> int:
         """Of the canvas, until a cell is a pixel."""
-        return 3 if datasets.SHAPES[self.dataset][1] == 8 else 4
+        return 3 if SHAPES[self.dataset][1] == 8 else 4
 
     @property
     def canvas(self) -> Canvas:
-        photographs = datasets.SHAPES[self.dataset][0] == 3
+        photographs = SHAPES[self.dataset][0] == 3
         return Canvas(CELLS * 2**self._halvings, CELLS, opaque=photographs)
 
     def base_optimizer(self, model: str) -> Optimizer:
@@ -199,9 +197,7 @@ class Multitask(Topic):
             "detection": lambda: Detection(features, sides_form(cell.loss).width),
             "segmentation": lambda: Segmentation(features),
         }
-        networks: dict[str, nn.Module] = {
-            "trunk": Trunk(datasets.SHAPES[self.dataset][0], features)
-        }
+        networks: dict[str, nn.Module] = {"trunk": Trunk(SHAPES[self.dataset][0], features)}
         networks |= {task: heads[task]() for task in MODELS[cell.model]}
         if cell.model == "uncertainty":
             networks["balance"] = Uncertainty(len(TASKS))

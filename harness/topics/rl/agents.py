@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from harness.axes import losses
 from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell
+from harness.topics.options import EnvironmentOptions
 from harness.topics.rl.environments import Environments, make, play, reward_range
 from harness.topics.rl.rollouts import Episodes, Replay, Segments
 from harness.training.batches import Batches
@@ -107,10 +108,9 @@ class Q(nn.Module):
 
 
 @dataclass(frozen=True)
-class RL(Topic):
+class RL(EnvironmentOptions, Topic):
     """The agents' settings; the network is CleanRL's for DQN on CartPole."""
 
-    env: str = "CartPole-v1"
     gamma: float = 0.99
     sizes: tuple[int, ...] = (120, 84)
     environments: int = 10

@@ -59,7 +59,7 @@ class Population:
         for cell in cells:
             members.append(Training(topic, cell, budget, device))
             if reason := stacking.differ(members[0], members[-1]):
-                raise stacking.Apart(reason)
+                raise stacking.NotStackable(reason)
         self.members = sorted(members, key=lambda member: type(stacking.optimizer(member)).__name__)
         self.budget, self.device = budget, members[0].device
         self.streams = Streams([member.batches for member in self.members])
@@ -117,7 +117,7 @@ class Population:
         work(self.values_NP.clone(), moments, batch, *rates)
         self._work = work
 
-    def spread(self) -> None:
+    def update_members(self) -> None:
         """Bring the members to where their rows are: networks, optimizer, schedule, step.
 
         Those that ended stay where they ended.
@@ -125,9 +125,9 @@ class Population:
         for band in self.bands:
             for place in range(band.rows.start, band.rows.stop):
                 if self.members[place].cell not in self.ended:
-                    self._spread(place, band)
+                    self._update_member(place, band)
 
-    def history(self) -> None:
+    def update_histories(self) -> None:
         """Give the members their losses and rates, those that ended up to their end."""
         losses_NT = torch.stack(self.losses, dim=1)
         for place, member in enumerate(self.members):
@@ -135,8 +135,8 @@ class Population:
             member.rates = [row[place] for row in self.rates[: member.step]]
 
     @torch.no_grad()
-    def gather(self) -> None:
-        """Bring the rows to where the members are, all at one step: the inverse of ``spread``.
+    def update_rows(self) -> None:
+        """Bring the rows to where the members are, all at one step.
 
         Those that ended take part with what numbers they have.
         """
@@ -165,11 +165,11 @@ class Population:
             optimizers = [stacking.optimizer(member) for member in self.members[span]]
             rule, options = rule_of(optimizers[0]), options_of(optimizers[0])
             if rule is None:
-                raise stacking.Apart(
+                raise stacking.NotStackable(
                     f"{kind.__name__} has no rule for a population with its options"
                 )
             if any(options_of(optimizer) != options for optimizer in optimizers):
-                raise stacking.Apart(f"their {kind.__name__} have different options")
+                raise stacking.NotStackable(f"their {kind.__name__} have different options")
             moments = {name: torch.zeros_like(self.values_NP[span]) for name in rule.moments}
             bands.append(Band(span, rule, options, moments))
         return bands
@@ -234,7 +234,7 @@ class Population:
             self._end(place, Diverged(self.step - len(recent_TN) + first + 1))
 
     def _look(self) -> None:
-        self.spread()
+        self.update_members()
         for place, member in enumerate(self.members):
             if member.cell not in self.ended:
                 try:
@@ -246,11 +246,11 @@ class Population:
         cell = self.members[place].cell
         if cell not in self.ended:
             band = next(b for b in self.bands if b.rows.start <= place < b.rows.stop)
-            self._spread(place, band)
+            self._update_member(place, band)
             self.ended[cell] = error
 
     @torch.no_grad()
-    def _spread(self, place: int, band: Band) -> None:
+    def _update_member(self, place: int, band: Band) -> None:
         member, row = self.members[place], place - band.rows.start
         own, leader = stacking.values(member), self.members[self.leaders[place]]
         sizes = [parameter.numel() for parameter in own]

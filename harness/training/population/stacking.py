@@ -18,7 +18,7 @@ from harness.training.population.batches import share
 from harness.training.topic import Topic
 
 
-class Apart(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
+class NotStackable(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
     """These cells cannot train as one; the message says why."""
 
 
@@ -91,7 +91,7 @@ def gradients(
         graph = make_fx(work)(value_NP, example)
     except Exception as error:  # vmap refuses by many types
         line = (str(error).strip().splitlines() or [""])[0]
-        raise Apart(f"vmap refuses: {type(error).__name__}: {line[:200]}") from error
+        raise NotStackable(f"vmap refuses: {type(error).__name__}: {line[:200]}") from error
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph

@@ -1,0 +1,78 @@
+"""Options of a command line, read off the fields of dataclasses that hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cell import UsageError
+
+
+def option(default: Any, text: str, metavar: str | None = None) -> Any:
+    """A dataclass field that is an option too: ``--its-name``, with a line of help."""
+    return dataclasses.field(default=default, metadata={"help": text, "metavar": metavar})
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run may be told, apart from which cells."""
+
+    profile: str = option("quick", "how much: smoke, quick (default) or full")
+    run_dir: str | None = option(None, "where the run goes (results/PROFILE)", "DIR")
+    world_size: int = option(2, "ranks of parallel cells", "N")
+    accumulate: int = option(1, "parts that a rank takes a batch in", "N")
+    rerun: bool = option(False, "train again what is done already")
+    retries: int = option(0, "of cells that fail", "N")
+    seeds: int | None = option(None, "of quick's recipes (1), of full (3)", "N")
+    executor: str = option("local", "where cells run: local (default) or ray")
+    compile: bool = option(False, "compile populations' steps")
+
+    def __post_init__(self) -> None:
+        for name, least in (("world_size", 1), ("accumulate", 1), ("retries", 0), ("seeds", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name.replace('_', ' ')} {value}: it must be {least} or more")
+
+
+REPEATED = ("world_size", "accumulate")  # what another training of a cell must be told again
+
+
+def add(
+    add_option: Callable[..., Any], kinds: Iterable[type], only: Iterable[str] | None = None
+) -> None:
+    """Declare the options of dataclasses, each once; ``only``: those of these names.
+
+    add_option: argparse's ``add_argument`` or pytest's ``addoption``. What is not given is None.
+    """
+    for name, kind in _fields(kinds).items():
+        if only is not None and name not in only:
+            continue
+        flag, text = f"--{name.replace('_', '-')}", kind.metadata["help"]
+        if isinstance(kind.default, bool):
+            add_option(flag, action="store_true", default=None, help=text)
+        else:
+            number = {"type": int} if kind.type in ("int", "int | None") else {}
+            add_option(flag, metavar=kind.metadata["metavar"], help=text, **number)
+
+
+def given(chosen: object, kinds: Iterable[type]) -> dict[str, Any]:
+    """The options that a command line gave, by field name. chosen: a parser's namespace."""
+    values = {name: getattr(chosen, name, None) for name in _fields(kinds)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def arguments(values: Mapping[str, Any]) -> str:
+    """Options as text that a shell reads back, with a space before each; True is a bare flag."""
+    words = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, shlex.quote(str(value))]
+    return "".join(f" {word}" for word in words)
+
+
+def _fields(kinds: Iterable[type]) -> dict[str, dataclasses.Field]:
+    every = (one for kind in kinds for one in dataclasses.fields(kind))
+    return {one.name: one for one in every if "help" in one.metadata}

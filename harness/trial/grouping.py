@@ -1,0 +1,63 @@
+"""Which of a run's cells train as populations: those alike, for as long as that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from harness.trial.population import PopulationTask
+from harness.trial.task import Task
+
+LARGEST = 32  # cells of a population
+SMALLEST = 8  # fewer gain little and leave the other cores idle
+
+
+class Grouping:
+    """Puts tasks into populations of up to ``largest``, and takes them apart again.
+
+    compiled: whether the populations' steps are compiled.
+    """
+
+    def __init__(self, largest: int = LARGEST, compiled: bool = False) -> None:
+        self.largest, self.compiled = largest, compiled
+        self._separate: set[tuple[str, str]] = set()
+
+    def group(self, tasks: Iterable[Task]) -> list[Task]:
+        """The tasks, with those that may train as one made into populations.
+
+        They share topic, model, loss, budget and device, on one rank. The others stay as they are,
+        and so do those of models for which it was seen not to pay.
+        """
+        found: list[Task] = []
+        for _, some in groupby(sorted(tasks, key=self._kind), key=self._kind):
+            alike = tuple(some)
+            for first in range(0, len(alike), self.largest):
+                part = alike[first : first + self.largest]
+                whole = len(part) >= SMALLEST
+                found += [PopulationTask.of(part, self.compiled)] if whole else part
+        return found
+
+    def separate(self, task: PopulationTask, waiting: Iterable[Task]) -> list[PopulationTask]:
+        """It does not pay: the populations to take apart, this one and the waiting ones alike."""
+        self._separate.add(_model(task))
+        alike = (other for other in waiting if isinstance(other, PopulationTask))
+        return [task, *(other for other in alike if _model(other) in self._separate)]
+
+    def _kind(self, task: Task) -> tuple[str, ...]:
+        cell = task.cell
+        plain = cell.parallel == "single" and task.accumulate == 1
+        may = cell.model in task.topic.populates and _model(task) not in self._separate
+        if not plain or not may:
+            return ("", cell.id)
+        return (cell.topic, cell.model, cell.loss, str(task.budget), task.device)
+
+
+def label(task: Task) -> str:
+    """A task's name for people: its cell's id, or how many of what train together."""
+    if not isinstance(task, PopulationTask):
+        return task.cell.id
+    return f"{len(task.cells)} of {task.cell.topic}/{task.cell.model}-{task.cell.loss}"
+
+
+def _model(task: Task) -> tuple[str, str]:
+    return task.cell.topic, task.cell.model

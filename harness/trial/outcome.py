@@ -1,0 +1,158 @@
+"""What a trial leaves: the part of a cell's record that training, evaluation and audit decide."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.cell import Status
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What training says of the checkpoints it left, for the audit to find again.
+
+    digest: over all that the middle checkpoint holds (of a fitted estimator: over its trees).
+    bytes and save_s (seconds) are that checkpoint's. replayed_digest: over the networks
+    ``replayed_steps`` steps later. metrics: those of the final checkpoint.
+    """
+
+    digest: str
+    bytes: int
+    save_s: float
+    replayed_steps: int = 0
+    replayed_digest: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def hold_to(
+        self, digest: str, replayed_digest: str | None, metrics: Mapping[str, float], load_s: float
+    ) -> Audited:
+        """Compare with what another process found; None: nothing could be replayed there."""
+        return Audited(
+            state_equal=digest == self.digest,
+            resume_equal=None
+            if replayed_digest is None
+            else replayed_digest == self.replayed_digest,
+            metrics_equal=metrics == self.metrics,
+            bytes=self.bytes,
+            save_s=self.save_s,
+            load_s=load_s,
+            replayed_steps=self.replayed_steps,
+        )
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What became of a cell's checkpoints in a process that had never seen its training.
+
+    state_equal: the middle one's content is bit for bit what was saved. resume_equal: so are the
+    networks ``replayed_steps`` steps later; None where nothing can be resumed (an estimator).
+    metrics_equal: the final one gives the recorded metrics. save_s and load_s in seconds.
+    """
+
+    state_equal: bool
+    resume_equal: bool | None
+    metrics_equal: bool
+    bytes: int
+    save_s: float
+    load_s: float
+    replayed_steps: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a parallel configuration's first steps are from ``single``'s.
+
+    difference: the largest relative one, over ``steps`` losses and the first gradient. exact:
+    whether the configuration promises single's numbers; equal: whether it keeps that promise, None
+    where it makes none, for the ``reason`` given.
+    """
+
+    difference: float
+    steps: int
+    exact: bool
+    equal: bool | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell.
+
+    The fields are those of ``results.record.Record`` with the same names; ``saved`` is what the
+    audit is held to, ``audited`` what it found. Empty or None: not measured.
+    """
+
+    status: Status = Status.DONE
+    reason: str = ""
+    traceback: str = ""
+    diverged_at: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, str] = field(default_factory=dict)
+    curve: Mapping[str, list[float]] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    parity: Parity | None = None
+    population: int = 1
+    saved: Saved | None = None
+    audited: Audited | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial itself went wrong: it raised, died or ran out of time."""
+        return self.status in (Status.FAILED, Status.TIMEOUT)
+
+    def record_fields(self) -> dict[str, Any]:
+        """The fields of the cell's record that its trial decides, as plain values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["saved"]
+        audited, parity = fields.pop("audited"), fields["parity"]
+        return fields | {
+            "checkpoint": dataclasses.asdict(audited) if audited else {},
+            "parity": dataclasses.asdict(parity) if parity else {},
+        }
+
+    def with_audit(self, found: Audited) -> Outcome:
+        """The same with what the audit found."""
+        return replace(self, audited=found)
+
+    def without_audit(self, failure: Outcome) -> Outcome:
+        """The same where the audit itself failed, and why: its numbers stay."""
+        reason = f"while its checkpoint was audited: {failure.reason}"
+        return replace(self, status=failure.status, reason=reason, traceback=failure.traceback)
+
+
+@dataclass(frozen=True)
+class PopulationOutcome:
+    """What became of cells that trained as one, by cell id.
+
+    separate: why they should train one by one instead; then there are no members. note: what a
+    person should know of how they trained.
+    """
+
+    members: Mapping[str, Outcome] = field(default_factory=dict)
+    separate: str = ""
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return False
+
+    @property
+    def saved(self) -> dict[str, Saved]:
+        """What training says of each member's checkpoints, of those trained to an end."""
+        return {cell: member.saved for cell, member in self.members.items() if member.saved}
+
+    def with_audit(self, found: Mapping[str, Audited]) -> PopulationOutcome:
+        """The same with what the audit found of each member."""
+        members = {
+            cell: replace(member, audited=found.get(cell)) for cell, member in self.members.items()
+        }
+        return replace(self, members=members)
+
+    def without_audit(self, failure: Outcome) -> Outcome:
+        """A failure of all: its members are to train one by one."""
+        return Outcome().without_audit(failure)
