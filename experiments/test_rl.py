@@ -5,7 +5,4 @@ import pytest
 
 @pytest.mark.decathlon(topic="rl")
 def test_rl(record):
-    assert record.status in ("done", "diverged"), record.reason
-    if record.status == "done":
-        assert all(v is not False for v in record.checkpoint.values()), record.checkpoint
-        assert record.parity.get("equal") is not False, record.parity
+    record.check()

@@ -8,17 +8,20 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 from test_compare import frame
 
 from harness.cell import Cell
 from harness.results import dashboard, effects, tables
+from harness.results.columns import Tables
 from harness.results.dashboard import answers, text
+from harness.results.dashboard.page import PNG as PNG_START
 from harness.results.record import Record
 from harness.results.summary import summary
 
 EVIL = "<script>alert(1)</script>"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PNG = dashboard.PNG + b"\0\0\0\rIHDR" + (8).to_bytes(4, "big") * 2
+PNG = PNG_START + b"\0\0\0\rIHDR" + (8).to_bytes(4, "big") * 2
 
 
 def record(topic, model="m", loss="ce", value=None, status="done", direction="max", **more):
@@ -30,25 +33,21 @@ def record(topic, model="m", loss="ce", value=None, status="done", direction="ma
 
 def render(records, **more):
     cells = tables.cells(records)
-    return dashboard.render(
-        cells,
-        tables.curves(records),
-        summary(cells),
-        effects.effects(cells),
-        more.pop("benchmark", None),
-        title=EVIL,
-        **more,
-    )
+    images = more.pop("images", None)
+    told = (tables.curves(records), summary(cells), effects.effects(cells))
+    return dashboard.render(Tables(cells, *told, **more), EVIL, images)
 
 
 def own(html):
     """The page without Plotly's source."""
-    return html.replace(dashboard.get_plotlyjs(), "")
+    return html.replace(get_plotlyjs(), "")
 
 
 def page():
     skipped = Record(Cell("vgg", "vgg11", "ce", "adam"), "f", "skipped", reason=EVIL)
-    other = Record(Cell("vgg", "vgg13", "ce", "cosine"), "f", "diverged", reason="nan at step 7")
+    other = Record(
+        Cell("vgg", "vgg13", "ce", "cosine"), "f", "diverged", "nan at step 7", diverged_at=7
+    )
     extra = tables.cells([skipped.to_dict(), other.to_dict()])
     slower = frame(shift=0.001).assign(model="vgg13", id=lambda t: t.id.str.replace("11", "13"))
     cells = pd.concat([frame(), slower, extra], ignore_index=True)
@@ -57,7 +56,7 @@ def page():
     curve = {"step": [1, 2], "loss": [1.0, 0.5], "lr": [0.1, 0.1]}
     curves = tables.curves([{"id": i, "curve": curve} for i in cells.id])
     found = effects.effects(cells)
-    return dashboard.render(cells, curves, summary(cells), found, None, title=EVIL)
+    return dashboard.render(Tables(cells, curves, summary(cells), found), EVIL)
 
 
 def test_text_from_outside_is_escaped_and_nothing_is_fetched():
@@ -65,7 +64,7 @@ def test_text_from_outside_is_escaped_and_nothing_is_fetched():
     assert EVIL not in html and "&lt;script&gt;alert(1)" in html
     fetched = re.findall(r"<(?:script|img|link)[^>]+(?:src|href)=\"(?!data:)[^\"]*", html)
     assert not fetched
-    assert page().count(dashboard.get_plotlyjs()) == 1
+    assert page().count(get_plotlyjs()) == 1
 
 
 def test_the_headline_names_the_best_and_the_cheapest_that_is_nearly_as_good():
@@ -106,7 +105,13 @@ def test_no_shape_of_run_breaks_the_page():
         record("broken", status="failed", reason="Boom", traceback=EVIL),
         record("nan", value=nan),
         record("inf", value=inf, direction="min"),
-        record("dead", status="diverged", reason="the loss is not finite at step 12", curve=curve),
+        record(
+            "dead",
+            status="diverged",
+            reason="the loss is not finite at step 12",
+            diverged_at=12,
+            curve=curve,
+        ),
         record("one", value=-3.0),
         record("cells", value=1.0, direction="min"),
     ]

@@ -2,9 +2,11 @@
 
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from harness.cell import Cell
 from harness.results import dashboard, tables
+from harness.results.columns import Tables
 from harness.results.record import Record
 from harness.results.summary import summary
 from harness.results.transfer import COLUMNS, transfer
@@ -74,11 +76,9 @@ def test_other_topics_have_no_rows():
 def page(*records):
     cells = tables.cells(records)
     curves = tables.curves(records)
-    empty = tables.effects(cells)
-    html = dashboard.render(
-        cells, curves, summary(cells), empty, None, title="t", transfer=transfer(cells)
-    )
-    return html.replace(dashboard.get_plotlyjs(), "")
+    found = Tables(cells, curves, summary(cells), tables.effects(cells), transfer=transfer(cells))
+    html = dashboard.render(found, "t")
+    return html.replace(get_plotlyjs(), "")
 
 
 def test_the_page_shows_gain_in_green_and_harm_in_red():

@@ -9,16 +9,8 @@ import pandas as pd
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "status", "reason"),
-    *(
-        "world_size",
-        "population",
-        "profile",
-        "dataset",
-        "fingerprint",
-        "started",
-        "command",
-        "traceback",
-    ),
+    *("diverged_at", "world_size", "population", "profile", "dataset"),
+    *("fingerprint", "started", "command", "traceback"),
 ]
 NUMBERS = {"seed", "world_size", "population"}
 CURVE = ("step", "loss", "lr")
@@ -64,11 +56,18 @@ SUMMARY = {
 
 
 class Tables(NamedTuple):
-    """A run's frames, as the functions of these names describe them."""
+    """A run's frames, as the functions and studies of these names describe them.
+
+    benchmark is pytest-benchmark's JSON, normalised. Those that a run need not have are None.
+    """
 
     cells: pd.DataFrame
     curves: pd.DataFrame
     summary: pd.DataFrame
     effects: pd.DataFrame
-    improvement: pd.DataFrame
-    transfer: pd.DataFrame
+    improvement: pd.DataFrame | None = None
+    transfer: pd.DataFrame | None = None
+    benchmark: pd.DataFrame | None = None
+    parity: pd.DataFrame | None = None
+    scaling: pd.DataFrame | None = None
+    resharding: pd.DataFrame | None = None

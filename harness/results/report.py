@@ -25,30 +25,21 @@ def _table(path: Path) -> Any:
 
 def write_report(folder: Path) -> Path:
     """Tables and page from the records of a run. Raises UsageError if there are none."""
-    import pandas as pd
-
     from harness.results import dashboard, tables
 
     store = Store(folder)
     records = [record.to_dict() for record in store]
     if not records:
         raise UsageError(f"{folder} holds no records: a run leaves them under {folder}/cells")
-    found = tables.write(records, folder)
-    benchmark = None
-    if (folder / "benchmark.json").exists():
-        loaded = json.loads((folder / "benchmark.json").read_text())
-        benchmark = pd.json_normalize(loaded["benchmarks"])
-    page = dashboard.render(
-        found.cells,
-        found.curves,
-        found.summary,
-        found.effects,
-        benchmark,
-        title=f"Decathlon: {folder.name}",
-        images=_images(folder, records),
-        improvement=found.improvement,
-        **{name: _table(folder / f"{name}.csv") for name in ("parity", "scaling", "resharding")},
-        transfer=found.transfer,
-    )
+    studies = {name: _table(folder / f"{name}.csv") for name in ("parity", "scaling", "resharding")}
+    found = tables.write(records, folder)._replace(benchmark=_benchmark(folder), **studies)
+    page = dashboard.render(found, f"Decathlon: {folder.name}", _images(folder, records))
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"
+
+
+def _benchmark(folder: Path) -> Any:
+    import pandas as pd
+
+    path = folder / "benchmark.json"
+    return pd.json_normalize(json.loads(path.read_text())["benchmarks"]) if path.exists() else None

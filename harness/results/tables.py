@@ -24,7 +24,8 @@ from harness.results.transfer import transfer
 def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per record, in their order; the columns' order does not depend on it.
 
-    First id, the axes, status, reason and where the cell came from; then ``primary``, the name of
+    First id, the axes, status, reason, diverged_at (the step, <NA> for others) and where the cell
+    came from; then ``primary``, the name of
     the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained),
     ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured),
     ``direction.*`` (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb),
@@ -36,7 +37,9 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     columns: dict[str, pd.Series] = {}
     for name in BASE:
         values = [row.get(name) for row in rows]
-        if name in NUMBERS:
+        if name == "diverged_at":
+            columns[name] = pd.Series(values, dtype="Int64")
+        elif name in NUMBERS:
             columns[name] = pd.Series(values, dtype=object).fillna(0).astype("int64")
         else:
             columns[name] = pd.Series(["" if v is None else str(v) for v in values], dtype="str")

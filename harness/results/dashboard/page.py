@@ -1,0 +1,172 @@
+"""The page: what each section shows, put together from a run's tables."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from harness.results.columns import Tables
+from harness.results.dashboard import answers, figures, sections, text
+
+TABLE_ROWS = 5000
+IMAGES = 12
+IMAGE_BYTES = 6_000_000
+PNG = b"\x89PNG\r\n\x1a\n"
+FAULTS = ["failed", "timeout"]
+
+
+def render(tables: Tables, title: str, images: Mapping[str, bytes] | None = None) -> str:
+    """The page as text. Everything that comes from the frames is escaped.
+
+    images: a PNG by cell id, shown with its topic: the best cells' 12 a topic, 6 MB in all. Large
+    runs list the best 5,000 cells.
+    """
+    cells = answers.ranked(tables.cells)
+    groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
+    chosen = {name: figures.picks(group) for name, group in groups.items()}
+    lines = _lines(
+        tables.curves,
+        {cell for pick in chosen.values() for ls in pick.values() for _, cell, _ in ls},
+    )
+    budget = [IMAGE_BYTES]
+    topics = [
+        _topic(name, group, tables.summary, figures.curves(chosen[name], lines))
+        | {"images": _images(group, images or {}, budget)}
+        | {"transfer": sections.transfer(tables.transfer, name)}
+        for name, group in groups.items()
+    ]
+    status = cells["status"]
+    table = sections.cells_table(cells, TABLE_ROWS)
+    here = files(__package__)
+    return (
+        _environment()
+        .from_string((here / "page.html.j2").read_text("utf-8"))
+        .render(
+            title=title,
+            plotly=get_plotlyjs(),
+            style=(here / "style.css").read_text("utf-8"),
+            script="".join((here / name).read_text("utf-8") for name in ("charts.js", "tables.js")),
+            data=text.script_json(
+                {"figures": [topic["figures"] for topic in topics], "cells": table}
+            ),
+            topics=topics,
+            machine=_machine(cells),
+            counts=status.value_counts().to_dict(),
+            trust=sections.trust(cells),
+            diverged=sections.diverged(cells[status == "diverged"]),
+            failures=sections.grouped(cells[status.isin(FAULTS)]),
+            skips=sections.grouped(cells[status == "skipped"]),
+            effects=sections.effects(tables.effects, {t["name"]: t["metric"] for t in topics}),
+            improvement=sections.improvement(tables.improvement),
+            benchmark=sections.throughput(tables.benchmark),
+            parity=sections.parity(tables.parity),
+            scaling=sections.scaling(tables.scaling),
+            resharding=sections.resharding(tables.resharding),
+            table=table,
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    for name in ("number", "seconds", "amount", "percent", "finite"):
+        environment.filters[name] = getattr(text, name)
+    return environment
+
+
+def _topic(
+    name: str, group: pd.DataFrame, summary: pd.DataFrame, curves: list[figures.Figure]
+) -> dict[str, Any]:
+    metric, better = answers.primary(group)
+    own = answers.configurations(summary, name, metric, better)
+    pairs = answers.pairs(group)
+    charts = [*curves]
+    if len(own):
+        charts = [figures.heat(own, metric, better), figures.against_time(own, metric, better)]
+        charts += [*curves, figures.scaling(pairs, metric)]
+    return {
+        "name": name,
+        "metric": metric,
+        "better": better,
+        "best": answers.best(own, better),
+        "models": answers.by_model(own, better),
+        "top": text.plain(own.head(10)),
+        "configurations": len(own),
+        "counts": group["status"].value_counts().to_dict(),
+        "what": _what(group),
+        "trust": sections.trust(group),
+        "parallel": _parallel(pairs, better),
+        "figures": [chart for chart in charts if chart["choices"]],
+    }
+
+
+def _parallel(pairs: pd.DataFrame, better: str) -> list[dict[str, Any]]:
+    """Medians over the pairs with ``single``; times: how many times its throughput or memory."""
+    sign = -1 if better == "min" else 1
+    found = []
+    for name, part in pairs.groupby("parallel", sort=True):
+        times = part["samples_per_s"] / part["samples_per_s_single"]
+        memory = part["peak_mb"] / part["peak_mb_single"]
+        change = part["quality"] - part["quality_single"]
+        found.append(
+            {"name": name, "pairs": len(part), "ranks": part["world_size"].max()}
+            | {"samples_per_s": part["samples_per_s"].median(), "times": times.median()}
+            | {"low": times.min(), "high": times.max(), "memory": memory.median()}
+            | {"change": change.median(), "worst": sign * (sign * change).min()}
+            | {"difference": part["difference"].max()}
+        )
+    return found
+
+
+def _what(group: pd.DataFrame) -> str:
+    """Data and budget in words, from the cells that were trained."""
+    known = [
+        ", ".join(dict.fromkeys(v for v in group[name].dropna().astype(str) if v))
+        for name in ("dataset", "profile")
+        if name in group
+    ]
+    for name in ("budget.steps", "budget.batch_size"):
+        values = sorted(set(group[name].dropna())) if name in group else []
+        if len(values) == 1:
+            known.append(f"{name.removeprefix('budget.').replace('_', ' ')} {values[0]:.0f}")
+    return " · ".join(part for part in known if part)
+
+
+def _machine(cells: pd.DataFrame) -> str:
+    found = []
+    for name in ("device", "cpu", "cores", "threads", "torch", "python"):
+        column = f"environment.{name}"
+        values = list(cells[column].dropna().unique()[:4]) if column in cells else []
+        shown = ", ".join(text.number(float(v)) if text.finite(v) else str(v) for v in values)
+        if shown:
+            found.append(f"{shown} {name}" if name in ("cores", "threads") else f"{name} {shown}")
+    return " · ".join(found)
+
+
+def _lines(curves: pd.DataFrame, wanted: set[str]) -> figures.Lines:
+    kept = curves[curves["id"].isin(wanted)]
+    return {str(name): line for name, line in kept.groupby("id", sort=False, observed=True)}
+
+
+def _images(
+    group: pd.DataFrame, images: Mapping[str, bytes], budget: list[int]
+) -> list[dict[str, Any]]:
+    """The best cells' PNGs as data URIs while ``budget``, in bytes of page, lasts."""
+    found: list[dict[str, Any]] = []
+    own = group[group["id"].isin(images.keys())]
+    for row in text.plain(own[["id", "metric", "quality"]]):
+        data = images[row["id"]]
+        size = 4 * len(data) // 3
+        if len(found) == IMAGES or not data.startswith(PNG) or size > budget[0]:
+            continue
+        budget[0] -= size
+        width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+        uri = "data:image/png;base64," + base64.b64encode(data).decode()
+        found.append({**row, "uri": uri, "width": width, "height": height})
+    return found
