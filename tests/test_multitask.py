@@ -9,8 +9,8 @@ from test_execution import run
 from harness.axes import losses
 from harness.axes.optimizers import Optimizer
 from harness.cell import Budget, Cell, UsageError
+from harness.progress import headline
 from harness.results.record import Record
-from harness.run import headline
 from harness.topics import datasets
 from harness.topics.multitask import multitask, scenes
 from harness.topics.multitask.multitask import MODELS, TASKS, Multitask, scores, task_losses
