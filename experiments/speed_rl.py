@@ -33,7 +33,9 @@ class CleanRLSettings(RL):
 def ours():
     budget = Budget(steps=(STEPS - START) // 10, batch_size=128)
     copies = budget.steps // 50
-    topic = CleanRLSettings(start=START, replay=10_000, exploration=0.5, targets=copies)
+    topic = CleanRLSettings(
+        learning_starts=START, buffer_size=10_000, exploration_fraction=0.5, target_updates=copies
+    )
     training = Training(topic, Cell("rl", "dqn", "mse", "constant"), budget)
     spent = {"environments": 0.0, "drawing": 0.0}
     step, draw = training.batches.envs.step, training.batches.draw

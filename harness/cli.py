@@ -162,13 +162,13 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     run, cell = _run_of(chosen, kept)
     topic = run.topics[cell.topic]
     try:
-        content = checkpoint.load(run.store.checkpoint(cell, "final"))
+        tree = checkpoint.load(run.store.checkpoint(cell, "final"))
         if cell.model in topic.fits:
-            networks = {"model": estimators.loads(content["estimator"])}
+            networks = {"model": estimators.loads(tree["estimator"])}
         else:
             networks = topic.networks(cell)
             for name, network in networks.items():
-                checkpoint.load_network(network.eval(), content["networks"][name])
+                checkpoint.load_network(network.eval(), tree["networks"][name])
     except checkpoint.CheckpointError as error:
         raise UsageError(str(error)) from None
     for name, value in topic.evaluate(networks, cell).items():
@@ -188,9 +188,9 @@ def _sample(chosen: argparse.Namespace) -> int:
     if chosen.out.suffix != ".png":
         raise UsageError(f"{chosen.out} must end in .png")
     try:
-        content = checkpoint.load(chosen.checkpoint)
-        cell = Cell.parse(content["cell"])
-        topics = registered_topics(**content["topic"])
+        tree = checkpoint.load(chosen.checkpoint)
+        cell = Cell.parse(tree["cell"])
+        topics = registered_topics(**tree["topic"])
         makers = {name: topic for name, topic in topics.items() if topic.generates}
         if cell.topic not in makers:
             raise UsageError(
@@ -200,7 +200,7 @@ def _sample(chosen: argparse.Namespace) -> int:
         topic = makers[cell.topic]
         networks = topic.networks(cell)
         for name, network in networks.items():
-            checkpoint.load_network(network.eval(), content["networks"][name])
+            checkpoint.load_network(network.eval(), tree["networks"][name])
     except (checkpoint.CheckpointError, KeyError) as error:
         raise UsageError(str(error)) from None
     noise = torch.Generator().manual_seed(chosen.seed)

@@ -70,11 +70,11 @@ def covering(
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
-    ddp, *others = _spread(devices)
+    ddp, *others = _parallel_names(devices)
     for number, topic in enumerate(ordered):
         last = topic is ordered[-1]
-        spread = [ddp, *others] if last else [ddp, others[number % len(others)]]
-        cells[topic.name] += _each_value(topic, number, devices, cells[topic.name], spread)
+        configurations = [ddp, *others] if last else [ddp, others[number % len(others)]]
+        cells[topic.name] += _each_value(topic, number, devices, cells[topic.name], configurations)
         for cell in cells[topic.name]:
             covered |= pairs(cell)
     if ordered:
@@ -103,16 +103,16 @@ def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
     return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), devices) is None
 
 
-def _spread(devices: int) -> list[str]:
+def _parallel_names(devices: int) -> list[str]:
     """The parallel configurations that measure something here, ddp first, without single."""
     names = [name for name in parallel.NAMES[1:] if parallel.skip_reason(name, devices) is None]
     return sorted(names, key=lambda name: name != "ddp")
 
 
 def _each_value(
-    topic: Topic, shift: int, devices: int, have: Sequence[Cell], spread: Sequence[str]
+    topic: Topic, shift: int, devices: int, have: Sequence[Cell], configurations: Sequence[str]
 ) -> list[Cell]:
-    """A few cells that with ``have`` meet each loss and schedule, and each of ``spread``, once."""
+    """A few cells that with ``have`` meet each loss, schedule and parallel configuration once."""
     if not (models := _trained(topic)):
         return []
     missing = {}
@@ -125,17 +125,17 @@ def _each_value(
         for name in missing["schedule"]
         if _applies(topic, (models[0], topic.recipe[0], name, "single"), devices)
     ]
-    missing["parallel"] = list(spread)
+    missing["parallel"] = list(configurations)
     count = max(map(len, missing.values()))
     chosen = []
     for row in range(count):
         loss, schedule, ranks = (
-            names[(row + shift * place) % len(names)]
-            for place, names in enumerate(missing.values())
+            names[(row + shift * index) % len(names)]
+            for index, names in enumerate(missing.values())
         )
         if row >= len(missing["parallel"]):
             ranks = "single"
-        turn = [models[(row + place) % len(models)] for place in range(len(models))]
+        turn = [models[(row + index) % len(models)] for index in range(len(models))]
         if parallel.is_distributed(ranks):  # each step is an exchange: the model with the fewest
             turn.sort(key=lambda model: topic.budget("quick", model).steps)
         fit = (model for model in turn if _applies(topic, (model, loss, schedule, ranks), devices))

@@ -146,13 +146,21 @@ class Run:
     def result(self, cell: Cell) -> Record:
         """The cell's record; works on the queue until it is there."""
         while cell not in self.records:
-            if not self._pump():
+            if not self.pump():
                 raise RuntimeError(f"{cell.id} was never queued")
         return self.records[cell]
 
+    def pump(self, timeout_s: float = 0.5) -> bool:
+        """Move the queue on, waiting for news at most so long. False: nothing was left of it."""
+        if self.executor is None or not self.executor.pending():
+            return False
+        for task, outcome in self.executor.pump(timeout_s):
+            self._ended(task, outcome)
+        return True
+
     def finish(self) -> None:
         """Run what is left of the queue."""
-        while self._pump():
+        while self.pump():
             pass
 
     def close(self) -> None:
@@ -193,14 +201,6 @@ class Run:
 
     def _work_s(self, task: Task) -> float:
         return sum(map(self.predict, task.cells)) * task.world_size
-
-    def _pump(self) -> bool:
-        """Move the queue on. False: nothing is left of it."""
-        if self.executor is None or not self.executor.pending():
-            return False
-        for task, outcome in self.executor.pump():
-            self._ended(task, outcome)
-        return True
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
         """Keep what became of a task's cells, or queue them again."""

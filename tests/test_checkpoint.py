@@ -83,7 +83,7 @@ class Run:
                 self.schedule.step()
         return self
 
-    def snapshot(self, **rest: Any) -> dict[str, Any]:
+    def state_dict(self, **rest: Any) -> dict[str, Any]:
         return state.snapshot(*self.parts, **rest)
 
     def digest(self) -> str:

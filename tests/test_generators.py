@@ -19,6 +19,7 @@ from harness.topics.generators.gan import GAN
 from harness.topics.generators.pixelcnn import PixelCNN, PixelCNNTopic
 from harness.topics.generators.style_gan import StyleGAN
 from harness.topics.generators.vae import VAE
+from harness.topics.options import SHAPES
 from harness.training.loop import Diverged, Training
 from harness.trial.task import measured
 
@@ -110,13 +111,19 @@ def test_games_are_the_papers():
     p, q = real.sigmoid(), fake.sigmoid()
     goodfellow = -(p.log().mean() + (1 - q).log().mean())
     for family in ("ce", "log_loss"):
-        torch.testing.assert_close(adversarial.game(family).discriminator(real, fake), goodfellow)
-    torch.testing.assert_close(adversarial.game("ce").generator(fake), (1 - q).log().mean())
-    torch.testing.assert_close(adversarial.game("log_loss").generator(fake), -q.log().mean())
+        torch.testing.assert_close(
+            adversarial.adversarial_loss(family).discriminator(real, fake), goodfellow
+        )
+    torch.testing.assert_close(
+        adversarial.adversarial_loss("ce").generator(fake), (1 - q).log().mean()
+    )
+    torch.testing.assert_close(
+        adversarial.adversarial_loss("log_loss").generator(fake), -q.log().mean()
+    )
     lsgan = (real - 1).square().mean() + fake.square().mean()
-    torch.testing.assert_close(adversarial.game("mse").discriminator(real, fake), lsgan)
+    torch.testing.assert_close(adversarial.adversarial_loss("mse").discriminator(real, fake), lsgan)
     with pytest.raises(UsageError, match="unknown loss 'l1'"):
-        adversarial.game("l1")
+        adversarial.adversarial_loss("l1")
 
 
 def test_f_gans_kl_bounds_the_divergence():
@@ -125,7 +132,7 @@ def test_f_gans_kl_bounds_the_divergence():
     best = 1 + (p / q).log()
     value = (p * best).sum() - (q * (best - 1).exp()).sum()
     torch.testing.assert_close(value, (p * (p / q).log()).sum())
-    loss = adversarial.game("kl").discriminator(
+    loss = adversarial.adversarial_loss("kl").discriminator(
         best.repeat_interleave(2), best.repeat_interleave(2)
     )
     torch.testing.assert_close(loss, (best - 1).exp().mean() - best.mean())
@@ -155,12 +162,12 @@ def test_every_generator_learns_samples_and_resumes(topic):
     topic = dataclasses.replace(topic, fid_samples=1600)
     budget = Budget(steps=8, batch_size=32)
     whole = Training(topic, cell, budget)
-    whole.looks = set()  # eight steps are no time to come alive
+    whole.failure_checks = set()  # eight steps are no time to come alive
     whole.run(4)
     middle = whole.state_dict()
     whole.run(8)
     resumed = Training(topic, cell, budget)
-    resumed.looks = set()
+    resumed.failure_checks = set()
     resumed.load_state_dict(middle)
     resumed.run(8)
     images = whole.sample(9)
@@ -171,7 +178,7 @@ def test_every_generator_learns_samples_and_resumes(topic):
 
 @pytest.mark.parametrize("shape", [(1, 8), (3, 8), (1, 28), (3, 32), (3, 64)])
 def test_networks_fit_one_or_three_channels_of_8_to_64_pixels(shape, monkeypatch):
-    monkeypatch.setitem(datasets.SHAPES, "digits", shape)
+    monkeypatch.setitem(SHAPES, "digits", shape)
     channels, size = shape
     for topic in TOPICS[:3]:
         cell = Cell(topic.name, topic.models[0], *topic.recipe)
@@ -206,17 +213,15 @@ def test_halving_stops_at_four_pixels():
     assert [base.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
 
 
-def test_what_is_no_metric_says_how_it_wasmeasured():
+def test_what_is_no_metric_says_how_it_was_measured():
     topic = VAE(fid_samples=400)
     cell = Cell("vae", "vae", "ce", "constant")
-    found = measured(type("T", (), {"topic": topic})(), topic.baseline(cell))
-    assert set(found["metrics"]) == set(topic.directions)
-    assert found["evaluation"]["extractor"].startswith("digits-net@")
-    assert found["evaluation"]["real"] == found["evaluation"]["generated"] == 400
-    assert (
-        found["evaluation"]["fid_low"] <= found["metrics"]["fid"] <= found["evaluation"]["fid_high"]
-    )
-    assert found["metrics"]["elbo"] <= 0
+    metrics, how = measured(type("T", (), {"topic": topic})(), topic.baseline(cell))
+    assert set(metrics) == set(topic.directions)
+    assert how["extractor"].startswith("digits-net@")
+    assert how["real"] == how["generated"] == 400
+    assert how["fid_low"] <= metrics["fid"] <= how["fid_high"]
+    assert metrics["elbo"] <= 0
 
 
 def test_the_command_line_samples_a_checkpoint_and_names_bad_input(tmp_path, capsys):

@@ -7,7 +7,7 @@ import torch
 from test_execution import run
 
 from harness.axes import losses
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.progress import headline
 from harness.results.record import Record
@@ -157,7 +157,7 @@ class Descent(Multitask):
     """By plain gradient descent, in which a wrong gradient shows at its size."""
 
     def base_optimizer(self, model):
-        return Optimizer("sgd", lr=0.02, momentum=0.0)
+        return OptimizerSpec("sgd", lr=0.02, momentum=0.0)
 
 
 @pytest.mark.parametrize("model", ["pcgrad", "uncertainty"])
@@ -166,10 +166,10 @@ def test_two_ranks_train_as_one_and_their_checkpoints_come_back(tmp_path, model)
     cells = [cell(model, schedule="constant", parallel=p) for p in ("single", "ddp")]
     tasks = [Task(Descent(), c, SMALL, tmp_path, world_size=1 + n) for n, c in enumerate(cells)]
     single, ddp = run(tmp_path, *tasks)
-    assert ddp["parity"]["equal"]
-    for audit in (single.audited, ddp["checkpoint"]):
+    assert ddp.parity.equal
+    for audit in (single.audited, ddp.audited):
         assert (audit.state_equal, audit.resume_equal, audit.metrics_equal) == (True,) * 3
-    assert ddp["curve"]["loss"] == pytest.approx(single.curve["loss"], rel=2e-5)
+    assert ddp.curve["loss"] == pytest.approx(single.curve["loss"], rel=2e-5)
 
 
 def test_pcgrad_says_why_it_is_skipped_where_parameters_are_in_shards():

@@ -18,7 +18,7 @@ from toy import Toy
 
 from harness import checkpoint
 from harness.axes import losses, schedules
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.checkpoint import tree
 from harness.cli import main
@@ -179,7 +179,7 @@ def test_each_of_a_vae_s_steps_is_the_one_taken_alone_from_the_same_place(loss):
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_rule_does_what_torch_s_optimizer_does_at_each_member_s_rate(kind, decay, momentum):
-    base = Optimizer(kind, lr=0.1, weight_decay=decay, momentum=momentum)
+    base = OptimizerSpec(kind, lr=0.1, weight_decay=decay, momentum=momentum)
     values = [nn.Parameter(torch.randn(7, dtype=torch.float64)) for _ in range(3)]
     rates = [0.1, 0.02, 1e-3]
     optimizers = [base.build(kind, [value]) for value in values]

@@ -84,10 +84,10 @@ def drive(folder):
 def run_cells(folder, rng, tell):
     run = Run(folder, {"toy": LongToy()}, "full", report=tell)
     run.start(CELLS)
-    rng.shuffle(run.executor.waiting)
-    while run.executor.pump(rng.uniform(0, 0.04)):
-        for gang in run.executor.gangs:
-            tell("works", gang.task.cell.id, *(member.process.pid for member in gang.members))
+    rng.shuffle(run.executor._waiting)
+    while run.pump(rng.uniform(0, 0.04)):
+        for gang in run.executor._gangs:
+            tell("works", gang.task.cell.id, *(worker.process.pid for worker in gang.workers))
     run.close()
 
 

@@ -56,8 +56,8 @@ def environments(env="CartPole-v1", count=3, seed=0):
 
 
 def replay(envs, **changed):
-    settings = {"capacity": 300, "memory": 2**20, "start": 60, "every": 3}
-    chosen = settings | {"horizon": 10, "final": 0.1} | changed
+    settings = {"capacity": 300, "max_bytes": 2**20, "learning_starts": 60, "train_frequency": 3}
+    chosen = settings | {"epsilon_batches": 10, "epsilon_end": 0.1} | changed
     return Replay(envs, lambda obs: torch.zeros(len(obs), 2), torch.device("cpu"), **chosen)
 
 
@@ -65,7 +65,7 @@ def segments(envs, kind=Segments, value=lambda obs: torch.zeros(obs.shape[:-1]))
     def logits(obs):
         return torch.zeros(len(obs), 2)
 
-    return kind(envs, logits, value, torch.device("cpu"), gamma=0.9, trace=0.95)
+    return kind(envs, logits, value, torch.device("cpu"), gamma=0.9, gae_lambda=0.95)
 
 
 def test_autoreset_is_off_so_that_observations_are_the_true_ones():
@@ -83,7 +83,7 @@ def test_no_transition_crosses_an_episode():
 
 
 def test_the_replay_keeps_within_its_memory_and_forgets_the_oldest_first():
-    stream = replay(environments(count=3), memory=48 * 10)
+    stream = replay(environments(count=3), max_bytes=48 * 10)
     assert stream.capacity == 9, "of a transition's 48 bytes ten fit, in whole steps of three"
     steps = [stream.envs.obs]
     for _ in range(4):
@@ -244,7 +244,7 @@ def test_an_unfit_environment_is_one_line(env, words):
 
 @pytest.mark.parametrize("model", AGENTS)
 def test_resume_is_bit_for_bit_in_the_middle_of_an_episode(model):
-    topic, cell = RL(start=100, replay=200), Cell("rl", model, "ce", "cosine")
+    topic, cell = RL(learning_starts=100, buffer_size=200), Cell("rl", model, "ce", "cosine")
     budget = Budget(steps=8, batch_size=4 if model == "policy_gradient" else 40)
     straight = Training(topic, cell, budget)
     straight.run(4)
@@ -259,7 +259,7 @@ def test_resume_is_bit_for_bit_in_the_middle_of_an_episode(model):
 @pytest.mark.parametrize("loss", losses.FAMILIES)
 @pytest.mark.parametrize("model", ["double_dueling_dqn", "actor_critic", "policy_gradient"])
 def test_every_loss_trains(model, loss):
-    topic = RL(start=50)
+    topic = RL(learning_starts=50)
     budget = replace(topic.budget("smoke", model), steps=3)
     training = Training(topic, Cell("rl", model, loss, "constant"), budget)
     training.run(3)
@@ -267,7 +267,7 @@ def test_every_loss_trains(model, loss):
 
 
 def test_the_target_network_follows_in_steps():
-    topic = RL(start=50, targets=2)
+    topic = RL(learning_starts=50, target_updates=2)
     training = Training(topic, Cell("rl", "dqn", "mse", "constant"), Budget(4, 16))
     states = []
     for step in range(1, 4):
@@ -278,7 +278,7 @@ def test_the_target_network_follows_in_steps():
 
 
 def test_other_environments_and_their_supports():
-    topic = RL(env="Acrobot-v1", start=50)
+    topic = RL(env="Acrobot-v1", learning_starts=50)
     training = Training(topic, Cell("rl", "dqn", "ce", "constant"), Budget(3, 16))
     training.run(3)
     assert training.evaluate()["return"] >= -500

@@ -1,4 +1,4 @@
-"""Composed scenes: boxes, masks and labels say the same, and one seed gives one scene."""
+"""SceneBatches scenes: boxes, masks and labels say the same, and one seed gives one scene."""
 
 import pytest
 import torch

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.axes import schedules
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import UsageError
 
-BASE = Optimizer("sgd", lr=0.1, adaptive_lr=0.003)
+BASE = OptimizerSpec("sgd", lr=0.1, adaptive_lr=0.003)
 
 
 def rates(name, steps, loss=lambda step: 1.0):
@@ -68,7 +68,7 @@ def test_every_rate_is_between_zero_and_the_base_rate(name, steps):
 
 
 def test_a_schedule_that_equals_another_says_so():
-    adam = Optimizer("adam", lr=1e-3)
+    adam = OptimizerSpec("adam", lr=1e-3)
     assert "base optimizer is adam already" in schedules.skip_reason("adam", adam)
     assert all(schedules.skip_reason(name, BASE) is None for name in schedules.NAMES)
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from harness.axes import losses
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget
 from harness.topics import metrics
 from harness.training.batches import Shuffled
@@ -45,7 +45,7 @@ class Toy(Topic):
         return "toy@0"
 
     def base_optimizer(self, model):
-        return Optimizer("sgd", lr=0.05)
+        return OptimizerSpec("sgd", lr=0.05)
 
     def networks(self, cell):
         width = losses.numeric(cell.loss, -4, 4).width

@@ -20,7 +20,7 @@ def make_optimizer(
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class OptimizerSpec:
     """A player's base optimizer. adaptive_lr is the rate that adam and rmsprop use instead."""
 
     kind: str

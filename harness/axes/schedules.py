@@ -11,7 +11,7 @@ from typing import TypeGuard
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler as lrs
 
-from harness.axes.optimizers import Make, Optimizer, make_optimizer
+from harness.axes.optimizers import Make, OptimizerSpec, make_optimizer
 from harness.cell import unknown
 
 Schedule = lrs.LRScheduler
@@ -73,7 +73,7 @@ ADAPTIVE = ("adam", "rmsprop")
 
 def build(
     name: str,
-    base: Optimizer,
+    base: OptimizerSpec,
     parameters: Iterable[nn.Parameter],
     steps: int,
     make: Make = make_optimizer,
@@ -85,7 +85,7 @@ def build(
     return optimizer, _BUILD[name](optimizer, steps)
 
 
-def skip_reason(name: str, base: Optimizer) -> str | None:
+def skip_reason(name: str, base: OptimizerSpec) -> str | None:
     """Why a schedule is another one in disguise for a topic; None if it is not."""
     if name in ADAPTIVE and name == base.kind:
         return f"{name} equals constant here: the topic's base optimizer is {name} already"

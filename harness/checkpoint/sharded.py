@@ -51,7 +51,7 @@ def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
         if isinstance(value, Mapping) and type(value) is dict:
             return {key: walk(item, (*path, str(key))) for key, item in value.items()}
         if isinstance(value, list):
-            return [walk(item, (*path, str(place))) for place, item in enumerate(value)]
+            return [walk(item, (*path, str(index))) for index, item in enumerate(value)]
         return value
 
     return walk(tree, ()), found

@@ -101,8 +101,8 @@ def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             part = np.array(curve.get(name) or (), dtype=float)[:length]
             parts.append(np.pad(part, (0, length - len(part)), constant_values=np.nan))
     names = list(dict.fromkeys(ids))
-    place = {name: code for code, name in enumerate(names)}
-    codes = np.repeat(np.array([place[name] for name in ids], dtype=np.int32), lengths)
+    code_of = {name: code for code, name in enumerate(names)}
+    codes = np.repeat(np.array([code_of[name] for name in ids], dtype=np.int32), lengths)
     index = pd.Index(names, dtype="str")
     return pd.DataFrame(
         {

@@ -20,12 +20,12 @@ from harness.training.loop import Training
 from harness.trial.task import Task, device_of, training_of
 
 BEFORE, AFTER = 5, 3  # steps
-PLACES = (("single", 1), *((name, n) for name in ("ddp", "zero1", "fsdp") for n in (1, 2)))
+LAYOUTS = (("single", 1), *((name, n) for name in ("ddp", "zero1", "fsdp") for n in (1, 2)))
 PORTABLE = ("networks", "optimizers", "schedules", "step", "random", "batches", "history")
 
 
 def grid(
-    executor: LocalExecutor, task: Task, places: Iterable[tuple[str, int]] = PLACES
+    executor: LocalExecutor, task: Task, layouts: Iterable[tuple[str, int]] = LAYOUTS
 ) -> list[dict[str, Any]]:
     """A row for each pair of places (configuration, ranks), from the task's cell.
 
@@ -34,12 +34,12 @@ def grid(
     on where it was saved, which is rounding where the configurations are exact.
     """
     rows = []
-    places = list(places)
-    for name, ranks in places:
+    layouts = list(layouts)
+    for name, ranks in layouts:
         path = task.run / "resharding" / f"{name}-{ranks}.pt"
         here = replace(task, cell=replace(task.cell, parallel=name), world_size=ranks)
         saved = executor.call(_Save(path), here)
-        for other, others in places:
+        for other, others in layouts:
             there = replace(here, cell=replace(here.cell, parallel=other), world_size=others)
             loaded = executor.call(_Load(path), there)
             rows.append(
@@ -62,9 +62,9 @@ class _Save:
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
         training = training_of(task, device_of(task, rank), rank)
         training.run(BEFORE)
-        content = training.state_dict()
-        checkpoint.save(self.path, content)
-        return {"state": _state(content)} | _onward(training)
+        tree = training.state_dict()
+        checkpoint.save(self.path, tree)
+        return {"state": _state(tree)} | _onward(training)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class _Load:
         return {"state": _state(training.state_dict())} | _onward(training)
 
 
-def _state(content: dict[str, Any]) -> str:
-    whole = parallel.full_tensors({name: content[name] for name in PORTABLE})
+def _state(tree: dict[str, Any]) -> str:
+    whole = parallel.full_tensors({name: tree[name] for name in PORTABLE})
     return digest(whole)
 
 

@@ -32,11 +32,11 @@ def share(right: Tensor) -> float:
 def regression(predicted_N: Tensor, target_N: Tensor) -> dict[str, float]:
     """mse, mae in the target's (standardised) units, and r2 against the test mean."""
     error_N = predicted_N.double() - target_N.double()
-    spread = (target_N.double() - target_N.double().mean()).square().mean()
+    variance = (target_N.double() - target_N.double().mean()).square().mean()
     return {
         "mse": error_N.square().mean().item(),
         "mae": error_N.abs().mean().item(),
-        "r2": (1 - error_N.square().mean() / spread).item(),
+        "r2": (1 - error_N.square().mean() / variance).item(),
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.axes import losses
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics import datasets, metrics
 from harness.topics.options import TableOptions
@@ -92,9 +92,9 @@ class Regression(TableOptions, Topic):
             return f"{cell.model} is grown by scikit-learn: it has no gradient to share"
         return None
 
-    def base_optimizer(self, model: str) -> Optimizer:
+    def base_optimizer(self, model: str) -> OptimizerSpec:
         lr, decay = {"mlp": (0.003, 0.1), "svr": (0.02, 3e-3)}.get(model, (0.02, 1e-4))
-        return Optimizer("sgd", lr=lr, adaptive_lr=2e-3, momentum=0.9, weight_decay=decay)
+        return OptimizerSpec("sgd", lr=lr, adaptive_lr=2e-3, momentum=0.9, weight_decay=decay)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         features = self._data.train_x.shape[1]

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import vgg
 
 from harness.axes import losses
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics import datasets, metrics
 from harness.topics.options import ImageOptions
@@ -53,8 +53,8 @@ class VGG(ImageOptions, Topic):
     def _data(self) -> datasets.Split:
         return datasets.images(self.dataset, self.data_dir, self.download)
 
-    def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=1e-3, adaptive_lr=5e-4)
+    def base_optimizer(self, model: str) -> OptimizerSpec:
+        return OptimizerSpec("adam", lr=1e-3, adaptive_lr=5e-4)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         width = self.width or (16 if self.dataset == "digits" else 64)

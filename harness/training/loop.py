@@ -79,7 +79,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         half = budget.steps // 2
-        self.looks = {half + half * part // 5 for part in range(1, 6)}
+        self.failure_checks = {half + half * part // 5 for part in range(1, 6)}
         self.step = 0
         self.losses: list[Tensor] = []
         self.checked = 0
@@ -100,8 +100,8 @@ class Training:
             self.advance()
             if self.step % CHECK_EVERY == 0 or self.step == until:
                 self._check_finite()
-            if self.step in self.looks:
-                self._look()
+            if self.step in self.failure_checks:
+                self.check_failure()
             if each_step is not None:
                 each_step(self.step)
 
@@ -110,13 +110,13 @@ class Training:
         batch: Batch = self.batches.draw(self.budget.batch_size)
         if self.world_size > 1:
             batch = parallel.shard(batch, self.rank, self.world_size)
-        for place, player in enumerate(self.players):
+        for index, player in enumerate(self.players):
             optimizer = self.optimizers[player.name]
             if len(self.players) > 1:
                 self._only_moves(player)
             optimizer.zero_grad(set_to_none=True)
             loss = self._backward(player, batch)
-            if place == 0:
+            if index == 0:
                 self.rates.append(optimizer.param_groups[0]["lr"])
                 if self.step < self.watched_steps:
                     self.gradients.append(self._gradient(player))
@@ -125,7 +125,7 @@ class Training:
             if self.world_size > 1 and schedules.looks_at_loss(schedule):
                 loss = parallel.mean_over_ranks(loss)
             schedules.step(schedule, loss)
-            if place == 0:
+            if index == 0:
                 self.losses.append(loss)
         self.step += 1
         self.layout.after_step(self.step, last=self.step == self.budget.steps)
@@ -170,11 +170,14 @@ class Training:
         for name, network in self.networks.items():
             network.requires_grad_(name in player.networks)
 
-    def _look(self) -> None:
-        if reason := self._aside(lambda: self.topic.failure(self.full_networks(), self.cell)):
+    def check_failure(self) -> None:
+        """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""
+        if reason := self._without_trace(
+            lambda: self.topic.failure(self.full_networks(), self.cell)
+        ):
             raise Diverged(self.step, reason)
 
-    def _aside(self, work: Callable[[], Any]) -> Any:
+    def _without_trace(self, work: Callable[[], Any]) -> Any:
         """Work with the networks in evaluation mode that leaves no trace in the training."""
         before = random_state(self.generator)
         modes = {name: network.training for name, network in self.networks.items()}
@@ -224,7 +227,7 @@ class Training:
             networks = self.full_networks()
             return {} if self.rank else self.topic.evaluate(networks, self.cell)
 
-        return self.batches.summary() | self._aside(work)
+        return self.batches.summary() | self._without_trace(work)
 
     def sample(self, count: int) -> Tensor:
         """Images of a generator, always from the same noise: uint8 of shape N, C, H, W.
@@ -239,7 +242,7 @@ class Training:
                 return torch.empty(0)
             return self.topic.sample(networks, self.cell, count, generator)
 
-        return self._aside(work)
+        return self._without_trace(work)
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides the steps to come, as plain values; all ranks call it together.

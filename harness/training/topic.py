@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.training.batches import Batches
 
@@ -32,7 +32,7 @@ class Player:
     name: str
     networks: tuple[str, ...]
     objective: Callable[[Networks, Batch], Tensor]
-    optimizer: Optimizer
+    optimizer: OptimizerSpec
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Topic:
         """A model's budget; ``budgets`` alone unless the models need different ones."""
         return self.budgets[profile]
 
-    def base_optimizer(self, model: str) -> Optimizer:
+    def base_optimizer(self, model: str) -> OptimizerSpec:
         """The optimizer that the schedules drive; decides which schedules are equal."""
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""GAN games: the loss families on real against fake (notes 91 and 98).
+"""Adversarial losses: the loss families on real against fake (notes 91 and 98).
 
 Shapes: B batch. A score is above 0 for what looks real.
 """
@@ -18,22 +18,24 @@ DELTA = 0.5  # huber's
 
 
 @dataclass(frozen=True)
-class Game:
+class AdversarialLoss:
     """What discriminator and generator minimise, given scores (B,) of real and fake images."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
 
 
-WASSERSTEIN = Game(lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean())
+WASSERSTEIN = AdversarialLoss(
+    lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean()
+)
 
 
-def game(family: str) -> Game:
+def adversarial_loss(family: str) -> AdversarialLoss:
     """The categorical form of a family on real against fake. Raises UsageError if unknown."""
 
-    def towards(penalty: Callable[[Tensor], Tensor]) -> Game:
+    def towards(penalty: Callable[[Tensor], Tensor]) -> AdversarialLoss:
         """Real scores to 1, fake ones to 0 by the discriminator and to 1 by the generator."""
-        return Game(
+        return AdversarialLoss(
             lambda real, fake: penalty(real - 1).mean() + penalty(fake).mean(),
             lambda fake: penalty(fake - 1).mean(),
         )
@@ -44,19 +46,19 @@ def game(family: str) -> Game:
     def huber(error: Tensor) -> Tensor:
         return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=DELTA)
 
-    games = {
+    forms = {
         # non-saturating (Goodfellow et al. 2014, section 3)
-        "log_loss": Game(bernoulli, lambda fake: F.softplus(-fake).mean()),
+        "log_loss": AdversarialLoss(bernoulli, lambda fake: F.softplus(-fake).mean()),
         # the minimax game itself (Goodfellow et al. 2014, equation 1): it saturates
-        "ce": Game(bernoulli, lambda fake: -F.softplus(fake).mean()),
+        "ce": AdversarialLoss(bernoulli, lambda fake: -F.softplus(fake).mean()),
         # f-GAN's KL with the generator's alternative (Nowozin et al. 2016, section 3.2)
-        "kl": Game(
+        "kl": AdversarialLoss(
             lambda real, fake: (fake - 1).exp().mean() - real.mean(), lambda fake: -fake.mean()
         ),
         # LSGAN (Mao et al. 2017)
         "mse": towards(torch.square),
         # hinge GAN (Lim & Ye 2017; Miyato et al. 2018)
-        "hinge": Game(
+        "hinge": AdversarialLoss(
             lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
             lambda fake: -fake.mean(),
         ),
@@ -65,6 +67,6 @@ def game(family: str) -> Game:
         # this project's own form: LSGAN with the absolute error in the place of the square
         "mae": towards(torch.abs),
     }
-    if family not in games:
-        raise unknown("loss", family, games)
-    return games[family]
+    if family not in forms:
+        raise unknown("loss", family, forms)
+    return forms[family]

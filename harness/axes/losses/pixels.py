@@ -104,10 +104,12 @@ def to_images(level_NCHW: Tensor, levels: int) -> Tensor:
 def histogram_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:
     """bits/dim on test levels of a histogram per pixel, each level counted once more (Laplace)."""
     values = train_NCHW[0].numel()
-    place = torch.arange(values) * levels  # of each pixel's bins
-    count = torch.bincount((train_NCHW.flatten(1) + place).flatten(), minlength=values * levels) + 1
+    first_bin = torch.arange(values) * levels  # of each pixel's bins
+    count = (
+        torch.bincount((train_NCHW.flatten(1) + first_bin).flatten(), minlength=values * levels) + 1
+    )
     log_mass = (count.double() / (len(train_NCHW) + levels)).log2()
-    return -log_mass[test_NCHW.flatten(1) + place].mean().item()
+    return -log_mass[test_NCHW.flatten(1) + first_bin].mean().item()
 
 
 def gaussian_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:

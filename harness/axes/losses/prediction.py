@@ -97,8 +97,8 @@ def categorical(family: str, classes: int) -> Form:
 
 def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tensor:
     """The same as along the last dimension, where torch 2.14 takes fewer than 16 classes singly."""
-    place = min(1, outputs_NK.ndim - 1)
-    return work(outputs_NK.movedim(-1, place), place).movedim(place, -1)
+    dim = min(1, outputs_NK.ndim - 1)
+    return work(outputs_NK.movedim(-1, dim), dim).movedim(dim, -1)
 
 
 def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:

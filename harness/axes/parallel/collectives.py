@@ -99,5 +99,5 @@ def gather_to_rank_zero(value: Any) -> list[Any]:
 
 
 def mean_over_replicas(network: nn.Module, value: Tensor) -> Tensor:
-    """The mean over the ranks that a network is spread over; the value itself if it is not."""
+    """The mean over a network's replicas on other ranks; the value itself where it has none."""
     return mean_over_ranks(value) if isinstance(network, DistributedDataParallel) else value

@@ -141,9 +141,9 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
     timed = timed.assign(front=front)
     shown = timed[timed["front"] | (np.arange(len(timed)) < POINTS)]
     data = []
-    for place, (model, part) in enumerate(shown.groupby("model", sort=True)):
-        marker = {"size": 8, "opacity": 0.8, "symbol": SYMBOLS[place % len(SYMBOLS)]}
-        marker |= {"color": COLOURS[place % len(COLOURS)]}
+    for index, (model, part) in enumerate(shown.groupby("model", sort=True)):
+        marker = {"size": 8, "opacity": 0.8, "symbol": SYMBOLS[index % len(SYMBOLS)]}
+        marker |= {"color": COLOURS[index % len(COLOURS)]}
         data.append(_points(part, "train_s", "mean") | {"name": escaped(model), "marker": marker})
     best = shown[shown["front"]].sort_values("train_s")
     if len(best):
@@ -174,11 +174,11 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
         if known.empty:
             continue
         data = []
-        for place, (name, part) in enumerate(known.groupby("parallel", sort=True)):
+        for index, (name, part) in enumerate(known.groupby("parallel", sort=True)):
             trace = _points(part, f"{column}_single", column) | {"name": escaped(name)}
             trace["text"] = [escaped(cell) for cell in part["id"]]
-            colour = COLOURS[place % len(COLOURS)]
-            symbol = SYMBOLS[place % len(SYMBOLS)]
+            colour = COLOURS[index % len(COLOURS)]
+            symbol = SYMBOLS[index % len(SYMBOLS)]
             trace["marker"] = {"size": 9, "opacity": 0.8, "color": colour, "symbol": symbol}
             data.append(trace)
         ends = known[[column, f"{column}_single"]].to_numpy(float)
@@ -218,9 +218,9 @@ def _named(cells: pd.DataFrame, axis: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def _style(place: int) -> dict[str, Any]:
-    dash = DASHES[place // len(COLOURS) % len(DASHES)]
-    return {"color": COLOURS[place % len(COLOURS)], "dash": dash, "width": 2}
+def _style(index: int) -> dict[str, Any]:
+    dash = DASHES[index // len(COLOURS) % len(DASHES)]
+    return {"color": COLOURS[index % len(COLOURS)], "dash": dash, "width": 2}
 
 
 def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> dict[str, Any]:

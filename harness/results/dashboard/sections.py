@@ -130,8 +130,8 @@ def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in plain(part):
-            rows.setdefault(_place(row, "saved"), []).append(row)
-        columns = [_place(row, "loaded") for row in next(iter(rows.values()))]
+            rows.setdefault(_layout(row, "saved"), []).append(row)
+        columns = [_layout(row, "loaded") for row in next(iter(rows.values()))]
         whole = part["state_equal"] & part["data_equal"]
         parts.append(
             {"name": f"{topic}/{model}", "columns": columns, "rows": rows}
@@ -140,7 +140,7 @@ def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     return parts
 
 
-def _place(row: dict[str, Any], when: str) -> str:
+def _layout(row: dict[str, Any], when: str) -> str:
     return f"{row[f'{when}_under']} x {row[f'{when}_ranks']}"
 
 

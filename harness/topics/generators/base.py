@@ -22,7 +22,7 @@ FID_SEED = 0
 
 
 @dataclass(frozen=True)
-class Generator(ImageOptions, FIDOptions, Topic):
+class GeneratorTopic(ImageOptions, FIDOptions, Topic):
     """A topic that makes images like those of a dataset, at the size they have.
 
     fid_weights: a file of InceptionV3's weights; without it ``extractor.load`` chooses.
@@ -75,7 +75,7 @@ class Generator(ImageOptions, FIDOptions, Topic):
     def failure(self, networks: Networks, cell: Cell) -> str | None:
         """Mode collapse: images that differ among themselves far less than real ones do."""
         made = self.sample(networks, cell, LOOKED_AT, torch.Generator().manual_seed(cell.seed))
-        share = _spread(made) / _spread(self.real()[:LOOKED_AT])
+        share = _mean_distance(made) / _mean_distance(self.real()[:LOOKED_AT])
         if share < COLLAPSED:
             return f"mode collapse (its images differ {share:.0%} as much as real ones)"
         return None
@@ -86,7 +86,7 @@ def halvings(size: int) -> int:
     return 1 + halvings(size // 2) if size % 2 == 0 and size >= 8 else 0
 
 
-def _spread(images_NCHW: Tensor) -> float:
+def _mean_distance(images_NCHW: Tensor) -> float:
     """The mean distance between two images."""
     return torch.pdist(images_NCHW.flatten(1).double()).mean().item()
 

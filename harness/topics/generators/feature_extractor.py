@@ -76,16 +76,16 @@ def prepare(x_NCHW: Tensor) -> Tensor:
 def digits_net(path: Path = WEIGHTS, sha256: str = WEIGHTS_SHA256) -> DigitsNet:
     """The trained network. Raises UsageError for a file that is not the one shipped."""
     try:
-        content = path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{DIGITS} weights {path} cannot be read: {error.strerror}") from None
-    found = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise UsageError(
             f"{DIGITS} weights {path} are not the ones shipped: "
             f"SHA-256 {found[:12]}, {sha256[:12]} expected; reinstall torch-decathlon"
         )
-    state = torch.load(io.BytesIO(content), weights_only=True)
+    state = torch.load(io.BytesIO(data), weights_only=True)
     with torch.random.fork_rng(devices=[]):  # initial values must not move the caller's generator
         network = DigitsNet()
     network.load_state_dict(state)  # stored as float16

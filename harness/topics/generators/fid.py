@@ -168,10 +168,10 @@ def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Stati
     """
     if cache is None:
         return statistics(features(x_NCHW, extractor))
-    content = hashlib.sha256(x_NCHW.cpu().contiguous().numpy().data).hexdigest()
+    images = hashlib.sha256(x_NCHW.cpu().contiguous().numpy().data).hexdigest()
     key = fingerprint(
         format=CACHE_FORMAT,
-        images=content,
+        images=images,
         shape=list(x_NCHW.shape),
         extractor=[extractor.name, extractor.sha256],
         torch=torch.__version__,
@@ -190,13 +190,13 @@ def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Stati
 
 def _read(path: Path) -> Statistics | None:
     try:
-        content = path.read_bytes()
+        data = path.read_bytes()
     except OSError:
         return None
-    seal, data = content[:32], memoryview(content)[32:]
-    if hashlib.sha256(data).digest() != seal:
+    seal, body = data[:32], memoryview(data)[32:]
+    if hashlib.sha256(body).digest() != seal:
         return None
-    return Statistics(*torch.load(io.BytesIO(data), weights_only=True))
+    return Statistics(*torch.load(io.BytesIO(body), weights_only=True))
 
 
 def evaluate(

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from harness.axes import parallel
 from harness.axes.losses import adversarial, pixels
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
-from harness.topics.generators.base import Generator, halvings
+from harness.topics.generators.base import GeneratorTopic, halvings
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
 PENALTY = 10.0  # of the gradient (Gulrajani et al. 2017)
 
 
-class Painter(nn.Sequential):
+class Generator(nn.Sequential):
     """The generator: z_BZ -> x_BCHW in -1..1."""
 
     def __init__(self, channels: int, size: int, features: int, latents: int) -> None:
@@ -43,7 +43,7 @@ class Painter(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(inputs, channels, 3, padding=1), nn.Tanh())
 
 
-class Critic(nn.Sequential):
+class Discriminator(nn.Sequential):
     """The discriminator: x_BCHW -> score_B."""
 
     def __init__(self, channels: int, size: int, features: int) -> None:
@@ -57,7 +57,7 @@ class Critic(nn.Sequential):
 
 
 @dataclass(frozen=True)
-class GAN(Generator):
+class GAN(GeneratorTopic):
     """Two players: the discriminator moves first, the generator answers."""
 
     latents: int = 32
@@ -85,38 +85,38 @@ class GAN(Generator):
             return "wgan_gp's penalty differentiates a gradient, which FSDP2's hooks do not allow"
         return None
 
-    def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=1e-3, adaptive_lr=5e-4, betas=(0.5, 0.99))
+    def base_optimizer(self, model: str) -> OptimizerSpec:
+        return OptimizerSpec("adam", lr=1e-3, adaptive_lr=5e-4, betas=(0.5, 0.99))
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         return {
-            "generator": Painter(*self.shape, self.features, self.latents),
-            "discriminator": Critic(*self.shape, self.features),
+            "generator": Generator(*self.shape, self.features, self.latents),
+            "discriminator": Discriminator(*self.shape, self.features),
         }
 
     def players(self, cell: Cell) -> list[Player]:
         wasserstein = cell.model == "wgan_gp"
-        rules = adversarial.WASSERSTEIN if wasserstein else adversarial.game(cell.loss)
+        losses = adversarial.WASSERSTEIN if wasserstein else adversarial.adversarial_loss(cell.loss)
 
-        def judge(networks: Networks, batch: Batch) -> Tensor:
+        def discriminator_loss(networks: Networks, batch: Batch) -> Tensor:
             with torch.no_grad():
                 fake_BCHW = networks["generator"](batch["noise"])
             both = networks["discriminator"](torch.cat([batch["x"], fake_BCHW]))
-            loss = rules.discriminator(*both.chunk(2))
+            loss = losses.discriminator(*both.chunk(2))
             if wasserstein:
                 loss = loss + PENALTY * gradient_penalty(
                     networks["discriminator"], batch["x"], fake_BCHW, batch["mix"]
                 )
             return loss
 
-        def paint(networks: Networks, batch: Batch) -> Tensor:
+        def generator_loss(networks: Networks, batch: Batch) -> Tensor:
             fake_BCHW = networks["generator"](batch["noise"])
-            return rules.generator(networks["discriminator"](fake_BCHW))
+            return losses.generator(networks["discriminator"](fake_BCHW))
 
         optimizer = self.base_optimizer(cell.model)
         return [
-            Player("discriminator", ("discriminator",), judge, optimizer),
-            Player("generator", ("generator",), paint, optimizer),
+            Player("discriminator", ("discriminator",), discriminator_loss, optimizer),
+            Player("generator", ("generator",), generator_loss, optimizer),
         ]
 
     def batches(

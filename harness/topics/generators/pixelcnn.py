@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.axes.losses import pixels
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
-from harness.topics.generators.base import Generator
+from harness.topics.generators.base import GeneratorTopic
 from harness.training.batches import Batches, Shuffled
 from harness.training.topic import Batch, Networks, Player
 
@@ -82,7 +82,7 @@ class PixelCNN(nn.Module):
         super().__init__()
         sizes = [channels + 1] + [features] * (depth - 1)  # one more: where the image is
         self.layers = nn.ModuleList(
-            Layer(size, features, first=place == 0) for place, size in enumerate(sizes)
+            Layer(size, features, first=index == 0) for index, size in enumerate(sizes)
         )
         self.head = Head(features, channels, width)
 
@@ -109,11 +109,11 @@ class PixelCNN(nn.Module):
             above = []  # of each layer, for this row
             row = blank(batch, channels + 1, 2, width)  # what the first layer sees: two rows above
             row[:, :, max(0, 2 - i) :] = x[:, :, max(0, i - 2) : i]
-            for place, layer in enumerate(layers):
+            for index, layer in enumerate(layers):
                 above.append(layer.vertical(F.pad(row, (1, 1))))
                 features = gate(above[-1])
-                before = last_row[place]
-                last_row[place] = features
+                before = last_row[index]
+                last_row[index] = features
                 row = torch.cat(
                     [torch.zeros_like(features) if before is None else before, features], 2
                 )
@@ -122,11 +122,11 @@ class PixelCNN(nn.Module):
                 window = blank(batch, channels + 1, 1, 2)
                 window[..., max(0, 2 - j) :] = x[:, :, i : i + 1, max(0, j - 2) : j]
                 h = window
-                for place, layer in enumerate(layers):
-                    here = above[place][..., j : j + 1]
+                for index, layer in enumerate(layers):
+                    here = above[index][..., j : j + 1]
                     h = layer.join(layer.horizontal(window), here, h[..., -1:])
-                    before = last[place]
-                    last[place] = h
+                    before = last[index]
+                    last[index] = h
                     window = torch.cat([torch.zeros_like(h) if before is None else before, h], 3)
                 for channel in range(channels):
                     pixel = x[:, :channels, i : i + 1, j : j + 1]
@@ -138,7 +138,7 @@ class PixelCNN(nn.Module):
 
 
 @dataclass(frozen=True)
-class PixelCNNTopic(Generator):
+class PixelCNNTopic(GeneratorTopic):
     """Exact likelihood, one pixel after the other."""
 
     fid_samples: int = 2_000  # drawn pixel by pixel
@@ -161,8 +161,8 @@ class PixelCNNTopic(Generator):
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300),
     }
 
-    def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=3e-3, adaptive_lr=1e-3)
+    def base_optimizer(self, model: str) -> OptimizerSpec:
+        return OptimizerSpec("adam", lr=3e-3, adaptive_lr=1e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         channels, _ = self.shape

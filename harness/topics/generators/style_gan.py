@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.axes.losses import adversarial
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics.generators import fid, styles
-from harness.topics.generators.base import FID_SEED, Generator
+from harness.topics.generators.base import FID_SEED, GeneratorTopic
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
@@ -89,11 +89,11 @@ class Painter(nn.Module):
         x = x + F.relu(self.inner_style(self.inner(x), code_BZ))
         x = torch.cat([F.interpolate(x, scale_factor=2), fine], 1)
         x = F.relu(self.outer_style(self.outer(x), code_BZ))
-        x = F.relu(self.last(torch.cat([x, _place(x), content_B1HW], 1)))
+        x = F.relu(self.last(torch.cat([x, _phase(x), content_B1HW], 1)))
         return self.paint(x).sigmoid()
 
 
-def _place(x_BFHW: Tensor) -> Tensor:
+def _phase(x_BFHW: Tensor) -> Tensor:
     """Where a pixel is in a period of four, so that a texture can have a phase: (B, 3, H, W)."""
     batch, _, height, width = x_BFHW.shape
     i = torch.arange(height, device=x_BFHW.device)[:, None] // 2 % 2 * 2.0 - 1
@@ -140,7 +140,7 @@ class Critic(nn.Module):
 
 
 @dataclass(frozen=True)
-class StyleGAN(Generator):
+class StyleGAN(GeneratorTopic):
     """Digits in the styles of ``harness.styles``."""
 
     code: int = 8
@@ -162,8 +162,8 @@ class StyleGAN(Generator):
         "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400),
     }
 
-    def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=4e-3, adaptive_lr=2e-3, betas=(0.5, 0.99))
+    def base_optimizer(self, model: str) -> OptimizerSpec:
+        return OptimizerSpec("adam", lr=4e-3, adaptive_lr=2e-3, betas=(0.5, 0.99))
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         return {
@@ -174,20 +174,20 @@ class StyleGAN(Generator):
         }
 
     def players(self, cell: Cell) -> list[Player]:
-        rules = adversarial.game(cell.loss)
+        losses = adversarial.adversarial_loss(cell.loss)
 
-        def judge(networks: Networks, batch: Batch) -> Tensor:
+        def critic_loss(networks: Networks, batch: Batch) -> Tensor:
             with torch.no_grad():
                 fake = networks["painter"](batch["content"], networks["style"](batch["example"]))
             both = torch.cat([batch["example"], fake])
             digits = torch.cat([batch["example_digit"], batch["digit"]])
             scores = networks["critic"](both, batch["number"].repeat(2), digits)
-            return rules.discriminator(*scores.chunk(2))
+            return losses.discriminator(*scores.chunk(2))
 
-        def paint(networks: Networks, batch: Batch) -> Tensor:
+        def painter_loss(networks: Networks, batch: Batch) -> Tensor:
             code_BZ = networks["style"](batch["example"])
             fake = networks["painter"](batch["content"], code_BZ)
-            fooled = rules.generator(networks["critic"](fake, batch["number"], batch["digit"]))
+            fooled = losses.generator(networks["critic"](fake, batch["number"], batch["digit"]))
             # a reader of noisy images needs content that can be seen, not one that is hidden
             noisy = fake + READING_NOISE * batch["noise"]
             read_back = F.l1_loss(networks["reader"](noisy), batch["content"])
@@ -196,8 +196,8 @@ class StyleGAN(Generator):
 
         optimizer = self.base_optimizer(cell.model)
         return [
-            Player("critic", ("critic",), judge, optimizer),
-            Player("painter", ("style", "painter", "reader"), paint, optimizer),
+            Player("critic", ("critic",), critic_loss, optimizer),
+            Player("painter", ("style", "painter", "reader"), painter_loss, optimizer),
         ]
 
     def batches(
@@ -211,7 +211,7 @@ class StyleGAN(Generator):
         content = self._content(self.images.train_x[: budget.samples])
         known = {"content": content, "digit": self.images.train_y[: budget.samples]}
         shuffled = Shuffled(known, generator, device)
-        return Examples(WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
+        return StyledBatches(WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
 
     @property
     def size(self) -> int:
@@ -289,7 +289,7 @@ class StyleGAN(Generator):
             return _to_uint8(networks["painter"](rows, codes).cpu())
 
 
-class Examples(Batches):
+class StyledBatches(Batches):
     """Contents, each with an example of a style: another digit of the batch, drawn in it."""
 
     def __init__(self, batches: WithNoise) -> None:
@@ -328,9 +328,9 @@ def _real_accuracy(topic: StyleGAN) -> float:
 
 @torch.no_grad()
 def _accuracy(image_N3HW: Tensor, label_N: Tensor, device: torch.device) -> float:
-    judge = styles.network(device)
+    critic_loss = styles.network(device)
     right = [
-        (judge.classify(image.to(device)).argmax(1).cpu() == label).double()
+        (critic_loss.classify(image.to(device)).argmax(1).cpu() == label).double()
         for image, label in zip(image_N3HW.split(128), label_N.split(128), strict=True)
     ]
     return torch.cat(right).mean().item()

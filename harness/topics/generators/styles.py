@@ -114,12 +114,12 @@ def prepare(x_N3HW: Tensor) -> Tensor:
 @cache
 def network(device: torch.device | str = "cpu") -> StylesNet:
     """The trained network. Raises UsageError for a file that is not the one shipped."""
-    content = WEIGHTS.read_bytes()
-    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
+    data = WEIGHTS.read_bytes()
+    if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
         raise UsageError(f"{NAME} weights {WEIGHTS} are not the ones shipped: reinstall")
     with torch.random.fork_rng(devices=[]):  # initial values must not move the caller's generator
         trained = StylesNet()
-    trained.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+    trained.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
     return trained.eval().requires_grad_(False).to(device)
 
 

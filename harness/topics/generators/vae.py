@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from harness.axes.losses import pixels
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
-from harness.topics.generators.base import Generator, halvings
+from harness.topics.generators.base import GeneratorTopic, halvings
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class VAE(Generator):
+class VAE(GeneratorTopic):
     """Trained on the evidence lower bound; kl and log_loss put their own pixel loss into it."""
 
     latents: int = 16
@@ -89,8 +89,8 @@ class VAE(Generator):
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=200),
     }
 
-    def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=3e-3, adaptive_lr=1e-3)
+    def base_optimizer(self, model: str) -> OptimizerSpec:
+        return OptimizerSpec("adam", lr=3e-3, adaptive_lr=1e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         shape = (*self.shape, self.features, self.latents)

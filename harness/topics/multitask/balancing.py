@@ -49,9 +49,9 @@ def pcgrad(
 ) -> Tensor:
     """The losses' sum, but its gradient for the trunk is the sum of the tasks' projected ones.
 
-    heads: each task's own network, whose gradient is that of its loss. Where the trunk is spread
-    over ranks, a task's gradients are averaged over them before any is projected: the result is
-    that of the whole batch. The gradients are constants: there is no second derivative.
+    heads: each task's own network, whose gradient is that of its loss. Where the trunk has replicas
+    on other ranks, a task's gradients are averaged over them before any is projected: the result
+    is that of the whole batch. The gradients are constants: there is no second derivative.
     """
     shared = list(trunk.parameters())
     rows, terms = [], []

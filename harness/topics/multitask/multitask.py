@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.axes import losses, parallel
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics import datasets, metrics
 from harness.topics.multitask.balancing import Uncertainty, pcgrad
@@ -42,7 +42,7 @@ HELD_OUT = 512  # scenes of each kind
 SCENE_SEED = 99
 
 
-class Composed(Batches):
+class SceneBatches(Batches):
     """Batches of new scenes without end. All of their state is the loop's generator.
 
     order_BTT is PCGrad's and the same in every row, so that each rank's share has it.
@@ -187,8 +187,8 @@ class Multitask(ImageOptions, Topic):
         photographs = SHAPES[self.dataset][0] == 3
         return Canvas(CELLS * 2**self._halvings, CELLS, opaque=photographs)
 
-    def base_optimizer(self, model: str) -> Optimizer:
-        return Optimizer("adam", lr=8e-3, adaptive_lr=2e-3)
+    def base_optimizer(self, model: str) -> OptimizerSpec:
+        return OptimizerSpec("adam", lr=8e-3, adaptive_lr=2e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         features = tuple(self.features * 2**level for level in range(self._halvings))
@@ -229,7 +229,7 @@ class Multitask(ImageOptions, Topic):
         device: torch.device,
     ) -> Batches:
         x_NCHW, y_N = (t[: budget.samples] for t in (self._data.train_x, self._data.train_y))
-        return Composed(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
+        return SceneBatches(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
 
     def held_out(self, most: int) -> Scenes:
         """Scenes of 1 to ``most`` digits that no training sees; always the same."""

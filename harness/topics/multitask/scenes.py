@@ -19,7 +19,7 @@ from torch.nn import functional as F
 INK = 0.4  # from this brightness on, a pixel belongs to its image
 MOST = 3
 SIZES = (1.1, 1.5)  # an image's side in cells
-SPREAD = 0.25  # how far from a cell's middle an image's may lie, in cells
+JITTER = 0.25  # how far from a cell's middle an image's may lie, in cells
 
 
 class Scenes(NamedTuple):
@@ -65,7 +65,7 @@ class Canvas:
         low, high = SIZES
         pixels = self.size / self.cells
         side_BD = pixels * (low + (high - low) * torch.rand(shape, generator=generator))
-        offset_BD2 = SPREAD * (2 * torch.rand(*shape, 2, generator=generator) - 1)
+        offset_BD2 = JITTER * (2 * torch.rand(*shape, 2, generator=generator) - 1)
         margin_BD1 = side_BD[..., None] / 2  # all of it is on the canvas
         middle_BD2 = (self.middles(cell_BD) + pixels * offset_BD2).clamp(
             margin_BD1, self.size - margin_BD1
@@ -89,8 +89,8 @@ class Canvas:
 
     def middles(self, cell: Tensor) -> Tensor:
         """Of cells by their number, in pixels: x and y in a last dimension."""
-        place = torch.stack([cell % self.cells, cell // self.cells], -1)
-        return (place + 0.5) * self.size / self.cells
+        cell_xy = torch.stack([cell % self.cells, cell // self.cells], -1)
+        return (cell_xy + 0.5) * self.size / self.cells
 
     def sides(self, box_BD4: Tensor, cell_BD: Tensor) -> Tensor:
         """How far boxes reach left, up, right and down from their cells' middles, in cells."""

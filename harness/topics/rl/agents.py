@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.axes import losses
-from harness.axes.optimizers import Optimizer
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics.options import EnvironmentOptions
 from harness.topics.rl.environments import Environments, make, play, reward_range
@@ -30,7 +30,7 @@ SUPPORT = {  # of the values at gamma 0.99; for others a random policy's rewards
     "Acrobot-v1": (-100.0, 0.0),
     "LunarLander-v3": (-300.0, 300.0),
 }
-REPLAY_BYTES = 2**28
+BUFFER_BYTES = 2**28
 EVALUATION_SEED = 1_000_000
 EPISODES = 50
 
@@ -112,16 +112,16 @@ class RL(EnvironmentOptions, Topic):
     """The agents' settings; the network is CleanRL's for DQN on CartPole."""
 
     gamma: float = 0.99
-    sizes: tuple[int, ...] = (120, 84)
-    environments: int = 10
-    replay: int = 500_000  # transitions, within REPLAY_BYTES
-    start: int = 1_000
-    every: int = 10
-    exploration: float = 0.16
-    epsilon: float = 0.04
-    targets: int = 240  # copies of the network over a whole training
-    trace: float = 0.98
-    entropy: float = 0.01
+    hidden_sizes: tuple[int, ...] = (120, 84)
+    num_envs: int = 10
+    buffer_size: int = 500_000  # transitions, within BUFFER_BYTES
+    learning_starts: int = 1_000  # environment steps, all at random
+    train_frequency: int = 10  # environment steps before each batch
+    exploration_fraction: float = 0.16  # of the training, in which epsilon falls
+    epsilon_end: float = 0.04
+    target_updates: int = 240  # copies of the network over a whole training
+    gae_lambda: float = 0.98
+    entropy_coef: float = 0.01
 
     name: ClassVar[str] = "rl"
     models: ClassVar[tuple[str, ...]] = tuple(AGENTS)
@@ -152,23 +152,29 @@ class RL(EnvironmentOptions, Topic):
     def budget(self, profile: str, model: str) -> Budget:
         return self.on_policy.get(model, self.budgets)[profile]
 
-    def base_optimizer(self, model: str) -> Optimizer:
+    def base_optimizer(self, model: str) -> OptimizerSpec:
         if isinstance(AGENTS[model], DQN):
-            return Optimizer("adam", lr=2e-3, adaptive_lr=5e-4)
+            return OptimizerSpec("adam", lr=2e-3, adaptive_lr=5e-4)
         lr = 2e-3 if model == "actor_critic" else 3e-3
-        return Optimizer("adam", lr=lr, adaptive_lr=1e-3)
+        return OptimizerSpec("adam", lr=lr, adaptive_lr=1e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         shape, actions = _spaces(self.env)
         agent, width = AGENTS[cell.model], self._form(cell).width
         if isinstance(agent, DQN):
-            q = Q(shape, self.sizes, actions, width, agent.dueling)
-            target = Q(shape, self.sizes, actions, width, agent.dueling).requires_grad_(False)
+            q = Q(shape, self.hidden_sizes, actions, width, agent.dueling)
+            target = Q(shape, self.hidden_sizes, actions, width, agent.dueling).requires_grad_(
+                False
+            )
             target.load_state_dict(q.state_dict())
             return {"q": q, "target": target}
-        policy = nn.Sequential(Torso(shape, self.sizes), nn.Linear(self.sizes[-1], actions))
+        policy = nn.Sequential(
+            Torso(shape, self.hidden_sizes), nn.Linear(self.hidden_sizes[-1], actions)
+        )
         nn.init.orthogonal_(policy[-1].weight, gain=0.01)  # type: ignore[arg-type]
-        value = nn.Sequential(Torso(shape, self.sizes), nn.Linear(self.sizes[-1], width))
+        value = nn.Sequential(
+            Torso(shape, self.hidden_sizes), nn.Linear(self.hidden_sizes[-1], width)
+        )
         return {"policy": policy, "value": value}
 
     def players(self, cell: Cell) -> list[Player]:
@@ -193,7 +199,7 @@ class RL(EnvironmentOptions, Topic):
             log_A = networks["policy"](batch["obs"]).log_softmax(-1)
             taken = log_A.gather(-1, batch["action"][..., None])[..., 0]
             entropy = -(log_A.exp() * log_A).sum(-1)
-            gain = batch["advantage"] * taken + self.entropy * entropy
+            gain = batch["advantage"] * taken + self.entropy_coef * entropy
             return -(batch["weight"] * gain).mean()
 
         def criticise(networks: Networks, batch: Batch) -> Tensor:
@@ -218,29 +224,29 @@ class RL(EnvironmentOptions, Topic):
         form, agent = self._form(cell), AGENTS[cell.model]
         if isinstance(agent, DQN):
             return Replay(
-                Environments(self.env, self.environments, generator),
+                Environments(self.env, self.num_envs, generator),
                 lambda obs: form.decode(networks["q"](obs)),
                 device,
-                capacity=self.replay,
-                memory=REPLAY_BYTES,
-                start=min(self.start, 20 * budget.steps),
-                every=self.every,
-                horizon=int(self.exploration * budget.steps),
-                final=self.epsilon,
+                capacity=self.buffer_size,
+                max_bytes=BUFFER_BYTES,
+                learning_starts=min(self.learning_starts, 20 * budget.steps),
+                train_frequency=self.train_frequency,
+                epsilon_batches=int(self.exploration_fraction * budget.steps),
+                epsilon_end=self.epsilon_end,
             )
         segments = agent == PolicyGradient(segments=True)
-        count = self.environments if segments else budget.batch_size
+        count = self.num_envs if segments else budget.batch_size
         return (Segments if segments else Episodes)(
             Environments(self.env, count, generator),
             lambda obs: networks["policy"](obs),
             lambda obs: form.decode(networks["value"](obs)),
             device,
             gamma=self.gamma,
-            trace=self.trace,
+            gae_lambda=self.gae_lambda,
         )
 
     def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
-        if "target" in networks and step % max(1, steps // self.targets) == 0:
+        if "target" in networks and step % max(1, steps // self.target_updates) == 0:
             networks["target"].load_state_dict(networks["q"].state_dict())
 
     @torch.no_grad()

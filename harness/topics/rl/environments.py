@@ -135,9 +135,9 @@ class Environments:
         self.seeds = [*state["seeds"]]
         self.actions = [history.tolist() for history in state["actions"]]
         shown = list(self.vector.reset(seed=self.seeds)[0])
-        for place, (env, history) in enumerate(zip(self.vector.envs, self.actions, strict=True)):
+        for index, (env, history) in enumerate(zip(self.vector.envs, self.actions, strict=True)):
             for action in history:
-                shown[place] = env.step(action)[0]
+                shown[index] = env.step(action)[0]
         self.obs = _tensor(np.stack(shown))
         if not torch.equal(self.obs, state["obs"]):
             raise UsageError(f"environment {self.env!r} does not repeat itself from its seed")
@@ -155,9 +155,9 @@ class Environments:
         return torch.randint(2**31 - 1, (count,), generator=self.generator).tolist()
 
     def _begin_again(self, done_N: np.ndarray) -> None:
-        for place, seed in zip(done_N.nonzero()[0], self._new_seeds(done_N.sum()), strict=True):
-            self.finished.append(float(self.returns[place]))
-            self.seeds[place], self.actions[place], self.returns[place] = seed, [], 0.0
+        for index, seed in zip(done_N.nonzero()[0], self._new_seeds(done_N.sum()), strict=True):
+            self.finished.append(float(self.returns[index]))
+            self.seeds[index], self.actions[index], self.returns[index] = seed, [], 0.0
         obs, _ = self.vector.reset(seed=self.seeds, options={"reset_mask": done_N})
         self.obs = _tensor(obs)
         self.training_return = float(np.mean(self.finished))

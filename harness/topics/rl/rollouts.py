@@ -22,9 +22,10 @@ Values = Callable[[Tensor], Tensor]
 class Replay(Batches):
     """Experience replay (Mnih et al. 2015) under an epsilon-greedy policy.
 
-    Before each batch ``every`` environment steps are taken, ``start`` random ones before the first.
-    epsilon falls linearly from 1 to ``final`` over the first ``horizon`` batches.
-    It keeps the last ``capacity`` transitions, fewer if they take more than ``memory`` bytes.
+    Before each batch ``train_frequency`` environment steps are taken, before the first one
+    ``learning_starts`` random ones. epsilon falls linearly from 1 to ``epsilon_end`` over the first
+    ``epsilon_batches`` batches. It keeps the last ``capacity`` transitions, fewer if they take more
+    than ``max_bytes``.
     """
 
     def __init__(
@@ -34,15 +35,16 @@ class Replay(Batches):
         device: torch.device,
         *,
         capacity: int,
-        memory: int,
-        start: int,
-        every: int,
-        horizon: int,
-        final: float,
+        max_bytes: int,
+        learning_starts: int,
+        train_frequency: int,
+        epsilon_batches: int,
+        epsilon_end: float,
     ) -> None:
         self.envs, self.q_values, self.device = envs, q_values, device
-        self.start, self.horizon, self.final = start, horizon, final
-        self.rounds = max(1, every // envs.count)
+        self.learning_starts = learning_starts
+        self.epsilon_batches, self.epsilon_end = epsilon_batches, epsilon_end
+        self.rounds = max(1, train_frequency // envs.count)
         transition = {
             "obs": envs.obs[0],
             "next_obs": envs.obs[0],
@@ -50,7 +52,7 @@ class Replay(Batches):
             "reward": torch.tensor(0.0),
             "terminated": torch.tensor(0.0),
         }
-        capacity = min(capacity, memory // sum(part.nbytes for part in transition.values()))
+        capacity = min(capacity, max_bytes // sum(part.nbytes for part in transition.values()))
         self.capacity = max(1, capacity // envs.count) * envs.count
         self.drawn = 0
         self.position = self.filled = 0
@@ -60,11 +62,13 @@ class Replay(Batches):
 
     @property
     def epsilon(self) -> float:
-        return max(self.final, 1 - (1 - self.final) * self.drawn / max(1, self.horizon))
+        return max(
+            self.epsilon_end, 1 - (1 - self.epsilon_end) * self.drawn / max(1, self.epsilon_batches)
+        )
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """obs and next_obs_BO, action_B, reward_B, terminated_B (1 where nothing follows)."""
-        while self.filled < min(self.start, self.capacity):
+        while self.filled < min(self.learning_starts, self.capacity):
             self._act(1.0)
         for _ in range(self.rounds):
             self._act(self.epsilon)
@@ -86,14 +90,14 @@ class Replay(Batches):
 
     def keep(self, obs_NO: Tensor, action_N: Tensor, step: Step) -> None:
         """Store one transition of each environment over the oldest ones."""
-        place = slice(self.position, self.position + len(obs_NO))
-        self.stored["obs"][place] = obs_NO
-        self.stored["next_obs"][place] = step.next_obs
-        self.stored["action"][place] = action_N
-        self.stored["reward"][place] = step.reward
-        self.stored["terminated"][place] = step.terminated.float()
-        self.filled = max(self.filled, place.stop)
-        self.position = place.stop % self.capacity
+        slots = slice(self.position, self.position + len(obs_NO))
+        self.stored["obs"][slots] = obs_NO
+        self.stored["next_obs"][slots] = step.next_obs
+        self.stored["action"][slots] = action_N
+        self.stored["reward"][slots] = step.reward
+        self.stored["terminated"][slots] = step.terminated.float()
+        self.filled = max(self.filled, slots.stop)
+        self.position = slots.stop % self.capacity
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -131,10 +135,10 @@ class Segments(Batches):
         device: torch.device,
         *,
         gamma: float,
-        trace: float,
+        gae_lambda: float,
     ) -> None:
         self.envs, self.logits, self.values, self.device = envs, logits, values, device
-        self.gamma, self.trace = gamma, trace
+        self.gamma, self.gae_lambda = gamma, gae_lambda
 
     @torch.no_grad()
     def draw(self, size: int) -> dict[str, Tensor]:
@@ -154,7 +158,7 @@ class Segments(Batches):
             torch.stack([step.terminated for step in steps]),
             torch.stack([step.truncated for step in steps]),
             self.gamma,
-            self.trace,
+            self.gae_lambda,
         )
         return {
             name: part.flatten(0, 1).to(self.device)
@@ -230,19 +234,19 @@ def advantages(
     terminated_TN: Tensor,
     truncated_TN: Tensor,
     gamma: float,
-    trace: float,
+    gae_lambda: float,
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantages and the values' targets, both (T, N) (Schulman et al. 2016).
 
-    trace is their lambda. After a terminated step nothing follows; after a truncated one the value
-    of its true next observation does; neither lets an advantage cross into the next episode.
+    After a terminated step nothing follows; after a truncated one the value of its true next
+    observation does; neither lets an advantage cross into the next episode.
     """
     delta_TN = reward_TN + gamma * next_value_TN * (~terminated_TN) - value_TN
     goes_on_TN = ~(terminated_TN | truncated_TN)
     advantage_TN = torch.zeros_like(delta_TN)
     following_N = torch.zeros_like(delta_TN[0])
     for t in reversed(range(len(delta_TN))):
-        following_N = delta_TN[t] + gamma * trace * following_N * goes_on_TN[t]
+        following_N = delta_TN[t] + gamma * gae_lambda * following_N * goes_on_TN[t]
         advantage_TN[t] = following_N
     return advantage_TN, advantage_TN + value_TN
 

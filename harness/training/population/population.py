@@ -88,8 +88,8 @@ class Population:
             self.advance()
             if self.step % CHECK_EVERY == 0 or self.step == until:
                 self._check_finite()
-            if self.step in self.members[0].looks:
-                self._look()
+            if self.step in self.members[0].failure_checks:
+                self._check_failures()
             if each_step is not None:
                 each_step(self.step)
 
@@ -105,8 +105,8 @@ class Population:
             schedule.step()
         if self.watching:
             seen = losses_N.tolist()
-            for place in self.watching:
-                schedules.step(stacking.schedule(self.members[place]), seen[place])
+            for index in self.watching:
+                schedules.step(stacking.schedule(self.members[index]), seen[index])
 
     def compile(self) -> None:
         """Compile the step, tried on copies. Raises whatever torch.compile raises."""
@@ -123,16 +123,16 @@ class Population:
         Those that ended stay where they ended.
         """
         for band in self.bands:
-            for place in range(band.rows.start, band.rows.stop):
-                if self.members[place].cell not in self.ended:
-                    self._update_member(place, band)
+            for index in range(band.rows.start, band.rows.stop):
+                if self.members[index].cell not in self.ended:
+                    self._update_member(index, band)
 
     def update_histories(self) -> None:
         """Give the members their losses and rates, those that ended up to their end."""
         losses_NT = torch.stack(self.losses, dim=1)
-        for place, member in enumerate(self.members):
-            member.losses = list(losses_NT[place, : member.step].unbind())
-            member.rates = [row[place] for row in self.rates[: member.step]]
+        for index, member in enumerate(self.members):
+            member.losses = list(losses_NT[index, : member.step].unbind())
+            member.rates = [row[index] for row in self.rates[: member.step]]
 
     @torch.no_grad()
     def update_rows(self) -> None:
@@ -146,8 +146,8 @@ class Population:
             if member.cell in self.ended:
                 member.batches.load_state_dict(present[0].batches.state_dict())
         self.streams = Streams([member.batches for member in self.members])
-        for place, member in enumerate(self.members):
-            self.values_NP[place] = stacking.row(stacking.values(member))
+        for index, member in enumerate(self.members):
+            self.values_NP[index] = stacking.row(stacking.values(member))
         for band in self.bands:
             for name, moment_NP in band.moments.items():
                 for row_P, member in zip(moment_NP, self.members[band.rows], strict=True):
@@ -179,22 +179,22 @@ class Population:
         leaders: dict[object, int] = {}
         self.watching: list[int] = []
         self.leaders: list[int] = []
-        for place, member in enumerate(self.members):
+        for index, member in enumerate(self.members):
             key: object = (member.cell.schedule, member.players[0].optimizer)
             if schedules.looks_at_loss(stacking.schedule(member)):
-                self.watching.append(place)
-                key = place
+                self.watching.append(index)
+                key = index
             if member.cell in self.ended:
-                key = place
-            self.leaders.append(leaders.setdefault(key, place))
+                key = index
+            self.leaders.append(leaders.setdefault(key, index))
             stacking.optimizer(member).step()  # no gradients, no move: schedules want it called
         self.shared = [
-            stacking.schedule(self.members[place])
-            for place in leaders.values()
-            if place not in self.watching
+            stacking.schedule(self.members[index])
+            for index in leaders.values()
+            if index not in self.watching
         ]
         self.groups = [
-            stacking.optimizer(self.members[place]).param_groups[0] for place in self.leaders
+            stacking.optimizer(self.members[index]).param_groups[0] for index in self.leaders
         ]
 
     def _move(
@@ -229,32 +229,32 @@ class Population:
         recent_TN = torch.stack(self.losses[-CHECK_EVERY:])
         if recent_TN.isfinite().all():
             return
-        for place in (~recent_TN.isfinite()).any(0).nonzero()[:, 0].tolist():
-            first = int((~recent_TN[:, place].isfinite()).nonzero()[0])
-            self._end(place, Diverged(self.step - len(recent_TN) + first + 1))
+        for index in (~recent_TN.isfinite()).any(0).nonzero()[:, 0].tolist():
+            first = int((~recent_TN[:, index].isfinite()).nonzero()[0])
+            self._end(index, Diverged(self.step - len(recent_TN) + first + 1))
 
-    def _look(self) -> None:
+    def _check_failures(self) -> None:
         self.update_members()
-        for place, member in enumerate(self.members):
+        for index, member in enumerate(self.members):
             if member.cell not in self.ended:
                 try:
-                    member._look()
+                    member.check_failure()
                 except Diverged as error:
-                    self._end(place, error)
+                    self._end(index, error)
 
-    def _end(self, place: int, error: Diverged) -> None:
-        cell = self.members[place].cell
+    def _end(self, index: int, error: Diverged) -> None:
+        cell = self.members[index].cell
         if cell not in self.ended:
-            band = next(b for b in self.bands if b.rows.start <= place < b.rows.stop)
-            self._update_member(place, band)
+            band = next(b for b in self.bands if b.rows.start <= index < b.rows.stop)
+            self._update_member(index, band)
             self.ended[cell] = error
 
     @torch.no_grad()
-    def _update_member(self, place: int, band: Band) -> None:
-        member, row = self.members[place], place - band.rows.start
-        own, leader = stacking.values(member), self.members[self.leaders[place]]
+    def _update_member(self, index: int, band: Band) -> None:
+        member, row = self.members[index], index - band.rows.start
+        own, leader = stacking.values(member), self.members[self.leaders[index]]
         sizes = [parameter.numel() for parameter in own]
-        for parameter, part_P in zip(own, self.values_NP[place].split(sizes), strict=True):
+        for parameter, part_P in zip(own, self.values_NP[index].split(sizes), strict=True):
             parameter.copy_(part_P.view_as(parameter))
         optimizer = stacking.optimizer(member)
         for parameter in own:

@@ -67,14 +67,14 @@ def gradients(
     operations that gives the same numbers without vmap's cost. Raises Apart if vmap refuses.
     """
     (player,), networks = member.players, member.networks
-    places = [
+    names = [
         (name, key) for name in player.networks for key, _ in networks[name].named_parameters()
     ]
     shapes = [parameter.shape for parameter in values(member)]
 
     def loss(leaves: Sequence[Tensor], batch: dict[str, Tensor]) -> Tensor:
         own: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
-        for (name, key), leaf in zip(places, leaves, strict=True):
+        for (name, key), leaf in zip(names, leaves, strict=True):
             own[name][key] = leaf
         called: Any = {name: _Called(net, own[name]) for name, net in networks.items()}
         return player.objective(called, batch)
