@@ -1,1 +1,59 @@
-"""Decathlon: ten topics of PyTorch practice as one experiment matrix."""
+"""Decathlon: eight topics from ten notes of PyTorch practice, as one experiment matrix.
+
+These names are what topics, experiments and scripts may rely on; everything else may change. They
+are imported on first use, since PyTorch takes seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.axes.optimizers import OptimizerSpec
+    from harness.cell import Budget, Cell, Status, UsageError
+    from harness.results.record import Record
+    from harness.results.report import write_report
+    from harness.results.store import Store
+    from harness.run import Run
+    from harness.training.batches import Batches, Shuffled, WithNoise
+    from harness.training.topic import Batch, Networks, Player, Topic
+
+_HOMES = {
+    "axes.optimizers": ("OptimizerSpec",),
+    "cell": ("Budget", "Cell", "Status", "UsageError"),
+    "results.record": ("Record",),
+    "results.report": ("write_report",),
+    "results.store": ("Store",),
+    "run": ("Run",),
+    "training.batches": ("Batches", "Shuffled", "WithNoise"),
+    "training.topic": ("Batch", "Networks", "Player", "Topic"),
+}
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Budget",
+    "Cell",
+    "Networks",
+    "OptimizerSpec",
+    "Player",
+    "Record",
+    "Run",
+    "Shuffled",
+    "Status",
+    "Store",
+    "Topic",
+    "UsageError",
+    "WithNoise",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"harness.{module}"), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
