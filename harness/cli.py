@@ -115,7 +115,7 @@ def _replay(chosen: argparse.Namespace) -> int:
             new = run.result(cell)
         finally:
             run.close()
-    print({"status": new.status, **new.metrics})
+    print({"status": str(new.status), **new.metrics})
     if old is None:
         print(f"{kept} has no record of it to compare with")
         return 0
@@ -150,7 +150,7 @@ def _train(chosen: argparse.Namespace) -> int:
     run, cell = _run_of(chosen, _folder(chosen))
     if outcome := torchrun.train(run.task(cell)):
         record = run.keep(cell, outcome)
-        print({"status": record.status, **record.metrics})
+        print({"status": str(record.status), **record.metrics})
     return 0
 
 

@@ -24,8 +24,12 @@ def code_hash() -> str:
 def topic_hash(topic: object) -> str:
     """A hash over all code in the folder of a topic that lies in a package, else over its file."""
     file = Path(inspect.getfile(type(topic)))
-    packaged = (file.parent / "__init__.py").exists()
-    return _hash(file.parent.rglob("*.py") if packaged else [file])
+    return _folder_hash(file.parent) if (file.parent / "__init__.py").exists() else _hash([file])
+
+
+@cache
+def _folder_hash(folder: Path) -> str:
+    return _hash(folder.rglob("*.py"))
 
 
 def _hash(files: Iterable[Path]) -> str:

@@ -119,7 +119,7 @@ def test_a_planted_bug_fails_parity(executor, tmp_path, bug, name):
 def test_a_checkpoint_goes_on_under_every_other_configuration(executor, tmp_path):
     task = Task(Toy(), replace(CELL, schedule="adam"), BUDGET, tmp_path)
     rows = resharding.grid(executor, task)
-    assert len(rows) == len(resharding.PLACES) ** 2
+    assert len(rows) == len(resharding.LAYOUTS) ** 2
     for row in rows:
         assert row["state_equal"] and row["data_equal"] and row["difference"] < 1e-5, row
 
