@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +14,13 @@ from harness.axes import parallel, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
-from harness.training.random_state import random_state, seed_everything, set_random_state
+from harness.training.curve import thinned
+from harness.training.random_state import (
+    evaluation_mode,
+    random_state,
+    seed_everything,
+    set_random_state,
+)
 from harness.training.topic import Batch, Networks, Player, Topic
 
 CHECK_EVERY = 10
@@ -172,22 +177,10 @@ class Training:
 
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""
-        if reason := self._without_trace(
-            lambda: self.topic.failure(self.full_networks(), self.cell)
-        ):
+        with evaluation_mode(self.networks, self.generator):
+            reason = self.topic.failure(self.full_networks(), self.cell)
+        if reason:
             raise Diverged(self.step, reason)
-
-    def _without_trace(self, work: Callable[[], Any]) -> Any:
-        """Work with the networks in evaluation mode that leaves no trace in the training."""
-        before = random_state(self.generator)
-        modes = {name: network.training for name, network in self.networks.items()}
-        for network in self.networks.values():
-            network.eval()
-        found = work()
-        for name, network in self.networks.items():
-            network.train(modes[name])
-        set_random_state(before, self.generator)
-        return found
 
     def _check_finite(self) -> None:
         """Takes the mean over ranks of the losses since the last check, all at once."""
@@ -201,33 +194,18 @@ class Training:
             raise Diverged(self.step - len(recent) + bad + 1)
 
     def curve(self, points: int = 200) -> dict[str, list[float]]:
-        """step, loss, lr and what the batches measured, thinned to about ``points``.
-
-        Each loss is the mean since the last point, all else the value then.
-        """
-        if not self.losses:
-            return {}
-        losses = torch.stack(self.losses).cpu().double()
-        edges = torch.linspace(0, len(losses), min(points, len(losses)) + 1).long().tolist()
-        spans = list(pairwise(edges))
-        return {
-            "step": [float(end) for _, end in spans],
-            "loss": [losses[start:end].mean().item() for start, end in spans],
-            "lr": [self.rates[end - 1] for _, end in spans],
-            **{n: [seen[end - 1] for _, end in spans] for n, seen in self.measures.items()},
-        }
+        """step, loss, lr and what the batches measured, thinned to about ``points``."""
+        return thinned(self.losses, self.rates, self.measures, points)
 
     def evaluate(self) -> dict[str, Any]:
         """The topic's held-out metrics and how they were measured, and the batches' own.
 
         All ranks call it together; only the first evaluates, the others get nothing.
         """
-
-        def work() -> dict[str, Any]:
+        with evaluation_mode(self.networks, self.generator):
             networks = self.full_networks()
-            return {} if self.rank else self.topic.evaluate(networks, self.cell)
-
-        return self.batches.summary() | self._without_trace(work)
+            found = {} if self.rank else self.topic.evaluate(networks, self.cell)
+        return self.batches.summary() | found
 
     def sample(self, count: int) -> Tensor:
         """Images of a generator, always from the same noise: uint8 of shape N, C, H, W.
@@ -235,14 +213,11 @@ class Training:
         All ranks call it together; only the first samples, the others get none.
         """
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-
-        def work() -> Tensor:
+        with evaluation_mode(self.networks, self.generator):
             networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)
             return self.topic.sample(networks, self.cell, count, generator)
-
-        return self._without_trace(work)
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides the steps to come, as plain values; all ranks call it together.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 
 def seed_everything(seed: int) -> None:
@@ -38,3 +41,23 @@ def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype("uint32"), *rest))
+
+
+@contextmanager
+def evaluation_mode(
+    networks: Mapping[str, nn.Module], generator: torch.Generator
+) -> Iterator[None]:
+    """Put networks into evaluation mode for the block; leave no trace in the training after it.
+
+    Their modes and all random generators are then as they were before.
+    """
+    before = random_state(generator)
+    modes = {name: network.training for name, network in networks.items()}
+    for network in networks.values():
+        network.eval()
+    try:
+        yield
+    finally:
+        for name, network in networks.items():
+            network.train(modes[name])
+        set_random_state(before, generator)

@@ -1,0 +1,32 @@
+"""What a training did step by step, thinned to what a chart can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+def thinned(
+    losses: Sequence[Tensor],
+    rates: Sequence[float],
+    measures: Mapping[str, Sequence[float]],
+    points: int,
+) -> dict[str, list[float]]:
+    """Step, loss, learning rate (lr) and each measure at about ``points`` of the steps.
+
+    Each loss is the mean since the last point, all else the value then. Empty without losses.
+    """
+    if not losses:
+        return {}
+    loss_T = torch.stack(list(losses)).cpu().double()
+    edges = torch.linspace(0, len(loss_T), min(points, len(loss_T)) + 1).long().tolist()
+    spans = list(pairwise(edges))
+    return {
+        "step": [float(end) for _, end in spans],
+        "loss": [loss_T[start:end].mean().item() for start, end in spans],
+        "lr": [rates[end - 1] for _, end in spans],
+        **{name: [seen[end - 1] for _, end in spans] for name, seen in measures.items()},
+    }
