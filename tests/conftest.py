@@ -1,8 +1,29 @@
-"""Settings shared by the tests."""
+"""Settings and fixtures shared by the tests."""
 
+import pytest
+import torch
 from hypothesis import settings
+
+from harness.execution.local import LocalExecutor
 
 pytest_plugins = ["pytester"]
 
 settings.register_profile("decathlon", deadline=None, max_examples=50)  # no timing asserts
 settings.load_profile("decathlon")
+
+
+@pytest.fixture(scope="module")
+def executor():
+    """One for all tests of a module: its ranks are warm."""
+    made = LocalExecutor(cores=4)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def one_thread():
+    """As in a worker process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

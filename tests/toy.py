@@ -1,4 +1,4 @@
-"""A topic small enough for the machinery's tests: a line fitted to a line."""
+"""A topic small enough for the machinery's tests, a line fitted to a line, and how to run it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -15,9 +16,13 @@ from torch import nn
 from harness.axes import losses
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget
+from harness.execution.local import LocalExecutor
 from harness.topics import metrics
 from harness.training.batches import Shuffled
 from harness.training.topic import Player, Topic
+from harness.trial.task import Task
+
+BUDGET = Budget(steps=20, batch_size=8, timeout_s=120)
 
 
 @dataclass(frozen=True)
@@ -92,3 +97,31 @@ class Toy(Topic):
     def evaluate(self, networks, cell):
         x, y = self._data()
         return metrics.regression(losses.numeric(cell.loss, -4, 4).decode(networks["model"](x)), y)
+
+
+def outcome(executor, topic, cell, folder, ranks=2, accumulate=1, budget=BUDGET):
+    """What becomes of a cell on so many ranks."""
+    task = Task(topic, cell, budget, folder, world_size=ranks, accumulate=accumulate)
+    executor.submit([task])
+    found = {}
+    while executor.pending():
+        found |= dict(executor.pump())
+    return found[task]
+
+
+def run(tmp_path, *tasks):
+    """The tasks' outcomes by an executor of their own, of which no process is left."""
+    outcomes = {}
+    executor = LocalExecutor()
+    executor.submit(tasks)
+    pids = set()
+    try:
+        while executor.pending():
+            outcomes |= dict(executor.pump())
+            pids |= {w.process.pid for gang in executor._gangs for w in gang.workers}
+    finally:
+        executor.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    return [outcomes[task] for task in tasks]

@@ -8,8 +8,8 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from frames import frame
 from plotly.offline import get_plotlyjs
-from test_compare import frame
 
 from harness.cell import Cell
 from harness.results import dashboard, effects, tables

@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))
-from test_reliability import ends, processes
+from processes import ends, processes
 from toy import Toy
 
 from harness import checkpoint

@@ -6,18 +6,15 @@ import random
 import signal
 import subprocess
 import sys
-
-import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))
 import tempfile
 import threading
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
+import pytest
+from processes import HANGS_S, ends, kill, kill_all, processes
 from toy import Toy
 
 from harness.cell import Budget, Cell
@@ -29,10 +26,11 @@ pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="finds processes as Linux does"
 )
 
+HERE = Path(__file__).parent
+PATH = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]  # what drives and its toys
 SEED = 0
 KILLS = {"run": 6, "single": 7, "ddp": 7}
 WRITER_KILLS = 16
-HANGS_S = 600
 CELLS = [
     Cell("toy", model, "mse", "cosine", parallel, seed)
     for model in Toy.models
@@ -96,8 +94,7 @@ def started(code, temporary):
     """A Python process; what it starts is known by ``temporary``, its folder for such files."""
     process = subprocess.Popen(
         [sys.executable, "-c", code],
-        cwd=os.path.dirname(__file__),
-        env=os.environ | {"TMPDIR": temporary},
+        env=os.environ | {"TMPDIR": temporary, "PYTHONPATH": os.pathsep.join(PATH)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -110,37 +107,6 @@ def started(code, temporary):
     finally:
         watchdog.cancel()
         kill_all(temporary)
-
-
-def processes(temporary):
-    """Those that were started with this folder: by us, or by one of them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"TMPDIR={temporary}\0".encode() in (path / "environ").read_bytes():
-                found.append(int(path.name))
-    return found
-
-
-def kill(pid):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def kill_all(temporary):
-    for pid in processes(temporary):
-        kill(pid)
-
-
-def ends(pid):
-    """Wait for a process, which need not be our child."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            return bool(wait([descriptor], HANGS_S))
-        finally:
-            os.close(descriptor)
-    return True
 
 
 @dataclass

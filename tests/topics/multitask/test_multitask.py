@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from test_execution import run
+from toy import run
 
 from harness.axes import losses
 from harness.axes.optimizers import OptimizerSpec

@@ -1,16 +1,11 @@
 """The local executor with real processes: parity, deadlines, kills, and nothing left behind."""
 
-import os
 import signal
-import sys
-
-import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))
 from dataclasses import replace
 
+import pytest
 import torch
-from toy import Toy
+from toy import Toy, run
 
 from harness.axes import parallel
 from harness.cell import Budget, Cell
@@ -20,23 +15,6 @@ from harness.trial.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=60)
 CELL = Cell("toy", "line", "mse", "cosine")
-
-
-def run(tmp_path, *tasks):
-    outcomes = {}
-    executor = LocalExecutor()
-    executor.submit(tasks)
-    pids = set()
-    try:
-        while executor.pending():
-            outcomes |= dict(executor.pump())
-            pids |= {w.process.pid for gang in executor._gangs for w in gang.workers}
-    finally:
-        executor.close()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-    return [outcomes[task] for task in tasks]
 
 
 def task(tmp_path, topic=None, cell=CELL, **changes):

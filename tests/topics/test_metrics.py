@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision import ops
@@ -104,3 +105,13 @@ def test_mean_iou_is_torchmetrics(seed):
 def test_mean_iou_by_hand():
     target, predicted = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
     assert metrics.mean_iou(predicted, target, 3) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_classification_metrics_against_scikit_learn():
+    p = torch.randn(200, 10, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    y = torch.randint(10, (200,), generator=torch.Generator().manual_seed(1))
+    got = metrics.classification(p, y)
+    assert got["accuracy"] == pytest.approx(accuracy_score(y, p.argmax(-1)))
+    sure = torch.eye(10)[y]
+    assert metrics.classification(sure, y) == {"accuracy": 1.0, "top3": 1.0, "ece": 0.0}
+    assert metrics.classification(sure, (y + 1) % 10)["ece"] == pytest.approx(1.0)

@@ -3,12 +3,12 @@
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics import accuracy_score, mean_squared_error, r2_score
+from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeRegressor
 
-from harness.cell import Cell, UsageError
-from harness.topics import datasets, metrics
+from harness.cell import Cell
+from harness.topics import datasets
 from harness.topics.regression import Regression
 from harness.training.loop import Training
 
@@ -51,26 +51,3 @@ def test_tree_and_forest_equal_scikit_learns(seed):
         expected = reference.fit(X, Y).predict(TEST_X)
         assert got["mse"] == pytest.approx(mean_squared_error(TEST_Y, expected), rel=1e-6)
         assert got["r2"] == pytest.approx(r2_score(TEST_Y, expected), rel=1e-6)
-
-
-def test_a_table_file_is_read_and_a_bad_one_named(tmp_path):
-    path = tmp_path / "t.csv"
-    rows = "\n".join(f"{i},{'ab'[i % 2]},{2 * i}" for i in range(40))
-    path.write_text(f"n,kind,y\n{rows}\n")
-    assert datasets.table(str(path), "y").train_x.shape == (32, 3)
-    with pytest.raises(UsageError, match="unknown target column 'yy': choose from y"):
-        datasets.table(str(path), "yy")
-    with pytest.raises(UsageError, match="must be numeric"):
-        datasets.table(str(path), "kind")
-
-
-def test_classification_metrics_against_scikit_learn():
-    import torch
-
-    p = torch.randn(200, 10, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    y = torch.randint(10, (200,), generator=torch.Generator().manual_seed(1))
-    got = metrics.classification(p, y)
-    assert got["accuracy"] == pytest.approx(accuracy_score(y, p.argmax(-1)))
-    sure = torch.eye(10)[y]
-    assert metrics.classification(sure, y) == {"accuracy": 1.0, "top3": 1.0, "ece": 0.0}
-    assert metrics.classification(sure, (y + 1) % 10)["ece"] == pytest.approx(1.0)

@@ -1,0 +1,77 @@
+"""A network against saved tensors: strictly, loosely and in part."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from small import Net
+
+from harness import checkpoint
+from harness.checkpoint import CheckpointError, digest
+
+
+def test_a_failing_strict_load_changes_nothing() -> None:
+    network = Net(1, classes=10)
+    before = digest(network.state_dict())
+    with pytest.raises(CheckpointError, match="reshaped head.weight"):
+        checkpoint.load_network(network, checkpoint.plain(Net(0).state_dict()))
+    assert digest(network.state_dict()) == before
+
+
+def test_a_loose_load_into_a_changed_head_takes_the_rest() -> None:
+    network, saved = Net(1, classes=10), checkpoint.plain(Net(0).state_dict())
+    saved["old.weight"] = torch.ones(2)
+    del saved["body.0.bias"]
+    before = checkpoint.plain(network.state_dict())
+    expected = checkpoint.Mismatch(
+        missing=("body.0.bias",),
+        unexpected=("old.weight",),
+        reshaped=(
+            "head.weight ([3, 5] float32 saved, [10, 5] float32 here)",
+            "head.bias ([3] float32 saved, [10] float32 here)",
+        ),
+    )
+    assert checkpoint.compare(network, saved) == expected
+    assert digest(network.state_dict()) == digest(before)
+    assert checkpoint.load_network(network, saved, strict=False) == expected
+    kept = {"body.0.bias", "head.weight", "head.bias"}
+    after = {name: before[name] if name in kept else saved[name] for name in before}
+    assert digest(network.state_dict()) == digest(after) != digest(before)
+    assert "missing body.0.bias; unexpected old.weight; reshaped head.weight" in str(expected)
+
+
+def test_no_difference_is_false_and_copied() -> None:
+    source, network = Net(0), Net(1)
+    mismatch = checkpoint.load_network(network, checkpoint.plain(source.state_dict()))
+    assert not mismatch and str(mismatch) == "no difference"
+    assert digest(network.state_dict()) == digest(source.state_dict())
+    assert network.head.weight.data_ptr() != source.head.weight.data_ptr()
+
+
+@pytest.mark.parametrize("prefix", ["head", "head."])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_part_is_saved_and_loaded_alone(prefix: str, whole: bool, tmp_path: Path) -> None:
+    source, network = Net(0), Net(1)
+    part = checkpoint.plain(source.state_dict()) if whole else checkpoint.partial(source, prefix)
+    assert whole or set(part) == {"head.weight", "head.bias"}, "head2 is another module"
+    checkpoint.save(tmp_path / "part.pt", {"networks": {"model": part}})
+    loaded = checkpoint.load(tmp_path / "part.pt")["networks"]["model"]
+    before = checkpoint.plain(network.state_dict())
+    assert not checkpoint.load_network(network, loaded, prefix=prefix)
+    taken = checkpoint.partial(source, prefix)
+    assert digest(network.state_dict()) == digest(before | taken) != digest(before)
+
+
+def test_a_part_is_checked_too() -> None:
+    network, source = Net(1, classes=10), Net(0)
+    before = digest(network.state_dict())
+    with pytest.raises(CheckpointError, match="reshaped head.weight"):
+        checkpoint.load_network(network, checkpoint.partial(source, "head"), prefix="head")
+    with pytest.raises(CheckpointError, match="missing body"):
+        checkpoint.load_network(network, checkpoint.partial(source, "head2"))
+    for prefix in ("hea", "neck"):
+        with pytest.raises(CheckpointError, match="no tensor below"):
+            checkpoint.partial(source, prefix)
+        with pytest.raises(CheckpointError, match="no tensor below"):
+            checkpoint.load_network(network, dict(source.state_dict()), prefix=prefix)
+    assert digest(network.state_dict()) == before

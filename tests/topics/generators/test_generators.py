@@ -1,0 +1,129 @@
+"""The generators' parts: pixel densities, masks, cached sampling, games, styles."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from harness import checkpoint, cli
+from harness.cell import Budget, Cell
+from harness.results import compare, tables
+from harness.results.record import Record
+from harness.topics.generators import base
+from harness.topics.generators.gan import GAN
+from harness.topics.generators.pixelcnn import PixelCNNTopic
+from harness.topics.generators.style_gan import StyleGAN
+from harness.topics.generators.vae import VAE
+from harness.topics.options import SHAPES
+from harness.training.loop import Diverged, Training
+from harness.trial.task import measured
+
+TOPICS = [GAN(), VAE(), PixelCNNTopic(), StyleGAN()]
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_generator_learns_samples_and_resumes(topic):
+    cell = Cell(topic.name, topic.models[0], *topic.recipe)
+    topic = dataclasses.replace(topic, fid_samples=1600)
+    budget = Budget(steps=8, batch_size=32)
+    whole = Training(topic, cell, budget)
+    whole.failure_checks = set()  # eight steps are no time to come alive
+    whole.run(4)
+    middle = whole.state_dict()
+    whole.run(8)
+    resumed = Training(topic, cell, budget)
+    resumed.failure_checks = set()
+    resumed.load_state_dict(middle)
+    resumed.run(8)
+    images = whole.sample(9)
+    assert torch.equal(images, resumed.sample(9))
+    channels = 3 if topic.name == "style_gan" else 1
+    assert images.dtype == torch.uint8 and images.shape[:2] == (9, channels)
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (3, 8), (1, 28), (3, 32), (3, 64)])
+def test_networks_fit_one_or_three_channels_of_8_to_64_pixels(shape, monkeypatch):
+    monkeypatch.setitem(SHAPES, "digits", shape)
+    channels, size = shape
+    for topic in TOPICS[:3]:
+        cell = Cell(topic.name, topic.models[0], *topic.recipe)
+        networks = topic.networks(cell)
+        if topic.name == "pixelcnn":
+            assert networks["model"](torch.zeros(1, channels, size, size)).shape[1:4] == (
+                channels,
+                size,
+                size,
+            )
+        else:
+            assert topic.sample(networks, cell, 2, torch.Generator()).shape == (
+                2,
+                channels,
+                size,
+                size,
+            )
+
+
+def test_mode_collapse_is_seen_with_its_step():
+    class Collapsed(VAE):
+        def sample(self, networks, cell, count, generator):
+            return torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
+
+    training = Training(Collapsed(), Cell("vae", "vae", "ce", "constant"), Budget(10, 8))
+    with pytest.raises(Diverged, match="mode collapse .* at step 6") as caught:
+        training.run(10)
+    assert caught.value.step == 6 and len(training.curve()["loss"]) == 6
+
+
+def test_halving_stops_at_four_pixels():
+    assert [base.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
+
+
+def test_what_is_no_metric_says_how_it_was_measured():
+    topic = VAE(fid_samples=400)
+    cell = Cell("vae", "vae", "ce", "constant")
+    metrics, how = measured(type("T", (), {"topic": topic})(), topic.baseline(cell))
+    assert set(metrics) == set(topic.directions)
+    assert how["extractor"].startswith("digits-net@")
+    assert how["real"] == how["generated"] == 400
+    assert how["fid_low"] <= metrics["fid"] <= how["fid_high"]
+    assert metrics["elbo"] <= 0
+
+
+def test_the_command_line_samples_a_checkpoint_and_names_bad_input(tmp_path, capsys):
+    topic = VAE()
+    training = Training(topic, Cell("vae", "vae", "ce", "constant"), Budget(2, 8))
+    checkpoint.save(tmp_path / "final.pt", training.state_dict())
+    out = tmp_path / "grid.png"
+    ask = ["sample", str(tmp_path / "final.pt"), "--out"]
+    assert cli.main([*ask, str(out), "--count", "9"]) == 0
+    width, height = (int.from_bytes(out.read_bytes()[at : at + 4], "big") for at in (16, 20))
+    assert (width, height) == (8 * 34 + 2, 2 * 34 + 2)
+    capsys.readouterr()
+    for arguments, message in (
+        ([*ask, str(out), "--count", "0"], "count 0 is no number of images"),
+        ([*ask, str(tmp_path / "grid.jpg")], "must end in .png"),
+        (["sample", str(tmp_path / "no.pt"), "--out", str(out)], "there is no such file"),
+    ):
+        assert cli.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_runs_with_other_extractors_or_counts_are_not_compared():
+    def frame(**evaluation):
+        record = Record(
+            Cell("vae", "vae", "ce", "constant"),
+            "f",
+            "done",
+            budget=Budget(2, 8),
+            metrics={"fid": 1.0},
+            directions={"fid": "min"},
+            evaluation={"extractor": "a@1", "real": 9, "generated": 9} | evaluation,
+            environment={"device": "cpu", "cpu": "x"},
+        )
+        return tables.cells([record.to_dict()])
+
+    assert compare.compare(frame(), frame()).verdict == "same"
+    for other in ({"extractor": "a@2"}, {"generated": 8}, {"real": 8}):
+        with pytest.raises(compare.NotComparable, match=next(iter(other))):
+            compare.compare(frame(), frame(**other))

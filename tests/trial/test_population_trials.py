@@ -1,0 +1,113 @@
+"""What becomes of a population's cells: audited, refused, dead, or as they would be alone."""
+
+import pytest
+import torch
+from toy_population import SHORT, Crowded, cells, differ, together, weights
+
+from harness import checkpoint
+from harness.cell import Cell
+from harness.cli import main
+from harness.results.store import Store
+from harness.run import Run
+from harness.topics.registry import registered_topics
+from harness.training.loop import Training
+from harness.training.population.population import Population
+from harness.trial import cost, population
+from harness.trial.grouping import Grouping
+from harness.trial.outcome import PopulationOutcome
+from harness.trial.task import Task
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("explode", [False, True])
+def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, explode):
+    tasks = [Task(Crowded(explode=explode), cell, SHORT, tmp_path) for cell in cells()]
+    (task,) = Grouping().group(tasks)
+    made = population._population(task, torch.device("cpu"))
+    outcome = PopulationOutcome(population._train(task, made, cost.Clock()))
+    found = population.audit(task, 0, outcome.saved)
+    assert len(found) == 8 - explode
+    for check in found.values():
+        assert (check.state_equal, check.resume_equal, check.metrics_equal) == (True,) * 3
+
+
+def test_a_compiled_population_is_the_eager_one_within_1e_5():
+    some = cells(4) + cells(4, schedule="adam")
+    compiled = Population(Crowded(), some, SHORT)
+    if note := population._compile(compiled):
+        pytest.skip(note)
+    compiled.run(20)
+    compiled.update_members()
+    for member, other in zip(
+        compiled.members, together(Crowded(), some, SHORT).members, strict=True
+    ):
+        assert member.cell == other.cell and differ(weights(other), weights(member)) < 1e-5
+
+
+def test_what_cannot_be_compiled_goes_on_and_says_why(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    trained = Population(Crowded(), cells(2), SHORT)
+    assert population._compile(trained) == "not compiled: RuntimeError: no C++ compiler"
+    trained.run(2)
+
+
+def run(folder, topic, some):
+    lines = []
+    found = Run(folder, {"toy": topic}, "smoke", report=lines.append)
+    try:
+        found.start(some)
+        found.finish()
+    finally:
+        found.close()
+    return found, lines
+
+
+def test_a_population_leaves_what_its_cells_would_leave_alone(tmp_path):
+    found, _ = run(tmp_path, Crowded(explode=True), cells())
+    records = list(Store(tmp_path))
+    assert [r.status for r in records] == ["done"] * 3 + ["diverged"] + ["done"] * 4
+    assert {r.population for r in records} == {8}
+    run(tmp_path / "alone", Crowded(), cells(1))
+    (one,) = Store(tmp_path / "alone")
+    assert vars(one).keys() == vars(records[0]).keys() and one.population == 1
+    assert one.cost.keys() == records[0].cost.keys()
+    assert one.checkpoint.keys() == records[0].checkpoint.keys()
+    assert one.fingerprint != "" and one.metrics == pytest.approx(records[0].metrics, rel=1e-4)
+    for record in records[:3]:
+        checks = ("state_equal", "resume_equal", "metrics_equal")
+        assert [record.checkpoint[name] for name in checks] == [True] * 3
+        content = checkpoint.load(found.store.checkpoint(record.cell, "final"))
+        training = Training(Crowded(), record.cell, found.budget(record.cell))
+        training.load_state_dict(content)
+        assert training.evaluate() == record.metrics
+    assert "not finite at step 2" in records[3].reason
+    assert records[3].curve["step"] and not records[3].checkpoint
+
+
+@pytest.mark.parametrize(
+    ("topic", "model", "reason"),
+    [
+        (Crowded(together="die"), "line", "killed by SIGKILL"),
+        (Crowded(), "dropout", "vmap refuses"),
+    ],
+)
+def test_a_population_that_dies_or_is_refused_costs_no_cell(tmp_path, topic, model, reason):
+    found, lines = run(tmp_path, topic, cells(model=model))
+    assert {(r.status, r.population) for r in found.records.values()} == {("done", 1)}
+    assert len(found.records) == 8 and any(reason in line for line in lines)
+
+
+def test_replay_of_a_member_is_within_the_tolerance_and_says_so(tmp_path, capsys):
+    some = [Cell("regression", "linear", "mse", "cosine", seed=seed) for seed in range(8)]
+    found = Run(tmp_path, registered_topics(), "smoke", report=lambda line: None)
+    found.start(some)
+    found.finish()
+    found.close()
+    assert found.records[some[0]].population in (1, 8)  # whether it pays is measured
+    assert main(["replay", some[0].id, "--profile", "smoke", "--run-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert ("a population of 8" if found.records[some[0]].population == 8 else "bit") in said
