@@ -8,6 +8,8 @@ from harness.cell import UsageError
 from harness.topics.datasets import images
 from harness.topics.generators import feature_extractor, fid
 
+REAL = images("digits").train_x[:700]
+
 
 @pytest.fixture(scope="module")
 def net():
