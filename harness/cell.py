@@ -60,11 +60,12 @@ class Cell:
 
     @property
     def id(self) -> str:
+        """The cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``."""
         return f"{self.topic}/{self.model}-{self.loss}-{self.schedule}-{self.parallel}-s{self.seed}"
 
     @classmethod
     def parse(cls, text: str) -> Cell:
-        """The cell of an id. Raises UsageError for text that is none."""
+        """Read a cell from its id. Raises UsageError for text that is none."""
         match = re.fullmatch(r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)-s(\d+)", text)
         if not match:
             raise UsageError(

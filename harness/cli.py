@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m harness`` with these arguments (default: the process's); its exit code."""
     parser = argparse.ArgumentParser("python -m harness", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write a run's tables and page again")

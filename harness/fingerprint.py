@@ -16,13 +16,13 @@ DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own f
 
 @cache
 def code_hash() -> str:
-    """A hash over all code in the rooms that decide a cell's numbers, whatever the topic."""
+    """Hash all code in the rooms that decide a cell's numbers, whatever the topic."""
     shared = (HERE / "topics").glob("*.py")  # what topics share, and those of a single file
     return _hash([*shared, *(path for room in DECIDING for path in (HERE / room).rglob("*.py"))])
 
 
 def topic_hash(topic: object) -> str:
-    """A hash over all code in the folder of a topic that lies in a package, else over its file."""
+    """Hash the code of a topic: its package's folder, or its file if it is in no package."""
     file = Path(inspect.getfile(type(topic)))
     return _folder_hash(file.parent) if (file.parent / "__init__.py").exists() else _hash([file])
 
@@ -41,7 +41,7 @@ def _hash(files: Iterable[Path]) -> str:
 
 
 def fingerprint(**parts: object) -> str:
-    """12 hex digits over everything that decides a cell's numbers.
+    """Hash named parts that together decide a cell's numbers, to 12 hex digits.
 
     Dataclasses and plain values only; equal parts give equal fingerprints on every machine.
     """

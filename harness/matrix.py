@@ -35,7 +35,7 @@ def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
 
 
 def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
-    """Each model under the topic's default loss and schedule (constant where it is grown)."""
+    """Each model under the topic's default loss and schedule (constant for estimators)."""
     loss, schedule = topic.recipe
     for model, seed in product(topic.models, seeds):
         used = "constant" if model in topic.fits else schedule
@@ -43,7 +43,7 @@ def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
 
 
 def smoke(topic: Topic) -> list[Cell]:
-    """Every model once, and the first trained one under ddp."""
+    """The smoke profile: every model once, and the first trained one under ddp."""
     cells = list(recipes(topic))
     trained = next((cell for cell in cells if cell.model not in topic.fits), None)
     if trained is None:
@@ -52,7 +52,7 @@ def smoke(topic: Topic) -> list[Cell]:
 
 
 def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
-    """The whole product, cells that do not apply included: they are skipped with their reason."""
+    """The full profile: the whole product, also of what does not apply and will be skipped."""
     axes = (topic.models, losses.FAMILIES, schedules.NAMES, parallel.NAMES, tuple(seeds))
     return [Cell(topic.name, *values) for values in product(*axes)]
 
@@ -145,7 +145,7 @@ def _each_value(
 
 
 def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
-    """Pairwise design (allpairspy) over loss, schedule and parallel, its models taken in turn."""
+    """Cells for the pairs that no cell covers yet, by a pairwise design (allpairspy)."""
     if not (models := _trained(topic)):
         return []
     rows = AllPairs(

@@ -27,23 +27,28 @@ CELLS = pytest.StashKey[dict[str, list[Cell]]]()
 
 
 class Hooks:
+    """The hooks that a conftest may implement."""
+
     @pytest.hookspec
     def pytest_decathlon_topics(self) -> list:
-        """Topics (harness.topic.Topic) of this project, beside the installed ones."""
+        """Topics (``harness.Topic``) of this project, beside the installed ones."""
         return []
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let conftests give topics."""
     pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of runs and of topics' data."""
     group = parser.getgroup("decathlon", "Decathlon: the experiment matrix")
     options.add(group.addoption, (options.RunOptions, *TOPIC_OPTIONS))
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark that makes cells of a test."""
     config.addinivalue_line("markers", "decathlon(topic): one item for each cell of the topic")
 
 
@@ -95,6 +100,7 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one item of each cell of the marked topic."""
     mark = metafunc.definition.get_closest_marker("decathlon")
     if mark is None or "record" not in metafunc.fixturenames:
         return
@@ -117,7 +123,7 @@ def record(request: pytest.FixtureRequest) -> Record:
 
 @pytest.fixture
 def decathlon_run(request: pytest.FixtureRequest) -> Run:
-    """This call's run, with its cells trained: what throughput is measured after."""
+    """The run of this pytest call, once all its cells are trained, to be measured alone."""
     run = _run(request.config)
     run.finish()
     return run
@@ -129,6 +135,7 @@ def _cells(session: pytest.Session) -> list[Cell]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the selected cells; each item then waits for its record."""
     if session.config.option.collectonly or session.config.option.plan or session.testsfailed:
         return
     if cells := _cells(session):
@@ -144,6 +151,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With ``--plan``, print what would run and what it would cost, and run nothing."""
     if not session.config.option.plan:
         return None
     cells = list(dict.fromkeys(_cells(session)))
@@ -163,6 +171,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the run, and write its tables and page."""
     if RUN not in session.config.stash:
         return
     run = session.config.stash[RUN]
@@ -173,7 +182,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _write_benchmark(config: pytest.Config, folder: Path) -> None:
-    """pytest-benchmark's own JSON, where a benchmark ran."""
+    """Write pytest-benchmark's own JSON into the folder, if a benchmark ran."""
     measured = getattr(config, "_benchmarksession", None)
     if measured is None or not measured.benchmarks:
         return
@@ -188,6 +197,7 @@ def _write_benchmark(config: pytest.Config, folder: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where the page is, and which records could not be read."""
     config = terminalreporter.config
     if RUN in config.stash and config.stash[RUN].records:
         run = config.stash[RUN]

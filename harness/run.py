@@ -31,7 +31,7 @@ EXECUTORS = ("local", "ray")
 
 
 def executor_class(name: str) -> Callable[[], Executor]:
-    """One of EXECUTORS. Raises UsageError for another name, or where Ray is not installed."""
+    """The class of an executor by name. Raises UsageError if unknown or Ray is not installed."""
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     if name == "local":
@@ -47,7 +47,7 @@ def executor_class(name: str) -> Callable[[], Executor]:
 
 @dataclass
 class Run:
-    """The cells of one invocation and the folder they fill.
+    """One invocation: its cells, its executor, and the folder that it fills.
 
     rerun: train cells again even if the folder has their records with the same fingerprint.
     accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
@@ -169,14 +169,14 @@ class Run:
             self.executor.close()
 
     def task(self, cell: Cell) -> Task:
-        """What a worker needs to know of a cell of this run."""
+        """The task by which a process is told of a cell of this run."""
         ranks = parallel.ranks(cell.parallel, self.world_size)
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
         return Task(topic, cell, budget, self.folder, self.device, ranks, self.accumulate)
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
-        """Store what became of a cell."""
+        """Write the record of what became of a cell, and return it."""
         topic = self.topics[cell.topic]
         record = Record(
             cell=cell,

@@ -16,12 +16,16 @@ Make = Callable[..., optim.Optimizer]
 def make_optimizer(
     kind: Make, parameters: Iterable[nn.Parameter], **settings: Any
 ) -> optim.Optimizer:
+    """Build one of torch's optimizers, as a training in a single process does."""
     return kind(parameters, **settings)
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """A player's base optimizer. adaptive_lr is the rate that adam and rmsprop use instead."""
+    """Which optimizer moves a player's parameters, and its settings.
+
+    adaptive_lr is the rate of the schedules adam and rmsprop, which bring their own optimizer.
+    """
 
     kind: str
     lr: float
@@ -33,7 +37,7 @@ class OptimizerSpec:
     def build(
         self, kind: str, parameters: Iterable[nn.Parameter], make: Make = make_optimizer
     ) -> optim.Optimizer:
-        """torch's optimizer ``kind`` at the rate that suits it. Raises UsageError if unknown.
+        """Build torch's optimizer ``kind`` at the rate that suits it. Raises UsageError if unknown.
 
         make: puts class, parameters and settings together, as ``parallel.Layout.optimizer`` does.
         """

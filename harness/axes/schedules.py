@@ -23,7 +23,7 @@ def _constant(optimizer: optim.Optimizer, steps: int) -> Schedule:
 
 
 def _piecewise(optimizer: optim.Optimizer, steps: int) -> Schedule:
-    """A tenth from half way on, a hundredth from three quarters on."""
+    """Drop the rate to a tenth half way, and to a hundredth at three quarters."""
     return lrs.MultiStepLR(optimizer, [max(1, steps // 2), max(1, steps * 3 // 4)], gamma=0.1)
 
 
@@ -32,17 +32,17 @@ def _exponential(optimizer: optim.Optimizer, steps: int) -> Schedule:
 
 
 def _cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
-    """Loshchilov & Hutter 2017, without restarts."""
+    """Let the rate fall along half a cosine (Loshchilov & Hutter 2017), without restarts."""
     return lrs.CosineAnnealingLR(optimizer, T_max=steps)
 
 
 def _plateau(optimizer: optim.Optimizer, steps: int) -> lrs.ReduceLROnPlateau:
-    """A third whenever the batch loss set no new minimum for a tenth of the steps."""
+    """Cut the rate to a third whenever a tenth of the steps brought no new least batch loss."""
     return lrs.ReduceLROnPlateau(optimizer, factor=1 / 3, patience=max(1, steps // 10))
 
 
 def _warmup_cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
-    """Linear over the first tenth (Goyal et al. 2017), then cosine."""
+    """Raise the rate linearly over the first tenth (Goyal et al. 2017), then fall as cosine."""
     warm = max(1, steps // 10)
     rise = lrs.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
     fall = lrs.CosineAnnealingLR(optimizer, T_max=max(1, steps - warm))
@@ -50,7 +50,7 @@ def _warmup_cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
 
 
 def _one_cycle(optimizer: optim.Optimizer, steps: int) -> Schedule:
-    """Smith & Topin 2018; momentum stays as it is."""
+    """Raise the rate and let it fall once (Smith & Topin 2018); momentum stays as it is."""
     peak = optimizer.param_groups[0]["lr"]
     # OneCycleLR divides by zero when a phase is empty and raises one step past its end
     return lrs.OneCycleLR(optimizer, peak, total_steps=max(steps, 9) + 1, cycle_momentum=False)
@@ -78,7 +78,7 @@ def build(
     steps: int,
     make: Make = make_optimizer,
 ) -> tuple[optim.Optimizer, Schedule]:
-    """The optimizer and its schedule over ``steps`` steps. Raises UsageError if unknown."""
+    """Build an optimizer and its schedule over ``steps`` steps. Raises UsageError if unknown."""
     if name not in _BUILD:
         raise unknown("schedule", name, NAMES)
     optimizer = base.build(name if name in ADAPTIVE else base.kind, parameters, make)
@@ -93,12 +93,12 @@ def skip_reason(name: str, base: OptimizerSpec) -> str | None:
 
 
 def looks_at_loss(schedule: Schedule) -> TypeGuard[lrs.ReduceLROnPlateau]:
-    """Only plateau does."""
+    """Whether the schedule decides by the training loss, as plateau alone does."""
     return isinstance(schedule, lrs.ReduceLROnPlateau)
 
 
 def step(schedule: Schedule, loss: float | Tensor) -> None:
-    """Once after every optimizer step."""
+    """Move the schedule on, once after every optimizer step."""
     if looks_at_loss(schedule):
         schedule.step(float(loss))
     else:

@@ -13,12 +13,15 @@ from harness.checkpoint import CheckpointError
 
 
 def dumps(estimator: Any) -> Tensor:
-    """The estimator as a uint8 tensor, so that a checkpoint can hold it."""
+    """Write a fitted estimator into a uint8 tensor, which a checkpoint can hold."""
     return torch.frombuffer(bytearray(skops.io.dumps(estimator)), dtype=torch.uint8)
 
 
 def loads(data: Tensor) -> Any:
-    """The inverse of dumps. Raises CheckpointError for types outside scikit-learn and NumPy."""
+    """Read an estimator back from such a tensor.
+
+    Raises CheckpointError for types outside scikit-learn and NumPy.
+    """
     raw = data.numpy().tobytes()
     unknown = [t for t in skops.io.get_untrusted_types(data=raw) if not t.startswith("sklearn.")]
     if unknown:

@@ -23,7 +23,9 @@ SEAL = ("format", "version", "sha256")  # what save adds to the content and load
 
 
 def save(path: Path, tree: Mapping[str, object]) -> int:
-    """Write atomically, through to the disk; returns the bytes.
+    """Write a tree of tensors and plain values as a checkpoint; returns its bytes.
+
+    It is written atomically and through to the disk.
 
     Ranks call it together, and the first writes; content with sharded tensors becomes a folder to
     which each rank adds its part, all else a file that ``torch.load(path, weights_only=True)``
@@ -71,7 +73,9 @@ def write_sealed(path: Path, tree: Mapping[str, object]) -> int:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The content, in this version's form, on the CPU. Raises CheckpointError for all else.
+    """Read a checkpoint's tree, on the CPU; older versions in the form of this one.
+
+    Raises CheckpointError for what is none, is damaged or is of a later version.
 
     Only tensors and plain values are read (weights_only): a file cannot run code. Of a folder all
     parts are put together; no ranks are needed for it.
@@ -110,7 +114,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _from_version_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 held one network's tensors under ``model``, and nothing to resume from."""
+    """Bring version 1 up to date: one network's tensors under ``model``, nothing to resume from."""
     model = tree.pop("model")
     return {**tree, "networks": {"model": model}}
 

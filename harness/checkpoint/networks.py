@@ -14,7 +14,7 @@ from harness.checkpoint.tree import CheckpointError, plain
 
 @dataclass(frozen=True)
 class Mismatch:
-    """How saved tensors differ from a network's: false if they do not.
+    """How saved tensors differ from a network's; false if they do not.
 
     missing: names that only the network has; unexpected: names that only the checkpoint has;
     reshaped: names in both whose shape or dtype differs, with both.
@@ -33,7 +33,7 @@ class Mismatch:
 
 
 def compare(network: nn.Module, saved: Mapping[str, Tensor], prefix: str = "") -> Mismatch:
-    """How ``saved`` differs from the network's state, both below ``prefix``. Changes nothing."""
+    """Compare saved tensors with a network's, both below ``prefix``. Changes nothing."""
     state = network.state_dict()
     own, there = _below(state, prefix), _below(saved, prefix)
     return Mismatch(
@@ -85,11 +85,13 @@ def _below(names: Iterable[str], prefix: str) -> list[str]:
 
 
 def fits(saved: object, own: object) -> bool:
+    """Whether a saved value has the shape and dtype of the network's own."""
     both = isinstance(saved, Tensor) and isinstance(own, Tensor)
     return both and shape_of(saved) == shape_of(own)
 
 
 def shape_of(value: object) -> str:
+    """A tensor's shape and dtype as text, or another value's type."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"

@@ -40,7 +40,7 @@ SAFE = {  # all that DCP's index of tensors is made of
 
 
 def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
-    """The content with a marker in the place of every sharded tensor, and those by name."""
+    """Part a tree from its sharded tensors: the tree with markers instead, and those by name."""
     found: dict[str, DTensor] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> Any:
@@ -58,10 +58,10 @@ def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
 
 
 def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], int]:
-    """Every rank its part, all together. Returns each file's SHA-256 by name and their bytes, on
-    rank 0.
+    """Write each rank's part of sharded tensors; all call it together.
 
-    The ranks' folders may be one or, on several machines, each its own.
+    Returns each file's SHA-256 by name and their bytes, on rank 0. The ranks' folders may be one
+    or, on several machines, each its own.
     """
     with _quietly():
         dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
@@ -74,7 +74,7 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], in
 
 
 def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
-    """The content with whole tensors, on the CPU, in the place of its markers.
+    """Put whole tensors, on the CPU, where ``split`` left markers in a tree.
 
     files: the SHA-256 that ``write`` returned. Raises CheckpointError if a file is missing, changed
     or cut short, or holds anything but tensors.
@@ -108,7 +108,7 @@ def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
 
 
 class _Reader(dcp.FileSystemReader):
-    """DCP unpickles its index freely: here nothing but the index's own classes is made."""
+    """A reader of DCP's files that makes nothing but the index's own classes while unpickling."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         index = _Unpickler(io.BytesIO((Path(self.path) / INDEX).read_bytes())).load()
@@ -131,7 +131,7 @@ class _Unpickler(pickle.Unpickler):
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """DCP logs its steps, and warns that it reads without ranks, which is meant."""
+    """Silence DCP for the block: it logs its steps and warns that it reads without ranks."""
     logger = logging.getLogger("torch.distributed.checkpoint")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -27,9 +27,7 @@ def snapshot(
     schedules: Mapping[str, LRScheduler],
     **rest: object,
 ) -> dict[str, Any]:
-    """The content to save: networks, optimizers, schedules and ``rest``, copied to the CPU, so
-    that training can go on.
-    """
+    """Copy networks, optimizers, schedules and ``rest`` to a tree on the CPU, to be saved."""
     return {
         "networks": {name: plain(network.state_dict()) for name, network in networks.items()},
         "optimizers": {name: _state(optimizer) for name, optimizer in optimizers.items()},
@@ -44,7 +42,7 @@ def validate(
     optimizers: Mapping[str, Optimizer],
     schedules: Mapping[str, LRScheduler],
 ) -> None:
-    """Raises CheckpointError unless restore would fit everywhere. Changes nothing.
+    """Check that a tree fits everywhere, else raise CheckpointError. Changes nothing.
 
     Compared are all names; tensors' shapes and dtypes; optimizers' and schedules' classes; groups
     and the parameters in each; every state tensor's shape and dtype with its parameter's.
@@ -73,7 +71,9 @@ def restore(
     optimizers: Mapping[str, Optimizer],
     schedules: Mapping[str, LRScheduler],
 ) -> None:
-    """Validate, then load everything in place; ``content`` stays apart from what was loaded.
+    """Load a tree into networks, optimizers and schedules, once all of it is seen to fit.
+
+    The tree shares no memory with them afterwards.
 
     Raises CheckpointError with nothing changed.
     """
@@ -108,7 +108,7 @@ def _check_optimizer(name: str, state: Mapping[str, Any], optimizer: Optimizer) 
 
 
 def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """A copy of the state, with this rank's part of what its parameters are sharded in."""
+    """Copy an optimizer's state; where its parameters are sharded, this rank's part of it."""
     copy: dict[str, Any] = plain(state)
     parameters = _by_index(state, optimizer)
     for index, values in copy["state"].items():
@@ -120,7 +120,7 @@ def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _by_index(state: Mapping[str, Any], optimizer: Optimizer) -> dict[int, Tensor]:
-    """The optimizer's parameters by the numbers that the state gives them."""
+    """Map the numbers by which a saved state names parameters to the optimizer's own."""
     indices = [index for group in state["param_groups"] for index in group["params"]]
     flat = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return dict(zip(indices, flat, strict=True))

@@ -14,14 +14,14 @@ from torch.distributed.tensor import DTensor
 
 
 class CheckpointError(Exception):
-    """The one error of this module: a line that says what is wrong. Nothing was changed."""
+    """A checkpoint that cannot be saved, read or used: one line says why. Nothing was changed."""
 
 
 def digest(tree: object) -> str:
-    """Hex SHA-256 over nested dicts, lists and tuples of tensors and plain values, bit for bit.
+    """Compute a hex SHA-256 over nested dicts, lists and tuples of tensors and plain values.
 
-    Neither the order of a dict nor a tensor's device or strides counts. Raises TypeError for
-    what ``torch.load(weights_only=True)`` would not bring back as it is.
+    Every bit counts, but neither the order of a dict nor a tensor's device or strides. Raises
+    TypeError for what ``torch.load(weights_only=True)`` would not bring back as it is.
     """
     sha = hashlib.sha256()
     _feed(sha, tree)
@@ -62,7 +62,7 @@ def _feed(sha: Any, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A copy on the CPU, in plain containers; values of other types stay as they are.
+    """Copy a tree to the CPU, in plain containers; values of other types stay as they are.
 
     A sharded tensor's copy is sharded, and stays where it is.
     """

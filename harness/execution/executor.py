@@ -12,22 +12,22 @@ Ended = tuple[Task, Outcome | PopulationOutcome]
 
 
 class Executor(Protocol):
-    """Runs tasks. Nothing moves by itself: ``pump`` moves everything on."""
+    """Runs tasks and tells what became of each; nothing moves but by ``pump``."""
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Queue them. Raises UsageError, none queued, if one can never run here."""
+        """Queue tasks. Raises UsageError, none queued, if one can never run here."""
 
     def requeue(self, tasks: Iterable[Task], instead_of: Collection[Task] = ()) -> None:
-        """Queue them ahead of all others, in the place of waiting ones that are not to run."""
+        """Queue tasks ahead of all others, and drop the waiting ones that they replace."""
 
     def pending(self) -> list[Task]:
         """The tasks that wait or run."""
 
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
-        """Start what fits, wait for news at most ``timeout_s``; the tasks that ended by it."""
+        """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
 
     def call(self, function: Callable[[Task, int], Any], task: Task) -> Any:
-        """Run function(task, rank) on every rank of a task; rank 0's value.
+        """Run function(task, rank) on every rank of a task, and return rank 0's value.
 
         Only while nothing else is pending. Raises RuntimeError with the reason if it fails.
         """

@@ -73,7 +73,7 @@ def _waits(frame: tuple[str, str, str]) -> bool:
 
 
 def _stack(file: Path, start: int) -> list[tuple[str, str, str]]:
-    """The frames of the thread that works, innermost first; none if it does not write in time."""
+    """Read the working thread's frames from a stacks file, innermost first; none if too late."""
     limit = time.monotonic() + PATIENCE_S
     while time.monotonic() < limit:
         text = file.read_text()[start:] if file.exists() else ""

@@ -45,7 +45,7 @@ class Gang:
 
 
 class LocalExecutor:
-    """An ``Executor`` of one-thread processes on this machine. cores: all of it, unless given."""
+    """An ``Executor`` of one-thread processes on this machine, at most ``cores`` (default: all)."""
 
     def __init__(self, cores: int | None = None) -> None:
         self.cores = cores or os.cpu_count() or 1
@@ -56,11 +56,11 @@ class LocalExecutor:
         self._called: Returned | Outcome | None = None
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Queue them."""
+        """Queue tasks."""
         self._waiting.extend(tasks)
 
     def requeue(self, tasks: Iterable[Task], instead_of: Collection[Task] = ()) -> None:
-        """Queue them ahead of all others, in the place of waiting ones that are not to run."""
+        """Queue tasks ahead of all others, and drop the waiting ones that they replace."""
         kept = [task for task in self._waiting if task not in instead_of]
         self._waiting = deque([*tasks, *kept])
 
@@ -69,7 +69,7 @@ class LocalExecutor:
         return [*self._waiting, *(gang.task for gang in self._gangs)]
 
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
-        """Start what fits, wait for news at most ``timeout_s``; the tasks that ended by it."""
+        """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
         while self._waiting and self._free() >= min(self._waiting[0].world_size, self.cores):
             self._start(self._waiting.popleft(), "train", population.train)
         if self._gangs:
@@ -78,7 +78,7 @@ class LocalExecutor:
         return ended
 
     def call(self, function: Function, task: Task) -> Any:
-        """Run function(task, rank) on every rank of a task; rank 0's value.
+        """Run function(task, rank) on every rank of a task, and return rank 0's value.
 
         Only while nothing else is pending. Raises RuntimeError with the reason if it fails.
         """
@@ -158,7 +158,7 @@ class LocalExecutor:
             self._ended.append((gang.task, answer.value))
 
     def _fail(self, gang: Gang, failure: Outcome) -> None:
-        """The gang did not get to an end by itself: none of its processes is used again."""
+        """End a gang that did not end by itself; none of its processes is used again."""
         self._leave(gang)
         kill(gang.workers)
         if gang.role == "call":
@@ -174,7 +174,7 @@ class LocalExecutor:
 
 
 def _first_failure(workers: list[WorkerProcess]) -> Outcome:
-    """One raised: the rank that did so first, or one whose death made it raise."""
+    """The failure to report when a rank has raised: the first one, or a death that caused it."""
     for rank, worker in enumerate(workers):
         if worker.answer is None and worker.pipe.poll(ECHO_S):
             with contextlib.suppress(EOFError, OSError):

@@ -40,14 +40,14 @@ class WorkerProcess:
     rank: int | None = None
 
     def begin(self, work: bytes, rank: int, meeting: str) -> None:
-        """Give it packed work; if it died meanwhile, that is heard as the end of its pipe."""
+        """Send packed work to it; if it died meanwhile, its pipe ends and that is heard there."""
         self.answer = None
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((work, rank, meeting))
 
 
 class WorkerPool:
-    """Idle processes by role, and the folder for their temporary files.
+    """Keeps warm processes by role while they are idle, and a folder for temporary files.
 
     A process that trains never audits: a checkpoint is loaded where nothing of its training ever
     was. preload: modules that the server they are forked from imports.
@@ -60,7 +60,7 @@ class WorkerPool:
         self._context.set_forkserver_preload(list(preload))
 
     def take(self, role: str, rank: int | None = None) -> WorkerProcess:
-        """An idle process of that role, or a new one; as a rank, none that was another one."""
+        """Take an idle process of that role or start one; as a rank, none that was another rank."""
         idle = self._idle[role] = [w for w in self._idle[role] if w.process.is_alive()]
         fit = [w for w in idle if rank is None or w.rank in (None, rank)]
         if not fit:
@@ -71,7 +71,7 @@ class WorkerPool:
         return worker
 
     def give_back(self, role: str, workers: Iterable[WorkerProcess]) -> None:
-        """They have answered and are free again."""
+        """Keep processes that have answered for the next task of that role."""
         self._idle[role] += workers
 
     def close(self) -> None:

@@ -30,14 +30,14 @@ Function = Callable[[Task, int], Any]
 
 @dataclass(frozen=True)
 class Returned:
-    """What the function returned; of other ranks than 0, None."""
+    """A process's answer: what the function returned; None from other ranks than 0."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Raised:
-    """What it raised, as one line and as a traceback. at: time.monotonic seconds."""
+    """A process's answer: what the function raised. at: time.monotonic seconds."""
 
     line: str
     traceback: str
@@ -48,7 +48,7 @@ Answer = Returned | Raised
 
 
 def packed(function: Function, task: Task) -> bytes:
-    """Both pickled for another process; a topic of a conftest or a test goes with its code."""
+    """Pickle a function and its task; a topic of a conftest or a test goes with its code."""
     module = sys.modules[type(task.topic).__module__]
     if module.__name__.split(".")[0] == "harness":
         return cloudpickle.dumps((function, task))
@@ -60,7 +60,7 @@ def packed(function: Function, task: Task) -> bytes:
 
 
 def main(pipe: connection.Connection, stacks: Path) -> None:
-    """The process's entry. Receives (packed function and task, rank, meeting place), answers each.
+    """Run a worker process: receive (packed work, rank, meeting URL) and answer, until told to end.
 
     An error is the last thing it answers. stacks: a file to which it writes its threads' frames
     when signalled.

@@ -12,27 +12,32 @@ CHECKS = ("checkpoint.state_equal", "checkpoint.resume_equal", "checkpoint.metri
 
 
 class NotComparable(ValueError):  # noqa: N818  (it reads as what it says)
-    """The two runs measured different things; the message says which."""
+    """Two runs that measured different things; the message says which."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """table: a row per topic and aspect with both means and a verdict: same, better or worse."""
+    """What comparing two runs found.
+
+    table: a row per topic and aspect with both means and a verdict: same, better or worse.
+    """
 
     table: pd.DataFrame
 
     @property
     def verdict(self) -> str:
+        """``worse`` if any row is, else ``better`` if any is, else ``same``."""
         found = set(self.table["verdict"])
         return "worse" if "worse" in found else "better" if "better" in found else "same"
 
     @property
     def exit_code(self) -> int:
+        """1 if the candidate is worse, else 0."""
         return 1 if self.verdict == "worse" else 0
 
 
 def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
-    """Two frames of ``tables.cells``, matched by id. Raises NotComparable.
+    """Compare two runs' frames of ``tables.cells``, matched by id. Raises NotComparable.
 
     Quality differs where the mean difference of matched cells is over twice its standard error
     and over 1 % of the baseline; speed and memory where the median ratio is off by over 5 %, among

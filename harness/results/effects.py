@@ -32,7 +32,7 @@ COLUMNS = {
 
 
 def effects(cells: pd.DataFrame) -> pd.DataFrame:
-    """Two kinds of rows per topic and metric, from the cells that are ``done``.
+    """How much each axis matters, and whether its order depends on another, from ``done`` cells.
 
     kind ``share``: value is the axis's type-II sum of squares in a least-squares model of main
     effects, over the total (0 to 1; shares need not sum to 1 when the design is unbalanced);

@@ -61,14 +61,14 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the cell's axes and id at the top level."""
+        """The record as plain JSON values, the cell's axes and id at the top level."""
         fields = dataclasses.asdict(self)
         cell = fields.pop("cell")
         return {"id": self.cell.id, **cell, **fields}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Record:
-        """The inverse of to_dict. Raises KeyError, TypeError or ValueError if it is no record."""
+        """Read a record back. Raises KeyError, TypeError or ValueError if it is none."""
         values = dict(values)
         cell = Cell(**{f.name: values.pop(f.name) for f in dataclasses.fields(Cell)})
         if values.pop("id") != cell.id:

@@ -26,6 +26,7 @@ class Store:
         self.set_aside: list[str] = []
 
     def path(self, cell: Cell) -> Path:
+        """Where the cell's record lies."""
         return self.cells / f"{cell.id.replace('/', '--')}.json"
 
     def checkpoint(self, cell: Cell, name: str) -> Path:
@@ -33,7 +34,7 @@ class Store:
         return self.folder / "checkpoints" / cell.id / f"{name}.pt"
 
     def write(self, record: Record) -> Path:
-        """Once this returns, the record survives a crash of this machine."""
+        """Write a record: once this returns, it survives a crash of this machine."""
         path = self.path(record.cell)
         write_atomically(path, json.dumps(record.to_dict(), indent=1).encode())
         return path

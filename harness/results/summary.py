@@ -71,7 +71,7 @@ def _means(group: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 def _over_seeds(
     group: np.ndarray, values: np.ndarray, count: int, replicates: int
 ) -> dict[str, np.ndarray]:
-    """n and the statistics per group; group is sorted. Groups of one size go together."""
+    """Compute n and the statistics of each group of values; ``group`` is sorted."""
     finite = np.isfinite(values)
     group, values = group[finite], values[finite]
     sizes = np.bincount(group, minlength=count)

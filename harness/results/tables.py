@@ -58,7 +58,7 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
-    """Records without directions (skipped, failed) take their topic's primary metric."""
+    """Each record's primary metric; one without directions (skipped, failed) has its topic's."""
     said = first[first != ""]
     known = dict(zip(topics[said.index][::-1], said[::-1], strict=True))
     fallback = [known.get(topic, "") for topic in topics]
@@ -66,7 +66,7 @@ def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
 
 
 def _column(column: str, values: Sequence[Any]) -> pd.Series:
-    """Numbers as float64, flags as boolean, everything else as text."""
+    """Make a column: numbers as float64, flags as boolean, everything else as text."""
     if column.split(".")[0] in NUMERIC:
         return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").astype("float64")
     kinds = {type(value) for value in values if value is not None}
@@ -79,7 +79,7 @@ def _column(column: str, values: Sequence[Any]) -> pd.Series:
 
 
 def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Long: one row per recorded point of each cell.
+    """One row per recorded point of each cell's curve.
 
     id: categorical; step: optimizer step, from 1; loss: the first player's training loss;
     lr: its learning rate; more columns for what a topic's batches measure (an environment's

@@ -13,7 +13,7 @@ from harness.trial import parity as trial_parity
 
 
 def parity(run: Run, topic: str) -> pd.DataFrame:
-    """``trial.parity`` of the first model's recipe in every configuration that applies.
+    """Compare each parallel configuration's first steps with single's, for a topic's first model.
 
     difference: the largest relative one from single's first losses and gradient at the same global
     batch; equal: empty where a configuration is inexact by design.

@@ -27,7 +27,7 @@ PORTABLE = ("networks", "optimizers", "schedules", "step", "random", "batches", 
 def grid(
     executor: LocalExecutor, task: Task, layouts: Iterable[tuple[str, int]] = LAYOUTS
 ) -> list[dict[str, Any]]:
-    """A row for each pair of places (configuration, ranks), from the task's cell.
+    """Save under each layout (configuration, ranks) and load under each: a row for each pair.
 
     state_equal: what is loaded is bit for bit what was saved; data_equal: so is the next batch;
     difference: the largest relative one of the next losses from those of the training that went
@@ -83,7 +83,7 @@ def _state(tree: dict[str, Any]) -> str:
 
 
 def _onward(training: Training) -> dict[str, Any]:
-    """The next losses, and the digest of the next batch."""
+    """Train on a little: the next losses, and the digest of the next batch."""
     state, random = training.batches.state_dict(), training.generator.get_state()
     batch = digest(dict(training.batches.draw(training.budget.batch_size)))
     training.batches.load_state_dict(state)
@@ -93,7 +93,7 @@ def _onward(training: Training) -> dict[str, Any]:
 
 
 def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
-    """``resharding.grid`` of a model's recipe: each of single, ddp, zero1 and fsdp to each."""
+    """Save and load a model's recipe under single, ddp, zero1 and fsdp, each to each."""
     task = task_of(run, topic, model)
     with own_executor() as executor:
         return keep(run, "resharding", task, grid(executor, task))

@@ -38,8 +38,9 @@ SHARE = {  # of a message that each of n ranks sends, by ring algorithms (NVIDIA
 
 
 def table(executor: LocalExecutor, task: Task, sizes: Iterable[int]) -> list[dict[str, Any]]:
-    """A row for single and for each configuration and number of ranks that the task's model can
-    have, at the same global batch.
+    """Measure single and each parallel configuration and number of ranks: a row for each.
+
+    All have the same global batch.
 
     step_ms, samples_per_s, speedup over single and efficiency (speedup / ranks); sent_mb, what
     a rank sends in a step; state_mb, the largest rank's parameters, gradients and optimizer state;
@@ -67,7 +68,7 @@ def _places(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
 
 
 def steps(task: Task, rank: int) -> dict[str, Any]:
-    """Time, traffic and memory of a configuration's steps on this rank, memory over all."""
+    """Measure some steps of a configuration: time and traffic on this rank, memory over all."""
     device = device_of(task, rank)
     training = training_of(task, device, rank)
     for _ in range(WARM_UP):
@@ -97,7 +98,7 @@ def steps(task: Task, rank: int) -> dict[str, Any]:
 
 
 def sent_bytes(training: Training) -> float:
-    """Bytes that this rank sends in a step, from the collectives that torch's profiler sees.
+    """Count the bytes that this rank sends in a step, from the collectives torch's profiler sees.
 
     A mean over as many steps as local SGD needs to its next average.
     """
@@ -128,7 +129,7 @@ def _sent(event: Mapping[str, Any], ranks: int) -> float:
 
 
 def _held(training: Training) -> int:
-    """Bytes of parameters, gradients and optimizer state that this rank holds."""
+    """Count the bytes of parameters, gradients and optimizer state that this rank holds."""
     tensors: list[Tensor] = []
     for network in training.networks.values():
         for parameter in network.parameters():
@@ -147,7 +148,7 @@ def _together() -> None:
 
 
 def scaling(run: Run, topic: str, model: str) -> pd.DataFrame:
-    """``scaling.table`` of a model's recipe at 2, 4, ... ranks up to the run's world size."""
+    """Measure a model's recipe in each configuration, at 2, 4, ... ranks up to the world size."""
     sizes = [2**k for k in range(1, run.world_size.bit_length()) if 2**k <= run.world_size]
     task = task_of(run, topic, model)
     with own_executor() as executor:

@@ -19,6 +19,7 @@ from harness.trial.task import Task
 
 
 def task_of(run: Run, topic: str, model: str) -> Task:
+    """A model's recipe as a task. Raises UsageError for an unknown topic or model."""
     if topic not in run.topics:
         raise unknown("topic", topic, run.topics)
     cells = {cell.model: cell for cell in recipes(run.topics[topic])}
@@ -29,6 +30,7 @@ def task_of(run: Run, topic: str, model: str) -> Task:
 
 @contextmanager
 def own_executor() -> Iterator[LocalExecutor]:
+    """An executor for the block, which has this machine alone."""
     executor = LocalExecutor()
     try:
         yield executor
@@ -37,7 +39,7 @@ def own_executor() -> Iterator[LocalExecutor]:
 
 
 def keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:
-    """Rows of other models stay in the file."""
+    """Write a study's rows to its CSV, in which the rows of other models stay; returns them."""
     path, found = run.folder / f"{name}.csv", pd.DataFrame(rows)
     kept = found
     if path.exists():

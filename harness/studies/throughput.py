@@ -14,7 +14,7 @@ from harness.trial import cost
 
 
 class Case:
-    """A model's recipe, one training step a call; ``report`` tells what a step's time means."""
+    """A model's recipe to be timed step by step; ``report`` tells what a step's time means."""
 
     def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
         loss, schedule = topics[topic].recipe
@@ -24,13 +24,15 @@ class Case:
         self.training = Training(topics[topic], cell, self.budget, self.device)
 
     def step(self) -> None:
-        """One step, until the device has done it."""
+        """Make one training step, and wait until the device has done it."""
         self.training.advance()
         cost.synchronise(self.device)
 
     def report(self, step_s: float) -> dict[str, Any]:
-        """samples_per_s, step_ms, peak_memory_mb, flops_per_step, and share_of_peak: FLOP/s as a
-        share of what this device was just measured to reach on a float32 matrix product.
+        """Rates and costs for a step that takes ``step_s`` seconds.
+
+        samples_per_s, step_ms, peak_memory_mb, flops_per_step, and share_of_peak: FLOP/s as a share
+        of what this device was just measured to reach on a float32 matrix product.
         """
         flops = cost.flops(self.step)
         with cost.peak_memory(self.device) as memory:

@@ -48,7 +48,7 @@ def _one_in_five(n: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def images(name: str, folder: str | None = None, download: bool = False) -> Split:
-    """Images x_NCHW uint8 in 0..255 and labels y_N int64.
+    """Load a dataset of images x_NCHW, uint8 in 0..255, and labels y_N, int64.
 
     digits are scikit-learn's 1,797 real 8x8 images; the others are torchvision's, read from
     ``folder``. binary-mnist is MNIST with each pixel drawn once, white with the probability of its
@@ -94,7 +94,7 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
 
 
 def fit_images(x_NCHW: Tensor, size: int) -> Tensor:
-    """uint8 images as float32 in -1..1 at size x size (bilinear from smaller, never cropped)."""
+    """Turn uint8 images into float32 in -1..1 at size x size (bilinear, never cropped)."""
     x_NCHW = x_NCHW.float() / 127.5 - 1
     if x_NCHW.shape[-1] != size:
         x_NCHW = F.interpolate(x_NCHW, size=(size, size), mode="bilinear", align_corners=False)
@@ -103,7 +103,7 @@ def fit_images(x_NCHW: Tensor, size: int) -> Tensor:
 
 @cache
 def table(file: str | None = None, target: str | None = None) -> Split:
-    """Features x_NF and one numeric target y_N, float32, standardised by the training half.
+    """Load a table: features x_NF and a target y_N, float32, standardised by the training half.
 
     Without a file: scikit-learn's diabetes (442 x 10). A file is CSV or Parquet; text columns
     become one-hot, rows with gaps are dropped. Raises UsageError for what cannot be used.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -> dict[str, float]:
-    """accuracy and top3 in 0..1, and ece: expected calibration error over equal-width bins.
+    """Compute accuracy and top3 in 0..1, and ece: expected calibration error over equal-width bins.
 
     ece follows Guo et al. 2017: |accuracy - confidence| per bin, weighted by the bin's share.
     """
@@ -25,12 +25,12 @@ def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -
 
 
 def share(right: Tensor) -> float:
-    """Of what is true."""
+    """The share of a tensor that is true."""
     return right.double().mean().item()
 
 
 def regression(predicted_N: Tensor, target_N: Tensor) -> dict[str, float]:
-    """mse, mae in the target's (standardised) units, and r2 against the test mean."""
+    """Compute mse, mae in the target's (standardised) units, and r2 against the test mean."""
     error_N = predicted_N.double() - target_N.double()
     variance = (target_N.double() - target_N.double().mean()).square().mean()
     return {
@@ -41,7 +41,7 @@ def regression(predicted_N: Tensor, target_N: Tensor) -> dict[str, float]:
 
 
 def box_iou(a_NA4: Tensor, b_NB4: Tensor) -> Tensor:
-    """Intersection over union of each box of a with each of b: iou_NAB; empty boxes give 0."""
+    """Compute the IoU of each box of a with each of b, iou_NAB; empty boxes give 0."""
     low = torch.maximum(a_NA4[..., :, None, :2], b_NB4[..., None, :, :2])
     high = torch.minimum(a_NA4[..., :, None, 2:], b_NB4[..., None, :, 2:])
     shared = (high - low).clamp_min(0).prod(-1)
@@ -51,7 +51,7 @@ def box_iou(a_NA4: Tensor, b_NB4: Tensor) -> Tensor:
 
 
 def match(iou_NPT: Tensor, threshold: float) -> Tensor:
-    """The true box that each predicted one takes, or -1: taken_NP. The surest predictions first.
+    """Match predictions, the surest first, to true boxes: taken_NP, -1 where it takes none.
 
     Each takes the best of those left with an IoU of ``threshold`` or more, as in COCO (Lin et al.
     2014).
@@ -70,7 +70,7 @@ def match(iou_NPT: Tensor, threshold: float) -> Tensor:
 def detection(
     score_NP: Tensor, box_NP4: Tensor, truth_NT4: Tensor, threshold: float = 0.5
 ) -> dict[str, float]:
-    """Boxes with scores in 0..1 against the true ones, of which empty ones count as absent.
+    """Judge boxes with scores in 0..1 against true ones, of which empty ones count as absent.
 
     ap50: average precision at an IoU of 0.5, precision read at COCO's 101 recalls. box_iou: the
     mean over the true boxes of the IoU with the box that takes each (at any IoU) among those with
@@ -103,7 +103,7 @@ def _average_precision(score_P: Tensor, right_P: Tensor, truths: int) -> float:
 
 
 def mean_iou(predicted: Tensor, target: Tensor, classes: int) -> float:
-    """Intersection over union of each class over all pixels; the mean over those that occur."""
+    """Compute the IoU of each class over all pixels, and the mean over those that occur."""
     pairs = torch.bincount(target.flatten() * classes + predicted.flatten(), minlength=classes**2)
     confusion = pairs.reshape(classes, classes).double()
     shared = confusion.diagonal()

@@ -30,7 +30,7 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class FIDOptions:
-    """Through which network FID looks."""
+    """Which network FID looks through."""
 
     fid_weights: str | None = option(None, "InceptionV3's weights, for FID", "FILE")
 

@@ -55,7 +55,7 @@ class RBF(nn.Module):
 
 @dataclass(frozen=True)
 class Regression(TableOptions, Topic):
-    """One numeric target from a table; the diabetes table unless ``table`` names another."""
+    """Predicts a numeric target from a table, the diabetes table unless ``table`` names another."""
 
     hidden: int = 64
     trees: int = 100

@@ -16,8 +16,9 @@ def largest_difference(expected: Iterable[float], got: Iterable[float]) -> float
 
 
 def difference(first: Mapping[str, list[float]], second: Mapping[str, list[float]]) -> float:
-    """The largest relative difference of two curves' losses up to step AGREE; infinite if their
-    steps or learning rates there are not equal.
+    """The largest relative difference of two curves' losses in their first AGREE steps.
+
+    Infinite if their steps or learning rates there are not equal.
     """
     count = max(1, sum(step <= AGREE for step in first.get("step", ())))
     begun = [{name: curve.get(name, [])[:count] for name in CURVE} for curve in (first, second)]

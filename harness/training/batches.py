@@ -13,8 +13,7 @@ from harness.cell import UsageError
 class Batches:
     """A stream of batches that can be saved and brought back at any step.
 
-    measures: what it sees of the training after a step, for the curve (an environment's returns);
-    summary: what stands beside the topic's own metrics in the end. Both empty for plain data.
+    An environment is one too: it plays on before each batch, and measures its returns.
     """
 
     def draw(self, size: int) -> dict[str, Tensor]:
@@ -29,14 +28,16 @@ class Batches:
         """Go on from there."""
 
     def measures(self) -> dict[str, float]:
+        """What the stream sees of the training, for the curve; empty for plain data."""
         return {}
 
     def summary(self) -> dict[str, float]:
+        """What the stream adds to the metrics in the end; empty for plain data."""
         return {}
 
 
 class Shuffled(Batches):
-    """Batches without end: every epoch in a new order, incomplete last batches left out."""
+    """Batches of plain tensors without end: a new order every epoch, no incomplete batches."""
 
     def __init__(
         self, tensors: dict[str, Tensor], generator: torch.Generator, device: torch.device
@@ -71,7 +72,7 @@ class Shuffled(Batches):
 
 
 class WithNoise(Batches):
-    """Another stream's batches, each with standard normal noise of the given shapes.
+    """Another stream's batches with standard normal noise added to each, of the given shapes.
 
     The noise is part of the batch so that ranks share it out like the data.
     """

@@ -28,7 +28,7 @@ SAMPLE_SEED = 64
 
 
 class Diverged(Exception):  # noqa: N818  (named for the record's status: a result, no error)
-    """The training came to nothing, by ``step`` and for ``reason``: a result, not a fault."""
+    """A training that came to nothing by ``step``, for ``reason``: a result, not a fault."""
 
     def __init__(self, step: int, reason: str = "the loss is not finite") -> None:
         super().__init__(f"{reason} at step {step}")
@@ -36,7 +36,7 @@ class Diverged(Exception):  # noqa: N818  (named for the record's status: a resu
 
 
 class Training:
-    """A cell's training at some step: fresh at construction, brought elsewhere by ``restore``.
+    """A cell's training at some step: fresh when made, brought elsewhere by ``load_state_dict``.
 
     losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
     its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
@@ -111,7 +111,7 @@ class Training:
                 each_step(self.step)
 
     def advance(self) -> None:
-        """One step: each player in turn on its shard of the next global batch."""
+        """Make one step: each player in turn, on this rank's shard of the next global batch."""
         batch: Batch = self.batches.draw(self.budget.batch_size)
         if self.world_size > 1:
             batch = parallel.shard(batch, self.rank, self.world_size)
@@ -139,7 +139,7 @@ class Training:
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
-        """The player's gradients of the mean loss over the batch's parts; returns that loss."""
+        """Compute a player's gradients of its mean loss over a batch's parts; returns it."""
         networks = self.layout.called[player.name]
         if self.accumulate == 1:
             loss = player.objective(networks, batch)
@@ -183,7 +183,7 @@ class Training:
             raise Diverged(self.step, reason)
 
     def _check_finite(self) -> None:
-        """Takes the mean over ranks of the losses since the last check, all at once."""
+        """Raise Diverged if a loss since the last check is not finite, averaged over ranks."""
         recent = torch.stack(self.losses[self.checked :])
         if self.world_size > 1:
             recent = parallel.mean_over_ranks(recent)
@@ -220,7 +220,7 @@ class Training:
             return self.topic.sample(networks, self.cell, count, generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides the steps to come, as plain values; all ranks call it together.
+        """Copy all that decides the steps to come, as plain values; all ranks call it together.
 
         Complete on rank 0. It does not depend on the configuration, so that another can go on from
         it: sharded tensors stand for themselves, and where ranks differ, ``ranks`` holds what is
@@ -261,7 +261,7 @@ class Training:
         )
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
-        """Go on from a snapshot of this or another configuration; all ranks call it together.
+        """Go on from a ``state_dict`` of this or another configuration; ranks call it together.
 
         Raises CheckpointError, nothing changed, if it does not fit.
         """
@@ -286,6 +286,6 @@ class Training:
 
 
 def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:
-    """The parameters a player moves."""
+    """The parameters that a player moves."""
     for name in player.networks:
         yield from networks[name].parameters()

@@ -20,7 +20,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state(generator: torch.Generator) -> dict[str, Any]:
-    """Every generator's state: the loop's, torch's, CUDA's, Python's, NumPy's."""
+    """Copy the state of every random generator: the loop's, torch's, CUDA's, Python's, NumPy's."""
     kind, keys, *rest = np.random.get_state()
     return {
         "loop": generator.get_state(),
@@ -32,7 +32,7 @@ def random_state(generator: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
-    """The inverse of random_state."""
+    """Put every random generator back to a state that ``random_state`` copied."""
     generator.set_state(state["loop"])
     torch.set_rng_state(state["torch"])
     if state["cuda"]:

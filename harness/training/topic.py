@@ -81,7 +81,7 @@ class Topic:
         raise NotImplementedError
 
     def players(self, cell: Cell) -> list[Player]:
-        """Who trains what; taken in turn at every step."""
+        """The players of a cell's training, which take turns at every step."""
         raise NotImplementedError
 
     def batches(
@@ -92,17 +92,17 @@ class Topic:
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        """The training stream; all its randomness comes from ``generator``.
+        """The stream of training batches; all its randomness comes from ``generator``.
 
         networks: those being trained, for a stream that acts with them.
         """
         raise NotImplementedError
 
     def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
-        """Called after every step of ``steps`` for what moves without a gradient: a target."""
+        """Move what moves without a gradient (a target network), after every step of ``steps``."""
 
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
-        """Held-out metrics, named as in ``directions``; they go into the record.
+        """Measure networks on held-out data: metrics named as in ``directions``, for the record.
 
         What else it returns is kept beside them: how they were measured (an extractor's name and
         hash, a sample count, an interval), or why one is missing.
@@ -119,15 +119,15 @@ class Topic:
         raise NotImplementedError
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:
-        """What a finite loss does not show (mode collapse), as a phrase; None if all is well."""
+        """How the networks have failed though the loss is finite (mode collapse); None if not."""
         return None
 
     def fit(self, cell: Cell) -> Any:
-        """The fitted scikit-learn estimator of a model in ``fits``."""
+        """Fit the scikit-learn estimator of a model in ``fits``, and return it."""
         raise NotImplementedError
 
     def baseline(self, cell: Cell) -> dict[str, Any]:
-        """The same metrics without training: untrained networks unless a topic says otherwise."""
+        """The metrics without training: of untrained networks, unless a topic says otherwise."""
         torch.manual_seed(cell.seed)
         networks = {name: network.eval() for name, network in self.networks(cell).items()}
         return self.evaluate(networks, cell)

@@ -21,7 +21,7 @@ from harness.training.loop import Training
 
 
 class Clock:
-    """Seconds of a trial by what they went for, under names such as ``train_s``."""
+    """Measures a trial's seconds by what they went for, under names such as ``train_s``."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -66,12 +66,15 @@ def synchronise(device: torch.device) -> None:
 
 
 def parameters(networks: Mapping[str, nn.Module]) -> int:
+    """Count the parameters of all networks."""
     return sum(p.numel() for network in networks.values() for p in network.parameters())
 
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Yields a function to the peak in MB: the device's allocations, or this process's RSS.
+    """Watch memory for the block: yields a function that gives the peak in MB.
+
+    Of a GPU its allocations count, else this process's resident memory.
 
     The peak is the one since entry, except that other systems than Linux only know the process's
     whole life.
@@ -94,14 +97,14 @@ def _peak_rss_mb() -> float:
 
 
 def flops(step: Callable[[], object]) -> int:
-    """Floating point operations of one call, as PyTorch counts them (matmuls and convolutions)."""
+    """Count a call's floating point operations, of matmuls and convolutions, as PyTorch does."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
 
 
 def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) -> float:
-    """This device's own peak: the best of ``rounds`` float32 matrix products, in FLOP/s."""
+    """Measure this device's peak: the best of ``rounds`` float32 matrix products, in FLOP/s."""
     a = torch.randn(size, size, device=device)
     best = float("inf")
     for _ in range(rounds + 1):
@@ -114,7 +117,7 @@ def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) ->
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What a figure depends on besides the cell."""
+    """Versions, device and machine: what a figure depends on besides its cell."""
     import torchvision
 
     return {

@@ -23,10 +23,10 @@ class Grouping:
         self._separate: set[tuple[str, str]] = set()
 
     def group(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks, with those that may train as one made into populations.
+        """Put the tasks that may train as one into populations; the rest stay as they are.
 
-        They share topic, model, loss, budget and device, on one rank. The others stay as they are,
-        and so do those of models for which it was seen not to pay.
+        Those of a population share topic, model, loss, budget and device, on one rank. Models for
+        which it was seen not to pay are left alone.
         """
         found: list[Task] = []
         for _, some in groupby(sorted(tasks, key=self._kind), key=self._kind):
@@ -38,7 +38,7 @@ class Grouping:
         return found
 
     def separate(self, task: PopulationTask, waiting: Iterable[Task]) -> list[PopulationTask]:
-        """It does not pay: the populations to take apart, this one and the waiting ones alike."""
+        """Note that a population does not pay: returns those to take apart, it and its like."""
         self._separate.add(_model(task))
         alike = (other for other in waiting if isinstance(other, PopulationTask))
         return [task, *(other for other in alike if _model(other) in self._separate)]

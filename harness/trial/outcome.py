@@ -29,7 +29,10 @@ class Saved:
     def hold_to(
         self, digest: str, replayed_digest: str | None, metrics: Mapping[str, float], load_s: float
     ) -> Audited:
-        """Compare with what another process found; None: nothing could be replayed there."""
+        """Compare what was saved with what another process found after loading it.
+
+        replayed_digest None: there was nothing to replay.
+        """
         return Audited(
             state_equal=digest == self.digest,
             resume_equal=None
@@ -116,11 +119,11 @@ class Outcome:
         }
 
     def with_audit(self, found: Audited) -> Outcome:
-        """The same with what the audit found."""
+        """This outcome with what the audit found."""
         return replace(self, audited=found)
 
     def without_audit(self, failure: Outcome) -> Outcome:
-        """The same where the audit itself failed, and why: its numbers stay."""
+        """This outcome where the audit itself failed, and why; its numbers stay."""
         reason = f"while its checkpoint was audited: {failure.reason}"
         return replace(self, status=failure.status, reason=reason, traceback=failure.traceback)
 
@@ -139,6 +142,7 @@ class PopulationOutcome:
 
     @property
     def failed(self) -> bool:
+        """Never: a population that went wrong has a plain ``Outcome``."""
         return False
 
     @property
@@ -147,12 +151,12 @@ class PopulationOutcome:
         return {cell: member.saved for cell, member in self.members.items() if member.saved}
 
     def with_audit(self, found: Mapping[str, Audited]) -> PopulationOutcome:
-        """The same with what the audit found of each member."""
+        """These outcomes with what the audit found of each member."""
         members = {
             cell: replace(member, audited=found.get(cell)) for cell, member in self.members.items()
         }
         return replace(self, members=members)
 
     def without_audit(self, failure: Outcome) -> Outcome:
-        """A failure of all: its members are to train one by one."""
+        """The failure of all where the audit failed: the members are to train one by one."""
         return Outcome().without_audit(failure)

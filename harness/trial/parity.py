@@ -30,7 +30,7 @@ def applies(task: Task) -> bool:
 
 
 def first_steps(task: Task, rank: int) -> FirstSteps:
-    """Those of a training that is made for it; all ranks of the task call it together."""
+    """Make a training's first steps and return them; all ranks of the task call it together."""
     training = training_of(task, device_of(task, rank), rank, watched_steps=1)
     with contextlib.suppress(Diverged):  # the training itself will say so
         training.run(min(PARITY_STEPS, task.budget.steps))
@@ -38,13 +38,13 @@ def first_steps(task: Task, rank: int) -> FirstSteps:
 
 
 def first_steps_alone(task: Task) -> FirstSteps:
-    """Those of the task's cell under ``single``, at the same global batch, in this process."""
+    """Make the first steps of the task's cell under ``single``, at the same global batch."""
     cell = replace(task.cell, parallel="single")
     return first_steps(replace(task, cell=cell, world_size=1, accumulate=1), 0)
 
 
 def first_of(training: Training) -> FirstSteps:
-    """Those of a training that watched its first step and has made PARITY_STEPS."""
+    """The first steps of a training that watched its first one and has made PARITY_STEPS."""
     losses = [loss.item() for loss in training.losses[:PARITY_STEPS]]
     return FirstSteps(losses, training.gradients)
 

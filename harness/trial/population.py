@@ -31,14 +31,14 @@ TRIED = 5  # steps
 
 @dataclass(frozen=True)
 class PopulationTask(Task):
-    """The tasks of one population; as a task, it is its first cell's with time for all."""
+    """Tasks that train as one population; as a task, it is its first cell's with time for all."""
 
     tasks: tuple[Task, ...] = ()
     compiled: bool = False
 
     @classmethod
     def of(cls, tasks: tuple[Task, ...], compiled: bool) -> PopulationTask:
-        """Of tasks that differ in schedule and seed only."""
+        """Make one of tasks that differ in schedule and seed only."""
         first = tasks[0]
         budget = replace(first.budget, timeout_s=first.budget.timeout_s * len(tasks) / PAYS)
         shared = (first.topic, first.cell, budget, first.run, first.device)
@@ -72,10 +72,10 @@ def _population(task: PopulationTask, device: torch.device) -> Population:
 
 
 def _gain(task: PopulationTask, population: Population, device: torch.device) -> float:
-    """Steps a second of all members together against one's alone, by a few steps of both.
+    """How many times as many steps a second all members make together as one alone.
 
-    The population's are the first of its training. On a CPU this process's own time counts, since
-    others may be busy on the cores.
+    It is measured by a few steps of both; the population's are the first of its training. On a CPU
+    this process's own time counts, since others may be busy on the cores.
     """
     alone = Training(task.topic, task.cell, task.tasks[0].budget, device)
     single_s = min(_step_s(alone, device) for _ in range(TRIED))
@@ -92,7 +92,7 @@ def _step_s(training: Training | Population, device: torch.device) -> float:
 
 
 def _compile(population: Population) -> str:
-    """Why the population goes on without being compiled; empty if it is."""
+    """Compile the population's step; returns why that failed, empty if it did not."""
     try:
         population.compile()
     except Exception as error:  # a missing compiler, an unknown operation: many types
@@ -102,7 +102,7 @@ def _compile(population: Population) -> str:
 
 
 def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> dict[str, Outcome]:
-    """What ``train_cell`` does for a cell, for all members at once: their outcomes by cell id."""
+    """Train all members at once, as ``train_cell`` does a cell: their outcomes by cell id."""
     tasks = {own.cell: own for own in task.tasks}
     saved: dict[Cell, Saved] = {}
     films = {m.cell: Film(tasks[m.cell], m, clock) for m in population.members}

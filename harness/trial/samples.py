@@ -20,7 +20,7 @@ GAP = 12
 
 
 def save_grid(path: Path, *parts_NCHW: Tensor) -> None:
-    """uint8 images in rows of eight, small ones enlarged to 32 pixels; white between the parts."""
+    """Write uint8 images as a PNG, in rows of eight; small ones are enlarged to 32 pixels."""
     from torchvision.utils import make_grid, save_image  # seconds, of which few processes have need
 
     grids = [make_grid(_enlarged(part) / 255, nrow=COLUMNS, pad_value=0.5) for part in parts_NCHW]
@@ -31,7 +31,7 @@ def save_grid(path: Path, *parts_NCHW: Tensor) -> None:
 
 
 def save_film(path: Path, rows_NCHW: Sequence[Tensor], final_NCHW: Tensor) -> None:
-    """A row for each look at the same noise during the training, then the final images."""
+    """Write a PNG with a row for each look at the same noise, then the final images."""
     save_grid(path, torch.cat(list(rows_NCHW)), final_NCHW)
 
 
@@ -42,7 +42,7 @@ def _enlarged(images_NCHW: Tensor) -> Tensor:
 
 
 class Film:
-    """What a generator makes of the same noise, at five steps of its training and in the end.
+    """Collects what a generator makes of the same noise, at five steps and in the end.
 
     ``clock`` counts its time as evaluation, not as training.
     """
@@ -60,7 +60,7 @@ class Film:
                 self.rows.append(self.training.sample(8))
 
     def save(self) -> dict[str, str]:
-        """Write the PNG; where it lies below the run's folder, by kind. Empty: no generator."""
+        """Write the PNG; returns its path below the run's folder, empty without a generator."""
         if not self.rows:
             return {}
         name, final = str(Path("samples", f"{self.task.cell.id}.png")), self.training.sample(64)

@@ -19,7 +19,7 @@ REPLAYED_STEPS = 3
 
 @dataclass(frozen=True)
 class Task:
-    """One cell to train.
+    """A cell as a process is told of it, with all that it needs to train it.
 
     run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch
     in. attempt: 0, or how often it failed before.
@@ -61,26 +61,26 @@ class Task:
 
 
 def training_of(task: Task, device: torch.device, rank: int, watched_steps: int = 0) -> Training:
-    """A fresh training for the task, this process being one of its ranks."""
+    """Make a fresh training for the task, with this process as one of its ranks."""
     ranks = (rank, task.world_size, task.accumulate, watched_steps)
     return Training(task.topic, task.cell, task.budget, device, *ranks)
 
 
 def measured(task: Task, values: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """What a topic's ``evaluate`` returned, as metrics and as how they were measured."""
+    """Part what a topic's ``evaluate`` returned into metrics and how they were measured."""
     metrics = {name: values[name] for name in task.topic.directions if name in values}
     rest = {name: value for name, value in values.items() if name not in metrics}
     return metrics, rest
 
 
 def network_digest(training: Training) -> str:
-    """A digest of the networks' states, whole; all ranks call it together."""
+    """Digest the states of a training's networks; all ranks call it together."""
     states = {name: dict(net.state_dict()) for name, net in training.networks.items()}
     return digest(parallel.full_tensors(states))
 
 
 def device_of(task: Task, rank: int) -> torch.device:
-    """The rank's own device, made current."""
+    """Choose the rank's device, and make it the current one."""
     if task.device != "cuda":
         return torch.device(task.device)
     device = torch.device("cuda", rank % torch.cuda.device_count())

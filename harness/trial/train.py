@@ -70,7 +70,7 @@ def finish(
     diverged: Diverged | None,
     clock: cost.Clock,
 ) -> Outcome:
-    """What follows a training's last step: metrics, samples, final checkpoint, baseline, curve.
+    """Do what follows a training's last step: metrics, samples, final checkpoint, baseline.
 
     saved: of the middle checkpoint. diverged: how the training came to nothing, None if it did not.
     All ranks call it together; only rank 0's outcome is whole. It has no cost yet.
@@ -127,7 +127,7 @@ def _size(path: Path) -> int:
 
 
 def _baseline(topic: Topic, cell: Cell) -> dict:
-    """The untrained metrics. They owe nothing to schedule and ranks: once in a process."""
+    """The untrained metrics, measured once in a process for all schedules and ranks."""
     return _baseline_of(topic, replace(cell, schedule="constant", parallel="single"))
 
 
@@ -137,7 +137,7 @@ def _baseline_of(topic: Topic, cell: Cell) -> dict:
 
 
 def _fit(task: Task, clock: cost.Clock) -> Outcome:
-    """The trial of a model that scikit-learn's ``fit`` trains."""
+    """Train and save a model by scikit-learn's ``fit``."""
     seed_everything(task.cell.seed)
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)

@@ -31,10 +31,10 @@ WASSERSTEIN = AdversarialLoss(
 
 
 def adversarial_loss(family: str) -> AdversarialLoss:
-    """The categorical form of a family on real against fake. Raises UsageError if unknown."""
+    """A loss family as a game between discriminator and generator. Raises UsageError if unknown."""
 
     def towards(penalty: Callable[[Tensor], Tensor]) -> AdversarialLoss:
-        """Real scores to 1, fake ones to 0 by the discriminator and to 1 by the generator."""
+        """Penalise the distance of real scores from 1, and of fake ones from 0 or, in turn, 1."""
         return AdversarialLoss(
             lambda real, fake: penalty(real - 1).mean() + penalty(fake).mean(),
             lambda fake: penalty(fake - 1).mean(),

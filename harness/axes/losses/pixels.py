@@ -28,7 +28,7 @@ EPSILON = 0.0625  # hinge's, half a level of the digits
 
 @dataclass(frozen=True)
 class Form:
-    """A family over levels.
+    """A loss family over the levels that a pixel can have, with the probability it implies.
 
     width: outputs a pixel value. loss: (outputs_NW, level_N) -> what is trained, in nats.
     log_mass: outputs_NW -> log p_NL, normalised over the levels.
@@ -49,14 +49,14 @@ class Form:
         return (mass_NL @ level_L).round().long()
 
     def draw(self, outputs_NW: Tensor, uniform_N: Tensor) -> Tensor:
-        """A level by inversion of the cumulative mass at ``uniform_N`` in 0..1."""
+        """Draw levels: the cumulative mass is inverted at ``uniform_N`` in 0..1."""
         cumulative_NL = self.log_mass(outputs_NW).double().exp().cumsum(-1)
         level_N = (cumulative_NL < uniform_N[..., None]).sum(-1)
         return level_N.clamp_max(cumulative_NL.shape[-1] - 1)
 
 
 def form(family: str, levels: int) -> Form:
-    """The family's form over ``levels`` levels. Raises UsageError if unknown."""
+    """A loss family for pixels of ``levels`` levels. Raises UsageError if unknown."""
     if family not in losses.FAMILIES:
         raise unknown("loss", family, losses.FAMILIES)
     if family in CATEGORICAL:
@@ -92,12 +92,12 @@ def _hinge(error: Tensor) -> Tensor:
 
 
 def to_levels(images_NCHW: Tensor, levels: int) -> Tensor:
-    """uint8 images as the nearest of ``levels`` evenly spaced levels."""
+    """Round uint8 images to ``levels`` evenly spaced levels, as int64 in 0..levels-1."""
     return (images_NCHW.double() * (levels - 1) / 255).round().long()
 
 
 def to_images(level_NCHW: Tensor, levels: int) -> Tensor:
-    """The inverse of to_levels: uint8 in 0..255."""
+    """Turn levels into uint8 images in 0..255: the inverse of ``to_levels``."""
     return (level_NCHW.double() * 255 / (levels - 1)).round().to(torch.uint8)
 
 

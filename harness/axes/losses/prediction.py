@@ -24,7 +24,7 @@ DELTA = 0.125  # of the numeric huber, as a share of the support: 1 on -4..4, Py
 
 @dataclass(frozen=True)
 class Form:
-    """One family in one form.
+    """A loss family for one kind of prediction: its loss, and how outputs become a prediction.
 
     width: outputs per class (categorical, always 1) or per value (numeric).
     loss: (outputs, target) -> losses_N. decode: outputs_NK -> probabilities_NK, or
@@ -38,7 +38,7 @@ class Form:
 
 
 def categorical(family: str, classes: int) -> Form:
-    """The form that scores outputs_NK against target_N (int64). Raises UsageError if unknown."""
+    """A loss family for classes: outputs_NK against target_N. Raises UsageError if unknown."""
 
     def one_hot(target_N: Tensor, like_NK: Tensor) -> Tensor:
         class_K = torch.arange(classes, device=target_N.device)  # F.one_hot cannot be traced
@@ -96,13 +96,13 @@ def categorical(family: str, classes: int) -> Form:
 
 
 def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tensor:
-    """The same as along the last dimension, where torch 2.14 takes fewer than 16 classes singly."""
+    """Apply a softmax along dimension 1: along a short last one torch 2.14 works one by one."""
     dim = min(1, outputs_NK.ndim - 1)
     return work(outputs_NK.movedim(-1, dim), dim).movedim(dim, -1)
 
 
 def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
-    """The form that scores outputs_NW against values target_N, expected in low..high.
+    """A loss family for numbers: outputs_NW against target_N, expected in low..high.
 
     The histogram forms clamp targets to the support. Raises UsageError if unknown.
     """

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @contextmanager
 def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) -> Iterator[None]:
-    """This process as one rank: nccl where each rank has its own GPU, else gloo.
+    """Join a process group as one rank for the block: nccl where each has its GPU, else gloo.
 
     meeting: a URL where the ranks find each other. For those of one machine ``file://``, a file
     that does not exist yet; for those of several, where each sees its own GPU only, the
@@ -43,12 +43,12 @@ def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) ->
 
 
 def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, Tensor]:
-    """This rank's equal part of a global batch whose size divides by ``world_size``."""
+    """Cut this rank's equal part out of a global batch whose size divides by ``world_size``."""
     return {name: tensor.chunk(world_size)[rank] for name, tensor in batch.items()}
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean over all ranks, on every rank; the value itself where there is one."""
+    """Average a tensor over all ranks; every rank gets the mean."""
     if dist.is_available() and dist.is_initialized():
         value = value.clone()
         dist.all_reduce(value)
@@ -57,7 +57,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 def full_tensors(tree: Any) -> Any:
-    """The tree with every sharded tensor put together, on the CPU. All ranks call it together."""
+    """Copy a tree with its sharded tensors made whole, on the CPU; all ranks call it together."""
     if isinstance(tree, DTensor):
         return tree.full_tensor().cpu()
     if isinstance(tree, dict):
@@ -68,7 +68,7 @@ def full_tensors(tree: Any) -> Any:
 
 
 def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
-    """A whole tensor laid out as ``own`` is: this rank's part of it where that is sharded."""
+    """Shard a whole tensor as ``own`` is sharded; where it is not, return the tensor."""
     if isinstance(own, DTensor):
         value = value.to(own.device_mesh.device_type)
         return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
@@ -76,7 +76,7 @@ def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
 
 
 def average(tree: Any) -> Any:
-    """The tree with every floating point tensor averaged over the ranks, which call it together."""
+    """Average a tree's floating point tensors over the ranks, which call it together."""
     if isinstance(tree, Tensor) and tree.is_floating_point():
         return mean_over_ranks(tree)
     if isinstance(tree, dict):
@@ -92,12 +92,12 @@ def is_rank_zero() -> bool:
 
 
 def gather_to_rank_zero(value: Any) -> list[Any]:
-    """Each rank's value, on rank 0; elsewhere empty. For plain values and tensors on the CPU."""
+    """Collect a plain value or CPU tensor from each rank in a list on rank 0; elsewhere empty."""
     values: list[Any] | None = [None] * dist.get_world_size() if is_rank_zero() else None
     dist.gather_object(value, values)
     return values or []
 
 
 def mean_over_replicas(network: nn.Module, value: Tensor) -> Tensor:
-    """The mean over a network's replicas on other ranks; the value itself where it has none."""
+    """Average a tensor over the ranks that have a replica of the network, if any have."""
     return mean_over_ranks(value) if isinstance(network, DistributedDataParallel) else value

@@ -30,7 +30,7 @@ MEMORY = ("error_dict", "p_memory_dict", "q_memory_dict")  # of PowerSGD, by buc
 
 
 class Layout:
-    """Networks in a configuration, for players that each move some of them.
+    """Wraps or shards networks as a parallel configuration wants, for players that move some each.
 
     called: the networks as each player's objective calls them. What a player does not move is
     frozen in its turn and stays as it is (under fsdp every network is sharded, in place), so that
@@ -69,8 +69,9 @@ class Layout:
         return wrapped
 
     def _compressed(self, key: str, network: nn.Module) -> nn.Module:
-        """PowerSGD goes on in callbacks, whose order over two networks or buckets ranks do not
-        share: each network has a group of its own, and one bucket.
+        """Wrap a network in DDP with PowerSGD, in a process group of its own and one bucket.
+
+        PowerSGD goes on in callbacks, whose order over networks or buckets ranks do not share.
         """
         group = dist.new_group()
         wrapped = DistributedDataParallel(network, process_group=group, bucket_cap_mb=100_000)
@@ -85,13 +86,13 @@ class Layout:
         parameters: Iterable[nn.Parameter],
         **settings: Any,
     ) -> optim.Optimizer:
-        """torch's optimizer of that class, its state shared out under zero1."""
+        """Build torch's optimizer of that class; under zero1 ranks share out its state."""
         if self.name == "zero1":
             return ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
         return kind(parameters, **settings)
 
     def sync_gradients(self, player: str, now: bool) -> None:
-        """Whether the player's next backward exchanges gradients; not before the last part."""
+        """Switch whether the player's next backward exchanges gradients among ranks."""
         for key in self.moves[player]:
             network = self.wrapped[key]
             if isinstance(network, DistributedDataParallel):
@@ -100,14 +101,14 @@ class Layout:
                 network.set_requires_gradient_sync(now)
 
     def after_step(self, step: int, last: bool) -> None:
-        """After step ``step`` of all players: where ranks train alone, average them in time."""
+        """Average the ranks' parameters where they train alone (local_sgd) and it is time to."""
         if self.name == "local_sgd" and (last or step % AVERAGE_EVERY == 0):
             for moved in self.moves.values():
                 for key in moved:
                     average_parameters(self.networks[key].parameters(), None)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
-        """What compression remembers on this rank, as plain values; empty without it."""
+        """What gradient compression remembers on this rank, as plain values; empty without it."""
         return {
             key: {
                 "iter": state.iter,

@@ -34,9 +34,10 @@ Files = dict[str, bytes]  # what lies under a task's run folder, by relative pat
 
 @dataclass(frozen=True)
 class Order:
-    """A rank's part in a gang's work. task: without its topic, which only ``work`` brings.
+    """What an actor is to do: one rank's part in a gang's work.
 
-    path: the driver's sys.path, for what a topic imports where the nodes have that too.
+    task is without its topic, which only ``work`` brings. path is the driver's sys.path, for what a
+    topic imports where the nodes have that too.
     """
 
     gang: str
@@ -60,7 +61,7 @@ class Answer:
 
 
 class RankActor:
-    """Works on one order at a time; ``meet``, ``stop`` and ``close`` may be called meanwhile."""
+    """Runs one rank on a node, one order at a time; its other methods may be called meanwhile."""
 
     def __init__(self) -> None:
         self.pool = WorkerPool(["ray", *PRELOAD])  # ray: the main module here imports it
@@ -72,13 +73,16 @@ class RankActor:
         self.lock = threading.Lock()
 
     def meet(self) -> str:
-        """A new store on this node, where a gang's ranks find each other: its tcp:// address."""
+        """Open a store on this node where a gang's ranks find each other; its tcp:// address."""
         host = ray.util.get_node_ip_address()
         self.store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
         return f"tcp://{host}:{self.store.port}"
 
     def work(self, order: Order, meeting: str, *files: Files) -> tuple[Answer, Files]:
-        """The answer, and the files that training left here. files: those to begin with."""
+        """Carry out an order: the answer, and the files that training left here.
+
+        files: those to begin with.
+        """
         folder = Path(tempfile.mkdtemp(dir=self.pool.folder))
         try:
             for name, data in (item for found in files for item in found.items()):
@@ -94,8 +98,9 @@ class RankActor:
             shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self, gang: str) -> None:
-        """Give up the gang's work, now or when it comes: its peers cannot go on. A process that
-        is about to end by itself may still do so.
+        """Give up a gang's work, now or when it comes, since its peers cannot go on.
+
+        A process that is about to end by itself may still do so.
         """
         self.stopped.add(gang)
         worker = self.worker if self.gang == gang else None
@@ -133,7 +138,7 @@ class RankActor:
     def _hear(
         self, worker: WorkerProcess, order: Order, meeting: str, folder: Path
     ) -> Returned | Outcome:
-        """What the process returns, or how it fails."""
+        """Give the process its work and wait: what it returns, or how it fails."""
         limit_s = order.task.budget.timeout_s
         rank = order.rank if order.task.world_size > 1 else None
         work = pickle.dumps((_Here(order.work, folder, order.path), order.task))

@@ -70,7 +70,7 @@ class ClusterExecutor:
         self._called: Returned | Outcome | None = None
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Queue them. Raises UsageError, none queued, if one can never run on this cluster."""
+        """Queue tasks. Raises UsageError, none queued, if one can never run on this cluster."""
         tasks = list(tasks)
         for task in tasks:
             if lacking := shortage(task, ray.nodes()):
@@ -78,7 +78,7 @@ class ClusterExecutor:
         self._waiting.extend((task, "train", population.train) for task in tasks)
 
     def requeue(self, tasks: Iterable[Task], instead_of: Collection[Task] = ()) -> None:
-        """Queue them ahead of all others, in the place of waiting ones that are not to run."""
+        """Queue tasks ahead of all others, and drop the waiting ones that they replace."""
         again = [(task, "train", population.train) for task in tasks]
         kept = [waiting for waiting in self._waiting if waiting[0] not in instead_of]
         self._waiting = deque([*again, *kept])
@@ -88,7 +88,7 @@ class ClusterExecutor:
         return [task for task, *_ in self._waiting] + [gang.task for gang in self._gangs]
 
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
-        """Start what fits, wait for news at most ``timeout_s``; the tasks that ended by it."""
+        """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
         self._start()
         watched = {ref: gang for gang in self._gangs for ref in gang.pending}
         forming = [self._slots.forming.ready] if self._slots.forming else []
@@ -105,7 +105,7 @@ class ClusterExecutor:
         return ended
 
     def call(self, function: Function, task: Task) -> Any:
-        """Run function(task, rank) on every rank of a task; rank 0's value.
+        """Run function(task, rank) on every rank of a task, and return rank 0's value.
 
         Only while nothing else is pending. Raises RuntimeError with the reason if it fails.
         """
@@ -129,7 +129,7 @@ class ClusterExecutor:
             self.own = False
 
     def _start(self) -> None:
-        """Seat the queue's head as soon as there are slots for all its ranks."""
+        """Start the queue's first tasks, each as soon as there are slots for all its ranks."""
         while self._waiting:
             task, role, function = self._waiting[0]
             if not (slots := self._slots.take(Request.of(task))):
@@ -174,7 +174,7 @@ class ClusterExecutor:
             self._over(gang)
 
     def _over(self, gang: Gang) -> None:
-        """All ranks have answered: go on to the audit, finish, or put the task back."""
+        """Act on a gang whose ranks have all answered: audit, finish, or put the task back."""
         bad = [answer for answer in gang.answers.values() if answer.failure]
         if gang.role == "train" and not bad and not gang.lost:
             self._take_in(gang)
@@ -220,7 +220,7 @@ class ClusterExecutor:
             self._ended.append((gang.task, failure))
 
     def _put_back(self, gang: Gang) -> None:
-        """It runs again, a few times, on actors that are known to live."""
+        """Queue a lost gang's task again, a few times, for actors that are known to live."""
         self._slots.idle += gang.slots
         self._slots.drop_dead()
         self._losses[gang.task.cell] += 1
@@ -233,7 +233,7 @@ class ClusterExecutor:
             self._waiting.appendleft((gang.task, "train", population.train))
 
     def _look_around(self) -> None:
-        """Nothing happened: is what we wait for still to come?"""
+        """Where nothing happened, give up what cannot come: silent gangs, tasks too large."""
         for gang in list(self._gangs):
             if time.monotonic() > gang.deadline:
                 self._gangs.remove(gang)
@@ -257,8 +257,9 @@ class ClusterExecutor:
 
 
 def blame(answer: Answer) -> tuple[bool, bool, bool, float]:
-    """Sorts a gang's bad answers: a death, then an error of its own or where it hangs, then echoes
-    of a peer's, then waiting for one.
+    """Sort key of a gang's failures, the one to blame first.
+
+    A death, then an error of its own or where it hangs, then echoes of a peer's, then waiting.
     """
     failure = answer.failure
     assert failure is not None
@@ -268,5 +269,5 @@ def blame(answer: Answer) -> tuple[bool, bool, bool, float]:
 
 
 def _last_line(error: Exception) -> str:
-    """What Ray says in the end, without its guesses at the cause."""
+    """The last line of Ray's error, without its guesses at the cause."""
     return str(error).strip().splitlines()[-1].strip().partition(" Worker exit type")[0]

@@ -19,7 +19,7 @@ CONNECT_S = 5.0
 
 
 def connect() -> bool:
-    """Connect this process to Ray if it is not yet. Returns whether that is for us to end.
+    """Connect this process to Ray if it is not yet; returns whether it is ours to disconnect.
 
     Raises UsageError if RAY_ADDRESS leads nowhere.
     """
@@ -51,17 +51,19 @@ class Request:
 
     @classmethod
     def of(cls, task: Task) -> Request:
+        """The request of a task."""
         return cls(task.world_size, int(task.device == "cuda"))
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        """One for each rank, as Ray's placement groups take them."""
+        """The resources of each rank, as Ray's placement groups take them."""
         return [{"CPU": 1.0} | ({"GPU": 1.0} if self.gpus else {})] * self.ranks
 
 
 def shortage(task: Task, nodes: Iterable[Mapping[str, Any]]) -> str:
-    """Why the task could wait for ever on these nodes (as ``ray.nodes()`` gives them), in a line
-    that says what it needs, what is there and what is missing; empty if it fits.
+    """Why a task would wait for ever on these nodes, as ``ray.nodes()`` gives them; empty if not.
+
+    The line says what it needs, what is there and what is missing.
     """
     request = Request.of(task)
     slots, there = 0, []

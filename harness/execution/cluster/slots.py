@@ -43,7 +43,7 @@ class Slots:
         self.forming: Forming | None = None
 
     def take(self, request: Request) -> list[Slot]:
-        """A slot for each rank; none, and a group is asked for, if there are too few."""
+        """Take an idle slot for each rank; if they are too few, none, and ask for a group."""
         free = [slot for slot in self.idle if slot.gpus == request.gpus]
         if len(free) < request.ranks:
             self.form(request)
@@ -53,7 +53,7 @@ class Slots:
         return slots
 
     def form(self, request: Request | None) -> None:
-        """Ask for a group for this request and no other; None: for none at all."""
+        """Ask Ray for a placement group for this request and no other; None: for none at all."""
         if self.forming and self.forming.request != request:
             remove_placement_group(self.forming.group)
             self.forming = None
@@ -86,7 +86,7 @@ class Slots:
         self.drop(leaving)
 
     def drop_dead(self) -> None:
-        """Drop the idle ones that do not answer."""
+        """Drop the idle slots whose actors do not answer."""
         self.drop([slot for slot in self.idle if not _lives(slot)])
 
     def drop(self, slots: list[Slot]) -> None:

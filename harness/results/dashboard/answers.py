@@ -26,7 +26,7 @@ def primary(group: pd.DataFrame) -> tuple[str, str]:
 
 
 def ranked(cells: pd.DataFrame) -> pd.DataFrame:
-    """With each cell's primary metric as ``quality`` and ``untrained``, topic by topic.
+    """Sort cells by topic and quality: columns ``quality`` and ``untrained`` are added.
 
     The best come first; what has no finite quality comes last. ``order`` is the place in the topic.
     """
@@ -52,7 +52,7 @@ def configurations(summary: pd.DataFrame, topic: str, metric: str, better: str) 
 
 
 def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
-    """The first of the sorted configurations, and as ``near`` the cheapest that is nearly as good.
+    """The best of sorted configurations, and as ``near`` the cheapest that is nearly as good.
 
     Nearly: within 1 % of the best mean, or within its 95 % interval if that is wider.
     ``times``: how many times less training time it takes; ``near`` is None if the best is cheapest.
@@ -84,7 +84,7 @@ def by_model(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
 
 
 def pareto(train_s: np.ndarray, values: np.ndarray, better: str) -> np.ndarray:
-    """Whether nothing that is as cheap is better: the points worth choosing from."""
+    """Mark the Pareto front: points for which nothing as cheap is better."""
     sign = 1.0 if better == "min" else -1.0
     order = np.lexsort((sign * values, train_s))
     sorted_values = sign * values[order]

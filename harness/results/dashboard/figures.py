@@ -76,7 +76,7 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
 
 
 def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
-    """What the curves show: by selector label, (name, cell id, what it is) of each line.
+    """Choose the cells whose curves are shown: (name, cell id, what it is) by selector label.
 
     group is sorted, the best first, so the first of each loss is its best.
     """
@@ -224,7 +224,7 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> dict[str, Any]:
-    """A log axis where values are positive and far apart; four decades at most below the top."""
+    """The layout of a log axis if values are positive and far apart, over four decades at most."""
     values = [v for trace in data for v in trace[axis] if v is not None]
     above = [v for v in values if v > 0]
     if not above or min(values) < 0 or max(above) < ratio * min(above):

@@ -22,7 +22,7 @@ FAULTS = ["failed", "timeout"]
 
 
 def render(tables: Tables, title: str, images: Mapping[str, bytes] | None = None) -> str:
-    """The page as text. Everything that comes from the frames is escaped.
+    """Write the HTML page of a run's tables. Everything that comes from the frames is escaped.
 
     images: a PNG by cell id, shown with its topic: the best cells' 12 a topic, 6 MB in all. Large
     runs list the best 5,000 cells.
@@ -107,7 +107,10 @@ def _topic(
 
 
 def _parallel(pairs: pd.DataFrame, better: str) -> list[dict[str, Any]]:
-    """Medians over the pairs with ``single``; times: how many times its throughput or memory."""
+    """Each parallel configuration beside ``single``: medians over pairs of cells.
+
+    times, memory: how many times single's throughput and memory it has.
+    """
     sign = -1 if better == "min" else 1
     found = []
     for name, part in pairs.groupby("parallel", sort=True):

@@ -54,7 +54,7 @@ def trust(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def grouped(cells: pd.DataFrame) -> dict[str, Any]:
-    """Cells of one topic and reason together: how many, what they share, which they are.
+    """Group cells by topic and reason: how many, what they share, which they are.
 
     The 50 largest groups, and how many groups are left.
     """
@@ -75,7 +75,7 @@ def grouped(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def diverged(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Cells whose training came to nothing: a result, with the step by which it had."""
+    """The cells whose training came to nothing, with the step by which it had."""
     return plain(cells[["id", "reason", "diverged_at", "command"]].head(LISTED))
 
 
@@ -97,7 +97,7 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
-    """Configurations as columns with why one is inexact, a row a topic."""
+    """The parity table: a row a topic, a column a configuration, and why one is inexact."""
     if frame is None:
         return {}
     frame = frame.assign(reason=frame["reason"].fillna(""))
@@ -115,7 +115,7 @@ def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
 
 
 def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A part a model, its rows as measured; memory beside single's."""
+    """The scaling tables, one a model: rows as measured, memory as a share of single's."""
     parts = []
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
         alone = part[part["parallel"] == "single"].iloc[0]
@@ -125,7 +125,7 @@ def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A part a model: the places, and for each saved one a cell for each loaded one."""
+    """The resharding tables, one a model: saved configurations as rows, loaded ones as columns."""
     parts = []
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
         rows: dict[str, list[dict[str, Any]]] = {}

@@ -20,7 +20,7 @@ def finite(value: Any) -> bool:
 
 
 def number(value: Any) -> str:
-    """Four significant digits; text as it is; a dash for what is missing."""
+    """Format a number to four significant digits; text stays, what is missing is a dash."""
     if not finite(value):
         return value if isinstance(value, str) and value else NONE
     size = abs(value)
@@ -32,7 +32,7 @@ def number(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """A duration in its natural unit."""
+    """Format seconds in their natural unit."""
     if not finite(value):
         return NONE
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
@@ -42,7 +42,10 @@ def seconds(value: Any) -> str:
 
 
 def amount(value: Any, unit: str, base: float = 1000.0) -> str:
-    """With a prefix: ``amount(3.67e9, "FLOP")`` is 3.67 GFLOP; base 1024 gives Ki, Mi, Gi."""
+    """Format an amount with a prefix: ``amount(3.67e9, "FLOP")`` is 3.67 GFLOP.
+
+    Base 1024 gives Ki, Mi, Gi.
+    """
     if not finite(value):
         return NONE
     power = min(int(math.log(abs(value), base)), 5) if abs(value) >= 1 else 0
@@ -53,6 +56,7 @@ def amount(value: Any, unit: str, base: float = 1000.0) -> str:
 
 
 def percent(value: Any) -> str:
+    """Format a share as a percentage."""
     if not finite(value):
         return NONE
     return f"{100 * value:.0f} %" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f} %"
@@ -64,18 +68,18 @@ def rounded(values: Sequence[Any] | pd.Series, digits: int = 5) -> list[float | 
 
 
 def escaped(value: Any) -> str:
-    """For Plotly, which reads tags and entities in the texts it draws."""
+    """Escape text for Plotly, which reads tags and entities in what it draws."""
     return html.escape(str(value), quote=False)
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dicts; what is missing as None."""
+    """A frame's rows as dicts, what is missing as None."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def script_json(value: object) -> str:
-    """JSON that cannot end its script element."""
+    """Write JSON for a script element, which it cannot end."""
     text = json.dumps(_clean(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

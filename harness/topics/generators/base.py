@@ -39,16 +39,17 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
 
     @property
     def images(self) -> datasets.Split:
+        """The dataset's two halves."""
         return datasets.images(self.dataset, self.data_dir, self.download)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Channels and size; known without the data for the datasets that have a name."""
+        """The images' channels and size, known without loading them."""
         return SHAPES[self.dataset]
 
     @property
     def levels(self) -> int:
-        """A pixel's values: the digits are printed in 17 greys."""
+        """How many values a pixel has: 17 for the digits, which are printed in so many greys."""
         return datasets.LEVELS.get(self.dataset, 256)
 
     def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         return self.likelihood(networks, cell) | found | fid.describe(real, made, eyes)
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:
-        """Mode collapse: images that differ among themselves far less than real ones do."""
+        """Find mode collapse: images that differ among themselves far less than real ones do."""
         made = self.sample(networks, cell, LOOKED_AT, torch.Generator().manual_seed(cell.seed))
         share = _mean_distance(made) / _mean_distance(self.real()[:LOOKED_AT])
         if share < COLLAPSED:

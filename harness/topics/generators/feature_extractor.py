@@ -40,7 +40,7 @@ FEATURES = 64
 
 
 class DigitsNet(nn.Module):
-    """Three convolutions and a linear layer; 122,154 parameters."""
+    """A small classifier of digits: three convolutions and a linear layer, 122,154 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def prepare(x_NCHW: Tensor) -> Tensor:
 
 
 def digits_net(path: Path = WEIGHTS, sha256: str = WEIGHTS_SHA256) -> DigitsNet:
-    """The trained network. Raises UsageError for a file that is not the one shipped."""
+    """Load the trained digits-net. Raises UsageError for a file that is not the one shipped."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -126,7 +126,7 @@ def load(
     samples: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """The extractor of that name, or of that InceptionV3 weights' file.
+    """Load the extractor of that name, or of that file of InceptionV3 weights.
 
     With neither: InceptionV3 if torch-fidelity has once downloaded it and ``samples`` (images on
     the smaller side; None: enough) are more than its 2,048 features, else digits-net.

@@ -34,7 +34,7 @@ ROWS = 100  # of a block of pairs, so that it stays in the cache: 8 MB at 10,000
 
 
 class Statistics(NamedTuple):
-    """What the measures need of one side.
+    """What FID, KID, precision and recall need to know of one set of images.
 
     mean_F and covariance_FF; reach_N, the squared distance to the third nearest neighbour on the
     same side; kernel, the mean KID kernel over pairs of different images. All float64.
@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 
 
 def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
-    """Features (N, F), float64, on the CPU. Raises UsageError for what are no images."""
+    """Extract features (N, F), float64, on the CPU. Raises UsageError for what are no images."""
     if x_NCHW.dtype != torch.uint8 or x_NCHW.ndim != 4 or x_NCHW.shape[1] not in (1, 3):
         raise UsageError(
             f"{x_NCHW.dtype} of shape {tuple(x_NCHW.shape)} are no images: "
@@ -68,7 +68,7 @@ def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
 
 
 def statistics(features_NF: Tensor) -> Statistics:
-    """Statistics of one side, N > F."""
+    """Compute the statistics of one set of images from its features, N > F."""
     from torch_fidelity.metric_fid import fid_features_to_statistics
 
     n = len(features_NF)
@@ -103,7 +103,7 @@ def _pairs(x_NF: Tensor, y_MF: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]
 
 
 def frechet(real: Statistics, generated: Statistics) -> float:
-    """Frechet distance of the two Gaussians (torch-fidelity), in squared feature units, >= 0."""
+    """Compute the Frechet distance of two Gaussians (torch-fidelity), in squared feature units."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     sides = (
@@ -114,7 +114,7 @@ def frechet(real: Statistics, generated: Statistics) -> float:
 
 
 def compare(real: Statistics, generated: Statistics) -> dict[str, float]:
-    """kid, precision and recall.
+    """Compute kid, precision and recall of generated images against real ones.
 
     precision: the share of generated images within reach of a real one; recall: the share of real
     images within reach of a generated one.
@@ -202,7 +202,7 @@ def _read(path: Path) -> Statistics | None:
 def evaluate(
     real: Tensor, generated: Tensor, extractor: Extractor, seed: int, cache: Path | None = None
 ) -> dict[str, float]:
-    """fid, fid_low, fid_high, kid, precision and recall of uint8 images (N, C, H, W).
+    """Compute fid, fid_low, fid_high, kid, precision and recall of uint8 images (N, C, H, W).
 
     ``seed`` is the bootstrap's; ``cache`` the folder for the real images' statistics, see
     ``cache_folder``. Raises UsageError for no more images than features on either side.
@@ -213,5 +213,5 @@ def evaluate(
 
 
 def describe(real: Tensor, generated: Tensor, extractor: Extractor) -> dict[str, str | int]:
-    """What must be equal for two evaluations to be comparable: to be stored beside the numbers."""
+    """Extractor and counts, which must be equal for two evaluations to be comparable."""
     return {"extractor": extractor.id, "real": len(real), "generated": len(generated)}

@@ -58,7 +58,7 @@ class Discriminator(nn.Sequential):
 
 @dataclass(frozen=True)
 class GAN(GeneratorTopic):
-    """Two players: the discriminator moves first, the generator answers."""
+    """Digits by a GAN of two players: the discriminator moves first, the generator answers."""
 
     latents: int = 32
     features: int = 32
@@ -145,7 +145,10 @@ class GAN(GeneratorTopic):
 def gradient_penalty(
     critic: nn.Module, real_BCHW: Tensor, fake_BCHW: Tensor, mix_B111: Tensor
 ) -> Tensor:
-    """(|gradient| - 1)^2 between real and fake images, where a standard normal's rank places it."""
+    """WGAN-GP's penalty: (|gradient| - 1)^2 at points between real and fake images.
+
+    mix_B111 is standard normal; its rank says how near the real image a point is.
+    """
     share_B111 = torch.special.ndtr(mix_B111)
     between = (share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)

@@ -25,12 +25,13 @@ from harness.training.topic import Batch, Networks, Player
 
 
 def gate(x: Tensor) -> Tensor:
+    """Gated activation: tanh of the first half of the channels, times sigmoid of the second."""
     a, b = x.chunk(2, dim=1)
     return a.tanh() * b.sigmoid()
 
 
 class Layer(nn.Module):
-    """One gated layer on both stacks. The first one sees neither its own row nor its own pixel."""
+    """A gated layer of both stacks; the first sees neither its own row nor its own pixel."""
 
     def __init__(self, inputs: int, features: int, first: bool) -> None:
         super().__init__()
@@ -48,6 +49,7 @@ class Layer(nn.Module):
         return gate(above), self.join(left, above, h_BFHW)
 
     def join(self, left: Tensor, above: Tensor, h: Tensor) -> Tensor:
+        """The horizontal stack's next features, from its left and from the vertical stack."""
         joined = self.out(gate(left + self.down(above)))
         return joined if self.first else joined + h
 
@@ -76,7 +78,7 @@ class Head(nn.Module):
 
 
 class PixelCNN(nn.Module):
-    """x_BCHW in -1..1 -> outputs_BCHWP."""
+    """Predicts each pixel from those above and left: x_BCHW in -1..1 -> outputs_BCHWP."""
 
     def __init__(self, channels: int, width: int, features: int, depth: int) -> None:
         super().__init__()
@@ -139,7 +141,7 @@ class PixelCNN(nn.Module):
 
 @dataclass(frozen=True)
 class PixelCNNTopic(GeneratorTopic):
-    """Exact likelihood, one pixel after the other."""
+    """Digits by PixelCNN: an exact likelihood, one pixel after the other."""
 
     fid_samples: int = 2_000  # drawn pixel by pixel
     features: int = 32

@@ -38,7 +38,7 @@ READING_NOISE = 0.5
 
 @dataclass(frozen=True)
 class StyleGAN(GeneratorTopic):
-    """Digits in the styles of ``harness.styles``."""
+    """Moves digits into the styles of ``styles.STYLES`` by an adversarial network."""
 
     code: int = 8
     features: int = 16
@@ -136,7 +136,7 @@ class StyleGAN(GeneratorTopic):
         return self._content(self.images.test_x[:500]), self.images.test_y[:500]
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """fid and its kin: means over the styles, each against that style's real images.
+        """Measure fid and its kin, as means over the styles, each against its real images.
 
         content_accuracy: how often styles-net, which never saw these networks, reads the content's
         digit from a held-out image moved to each style; content_accuracy_real: from the real ones.
@@ -168,7 +168,7 @@ class StyleGAN(GeneratorTopic):
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
     ) -> Tensor:
-        """Rows of eight: one held-out content in each style, then half-way between two pairs."""
+        """Rows of eight images: a held-out content in each style, then half-way between pairs."""
         device = next(networks["painter"].parameters()).device
         content = self._content(self.images.test_x)
         pick = torch.randint(len(content), (count // 8 + 1,), generator=generator)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class StyleEncoder(nn.Module):
-    """Image (B, 3, H, W) -> code (B, Z): what is left when places are averaged out."""
+    """Reads a style: image (B, 3, H, W) -> code (B, Z), averaged over pixels."""
 
     def __init__(self, features: int, code: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class StyleEncoder(nn.Module):
 
 
 class AdaIN(nn.Module):
-    """Features take their mean and deviation from the code."""
+    """Adaptive instance normalisation: features take mean and deviation from a style code."""
 
     def __init__(self, features: int, code: int) -> None:
         super().__init__()

@@ -26,7 +26,10 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """stroke: -1 thinner to 1 bolder; ink and paper in RGB; texture: of the ink."""
+    """How digits are drawn in a style.
+
+    stroke: -1 thinner to 1 bolder; ink and paper in RGB; texture: of the ink.
+    """
 
     name: str
     stroke: float
@@ -46,7 +49,7 @@ STYLES = (
 
 
 def render(x_B1HW: Tensor, style: Style) -> Tensor:
-    """Grey strokes on nothing -> the style's image (B, 3, H, W)."""
+    """Draw grey strokes (B, 1, H, W) in a style: an image (B, 3, H, W)."""
     bold = F.max_pool2d(x_B1HW, 3, stride=1, padding=1)
     thin = -F.max_pool2d(-x_B1HW, 3, stride=1, padding=1)
     target, share = (bold, style.stroke) if style.stroke > 0 else (thin, -style.stroke)
@@ -57,7 +60,7 @@ def render(x_B1HW: Tensor, style: Style) -> Tensor:
 
 
 def render_each(x_B1HW: Tensor, style_B: Tensor) -> Tensor:
-    """Each image in the style of its number."""
+    """Draw each image in a style of its own, given by number."""
     all_SB3HW = torch.stack([render(x_B1HW, style) for style in STYLES])
     return all_SB3HW[style_B, torch.arange(len(x_B1HW), device=x_B1HW.device)]
 
@@ -113,7 +116,7 @@ def prepare(x_N3HW: Tensor) -> Tensor:
 
 @cache
 def network(device: torch.device | str = "cpu") -> StylesNet:
-    """The trained network. Raises UsageError for a file that is not the one shipped."""
+    """Load the trained styles-net. Raises UsageError for a file that is not the one shipped."""
     data = WEIGHTS.read_bytes()
     if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
         raise UsageError(f"{NAME} weights {WEIGHTS} are not the ones shipped: reinstall")
@@ -124,7 +127,7 @@ def network(device: torch.device | str = "cpu") -> StylesNet:
 
 
 def extractor(device: torch.device | str = "cpu") -> Extractor:
-    """styles-net as FID looks through it."""
+    """Make styles-net an extractor, as FID looks through one."""
     trained = network(device)
     size = trained.head.in_features
     return Extractor(

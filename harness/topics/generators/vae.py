@@ -26,7 +26,7 @@ HELD_OUT = 1000  # images at most
 
 
 class Encoder(nn.Module):
-    """x_BCHW in -1..1 -> mean and log standard deviation of z, each (B, Z)."""
+    """Infers z: x_BCHW in -1..1 -> its mean and log standard deviation, each (B, Z)."""
 
     def __init__(self, channels: int, size: int, features: int, latents: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z_BZ -> outputs_BCHWP of the pixels' loss form."""
+    """Draws from z: z_BZ -> outputs_BCHWP, as the pixels' loss takes them."""
 
     def __init__(self, channels: int, size: int, features: int, latents: int, width: int) -> None:
         super().__init__()
@@ -66,7 +66,10 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True)
 class VAE(GeneratorTopic):
-    """Trained on the evidence lower bound; kl and log_loss put their own pixel loss into it."""
+    """Digits by a VAE, trained on the evidence lower bound.
+
+    kl and log_loss put their own pixel loss into it.
+    """
 
     latents: int = 16
     features: int = 32
@@ -101,7 +104,7 @@ class VAE(GeneratorTopic):
         form = pixels.form(cell.loss, self.levels)
 
         def objective(networks: Networks, batch: Batch) -> Tensor:
-            """Nats an image value: the pixels' loss, and KL(q(z|x) || N(0, 1))."""
+            """The pixels' loss plus KL(q(z|x) || N(0, 1)), in nats an image value."""
             level_BCHW = batch["level"]
             mean_BZ, log_sd_BZ = networks["encoder"](self._centred(level_BCHW))
             outputs = networks["decoder"](mean_BZ + log_sd_BZ.exp() * batch["noise"])

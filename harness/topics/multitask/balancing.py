@@ -14,7 +14,7 @@ from harness.axes import parallel
 
 
 class Uncertainty(nn.Module):
-    """losses_T -> scalar: each over its variance, and the variances' price (Kendall et al. 2018).
+    """Weighs tasks by learned uncertainty: losses_T -> scalar (Kendall et al. 2018).
 
     Their form for a categorical likelihood, exp(-s) L + s / 2 with s = log variance, for all tasks;
     at its best s each weight is 1 / (2 L).
@@ -29,7 +29,7 @@ class Uncertainty(nn.Module):
 
 
 def project(gradients_TP: Tensor, order_TT: Tensor) -> Tensor:
-    """PCGrad (Yu et al. 2020): each task's gradient without what conflicts with the others'.
+    """Take out of each task's gradient what conflicts with others' (PCGrad, Yu et al. 2020).
 
     Task i meets the others in the order of order_TT[i]; of a gradient that conflicts with another
     (negative inner product), only the part at right angles to it stays.

@@ -111,11 +111,12 @@ class Multitask(ImageOptions, Topic):
 
     @property
     def _halvings(self) -> int:
-        """Of the canvas, until a cell is a pixel."""
+        """How often the canvas is halved until a cell is a pixel."""
         return 3 if SHAPES[self.dataset][1] == 8 else 4
 
     @property
     def canvas(self) -> Canvas:
+        """What scenes are composed on."""
         photographs = SHAPES[self.dataset][0] == 3
         return Canvas(CELLS * 2**self._halvings, CELLS, opaque=photographs)
 
@@ -170,7 +171,7 @@ class Multitask(ImageOptions, Topic):
         return self.canvas.compose(self._data.test_x, self._data.test_y, count_B, generator)
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """On scenes of 1 to 3 digits; as single_* on scenes of one, where accuracy is of ten.
+        """Measure on scenes of 1 to 3 digits; as single_* on scenes of one, accuracy of ten digits.
 
         A model has the metrics of the tasks it learns. accuracy: the share of scenes with exactly
         the right digits called present. box_iou, ap50: ``metrics.detection``. miou: over the digits
@@ -198,12 +199,12 @@ class Multitask(ImageOptions, Topic):
 
 
 def sides_form(family: str) -> losses.Form:
-    """Scores a box's sides: cells from its cell's middle, of which -0.5 to 1.5 become -4 to 4."""
+    """The loss of a box's sides, in cells from its cell's middle: -0.5 to 1.5 become -4 to 4."""
     return losses.numeric(family, -4, 4)
 
 
 def presence(outputs_BK2: Tensor, family: str) -> Tensor:
-    """The probability of each digit to be there: (B, K)."""
+    """The probability that each digit is there, (B, K), from classification's outputs."""
     return losses.categorical(family, 2).decode(outputs_BK2)[..., 1]
 
 
@@ -213,11 +214,12 @@ def present(label_BD: Tensor) -> Tensor:
 
 
 def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batch], Tensor]]:
-    """Per task (its head's outputs, batch) -> a mean over scenes, so that shards average exactly.
+    """The loss of each task: (its head's outputs, batch) -> a mean over scenes.
 
-    classification sums a scene's ten questions, as the log-likelihood of independent answers does;
-    detection adds the mean over cells to the mean over the digits' sides; segmentation counts ink
-    and ground half each, for there is ten times as much ground.
+    Means over scenes average over shards exactly. classification sums a scene's ten questions, as
+    the log-likelihood of independent answers does; detection adds the mean over cells to the mean
+    over the digits' sides; segmentation counts ink and ground half each, for there is ten times as
+    much ground.
     """
     binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
     sides = sides_form(family)
@@ -248,7 +250,7 @@ def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batc
 def scores(
     outputs: Mapping[str, Tensor], scenes: Scenes, family: str, canvas: Canvas
 ) -> dict[str, float]:
-    """The metrics of the tasks whose outputs are given."""
+    """Compute the metrics of the tasks whose outputs are given."""
     binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
     found: dict[str, float] = {}
     if "classification" in outputs:

@@ -15,7 +15,7 @@ LABELS = 1 + CLASSES
 
 
 def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """A convolution and GroupNorm: a scene's result must not depend on the others in its shard."""
+    """A convolution with GroupNorm, so that a scene's result does not depend on its shard."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 2 + stride, stride, padding=1, bias=False),
         nn.GroupNorm(4, outputs),
@@ -24,7 +24,7 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Trunk(nn.Module):
-    """x_BCHW -> features after each halving of the canvas; twice as many each time.
+    """The shared trunk: x_BCHW -> features after each halving of the canvas.
 
     They are laid out channels last, which is faster on a CPU and in mixed precision on a GPU.
     """

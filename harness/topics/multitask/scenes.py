@@ -23,7 +23,9 @@ JITTER = 0.25  # how far from a cell's middle an image's may lie, in cells
 
 
 class Scenes(NamedTuple):
-    """x_BCHW in 0..1. label_BD: 1 + the image's class, 0 where there is none. cell_BD: where its
+    """Composed scenes and what is in them.
+
+    x_BCHW in 0..1. label_BD: 1 + the image's class, 0 where there is none. cell_BD: where its
     middle is, row by row. box_BD4 encloses all of its ink, also what a later image covers; zeros
     where there is none. mask_BHW: the label that each pixel shows, 0 for the ground.
     """
@@ -37,7 +39,9 @@ class Scenes(NamedTuple):
 
 @dataclass(frozen=True)
 class Canvas:
-    """size: pixels a side; cells: a side, of equal whole size, as many as MOST or more in all.
+    """A square on which scenes are composed, with a grid of cells.
+
+    size: pixels a side; cells: a side, of equal whole size, as many as MOST or more in all.
 
     opaque: an image covers its whole square (a photograph), not only where it is bright.
     """
@@ -53,7 +57,7 @@ class Canvas:
         count_B: Tensor,
         generator: torch.Generator,
     ) -> Scenes:
-        """Scenes with ``count_B`` (1 to MOST) of the images each, drawn with ``generator``.
+        """Compose scenes with ``count_B`` (1 to MOST) of the images each, drawn with ``generator``.
 
         images_NCHW: uint8, on the device where the scenes will be; count_B and generator on the
         CPU. Each image is as bright as its brightest pixel allows; later ones are in front.
@@ -88,7 +92,7 @@ class Canvas:
         return Scenes(x_BCHW, label_BD, cell_BD.to(device), around(ink_BDHW), mask_BHW)
 
     def middles(self, cell: Tensor) -> Tensor:
-        """Of cells by their number, in pixels: x and y in a last dimension."""
+        """The middles of cells by their number, in pixels: x and y in a last dimension."""
         cell_xy = torch.stack([cell % self.cells, cell // self.cells], -1)
         return (cell_xy + 0.5) * self.size / self.cells
 
@@ -99,7 +103,7 @@ class Canvas:
         return reach * self.cells / self.size
 
     def boxes(self, sides_BN4: Tensor) -> Tensor:
-        """The inverse of ``sides``, for one box in each of the N cells."""
+        """Boxes from how far they reach from their cells: the inverse of ``sides``, one a cell."""
         reach = sides_BN4 * self.size / self.cells
         middle_N2 = self.middles(torch.arange(self.cells**2, device=reach.device))
         return torch.cat([middle_N2 - reach[..., :2], middle_N2 + reach[..., 2:]], -1)
@@ -107,7 +111,7 @@ class Canvas:
     def _paste(
         self, images_BDCHW: Tensor, middle_BD2: Tensor, side_BD: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Each image alone on a canvas (bilinear), and which of its pixels are its own."""
+        """Put each image alone on a canvas (bilinear); also which pixels are its own."""
         at = torch.arange(self.size, device=side_BD.device) + 0.5
         at_BD2S = (at - middle_BD2[..., None]) / (side_BD[..., None, None] / 2)
         shape = (*side_BD.shape, self.size, self.size)

@@ -37,13 +37,18 @@ EPISODES = 50
 
 @dataclass(frozen=True)
 class DQN:
+    """A DQN agent's flags: double (van Hasselt et al. 2016), dueling (Wang et al. 2016)."""
+
     double: bool = False
     dueling: bool = False
 
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """segments: environments go on from batch to batch, and the critic bootstraps."""
+    """A policy-gradient agent's flag: whole episodes, or segments.
+
+    segments: environments go on from batch to batch, and the critic bootstraps.
+    """
 
     segments: bool
 
@@ -82,12 +87,14 @@ class Torso(nn.Sequential):
 
 
 class Channels(nn.Module):
+    """Moves channels from the last dimension to the first of an image."""
+
     def forward(self, obs_BHWC: Tensor) -> Tensor:
         return obs_BHWC.movedim(-1, 1)
 
 
 class Q(nn.Module):
-    """obs_BO -> outputs_BAW; dueling: a value and each action's advantage over their mean."""
+    """Values actions: obs_BO -> outputs_BAW; dueling: a value and advantages over their mean."""
 
     def __init__(
         self, shape: tuple[int, ...], sizes: tuple[int, ...], actions: int, width: int, duel: bool
@@ -109,7 +116,7 @@ class Q(nn.Module):
 
 @dataclass(frozen=True)
 class RL(EnvironmentOptions, Topic):
-    """The agents' settings; the network is CleanRL's for DQN on CartPole."""
+    """Agents in a Gymnasium environment, with their settings; the network is CleanRL's."""
 
     gamma: float = 0.99
     hidden_sizes: tuple[int, ...] = (120, 84)
@@ -251,7 +258,7 @@ class RL(EnvironmentOptions, Topic):
 
     @torch.no_grad()
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
-        """return: the greedy policy's, mean over EPISODES episodes with seeds of their own."""
+        """Play EPISODES episodes greedily, with seeds of their own: the mean return."""
         form = self._form(cell)
         device = next(next(iter(networks.values())).parameters()).device
 
@@ -263,7 +270,7 @@ class RL(EnvironmentOptions, Topic):
         return self._returns(greedy, cell)
 
     def baseline(self, cell: Cell) -> dict[str, Any]:
-        """Actions at random."""
+        """The return of actions at random."""
         generator = torch.Generator().manual_seed(cell.seed)
         _, actions = _spaces(self.env)
         return self._returns(

@@ -24,7 +24,9 @@ TIME_LIMIT = 5_000  # steps, for environments that bring none
 
 
 class Step(NamedTuple):
-    """reward_N float32; next_obs_NO the observation after the action, also where it was the last.
+    """What a step of all environments gave.
+
+    reward_N float32; next_obs_NO the observation after the action, also where it was the last.
 
     terminated_N: the episode ended by itself, so nothing follows; truncated_N: it was cut off, so
     its last observation has a value still.
@@ -37,7 +39,7 @@ class Step(NamedTuple):
 
 
 def make(env: str) -> gymnasium.Env:
-    """One environment. Raises UsageError unless it is known, with discrete actions and arrays."""
+    """Make one environment. Raises UsageError if it is unknown or unfit: actions must be discrete."""
     minatar = env.startswith("MinAtar/")
     try:
         if minatar and env not in gymnasium.registry:
@@ -61,7 +63,7 @@ def make(env: str) -> gymnasium.Env:
 
 
 class Forgetful(gymnasium.Wrapper):
-    """MinAtar's sticky actions may repeat the last one of the episode before: not here."""
+    """Resets MinAtar's last action too, which a sticky one would repeat in the next episode."""
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
@@ -147,7 +149,7 @@ class Environments:
         self.env_steps, self.solved_at = state["env_steps"], state["solved_at"]
 
     def summary(self) -> dict[str, float]:
-        """env_steps, and steps_to_solve where it was solved."""
+        """env_steps, and steps_to_solve if the environment was solved."""
         found = {"env_steps": float(self.env_steps)}
         return found if self.solved_at is None else found | {"steps_to_solve": self.solved_at}
 
@@ -171,7 +173,7 @@ class Environments:
 
 
 def play(envs: Environments, act: Callable[[Tensor], Tensor]) -> Tensor:
-    """The return of the first whole episode of each environment from now: float64 (N,)."""
+    """Play one whole episode in each environment: their returns, float64 (N,)."""
     envs.reset()
     total_N = torch.zeros(envs.count, dtype=torch.float64)
     going_N = torch.ones(envs.count, dtype=torch.bool)

@@ -20,7 +20,7 @@ Values = Callable[[Tensor], Tensor]
 
 
 class Replay(Batches):
-    """Experience replay (Mnih et al. 2015) under an epsilon-greedy policy.
+    """Batches from experience replay (Mnih et al. 2015) under an epsilon-greedy policy.
 
     Before each batch ``train_frequency`` environment steps are taken, before the first one
     ``learning_starts`` random ones. epsilon falls linearly from 1 to ``epsilon_end`` over the first
@@ -122,7 +122,7 @@ class Replay(Batches):
 
 
 class Segments(Batches):
-    """The next steps of every environment, on policy, with generalised advantages (A2C).
+    """Batches of the next steps of every environment, on policy, with their advantages (A2C).
 
     A batch is as many whole steps of all environments as fit into its size.
     """
@@ -185,7 +185,7 @@ class Segments(Batches):
 
 
 class Episodes(Segments):
-    """One whole episode of each environment a batch, with its returns (REINFORCE, Williams 1992).
+    """Batches of one whole episode of each environment (REINFORCE, Williams 1992).
 
     Episodes end at different steps: shorter ones are padded with weight 0, and the weights make a
     mean over the padded batch the mean over the steps that were played.
@@ -236,7 +236,7 @@ def advantages(
     gamma: float,
     gae_lambda: float,
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantages and the values' targets, both (T, N) (Schulman et al. 2016).
+    """Compute generalised advantages and the values' targets, (T, N) (Schulman et al. 2016).
 
     After a terminated step nothing follows; after a truncated one the value of its true next
     observation does; neither lets an advantage cross into the next episode.
@@ -252,6 +252,6 @@ def advantages(
 
 
 def sample(logits_NA: Tensor, generator: torch.Generator) -> Tensor:
-    """Actions_N drawn from softmax(logits) by the Gumbel trick."""
+    """Draw actions_N from softmax(logits), by the Gumbel trick."""
     uniform_NA = torch.rand(logits_NA.shape, generator=generator)
     return (logits_NA - (-uniform_NA.clamp_min(1e-20).log()).log()).argmax(-1)

@@ -14,7 +14,7 @@ from harness.training.batches import Batches, Shuffled, WithNoise
 
 
 def share(first: Batches, other: Batches) -> str | None:
-    """Let ``other`` use the first one's data. Returns why it cannot, None if it does.
+    """Let two streams share the first one's data. Returns why they cannot; None if they do.
 
     Only plain data can be drawn as one, shuffled and with noise or not: a stream that acts with
     the networks cannot.

@@ -18,7 +18,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of optimizer.
+    """How one kind of optimizer moves a matrix whose rows are members.
 
     moments: what torch's optimizer keeps for a parameter, by its name there. counts: whether it
     keeps the number of steps too. apply: (value_NP, gradient_NP, moments, rate_N1, root, options)
@@ -40,7 +40,7 @@ def sgd(
     root: Tensor,
     options: Options,
 ) -> None:
-    """With momentum, neither dampened nor Nesterov's."""
+    """Make a step of SGD, its momentum neither dampened nor Nesterov's."""
     moved_NP = _decayed(value_NP, gradient_NP, options)
     if "momentum_buffer" in moments:
         moved_NP = moments["momentum_buffer"].mul_(options["momentum"]).add_(moved_NP)
@@ -55,7 +55,7 @@ def adam(
     root: Tensor,
     options: Options,
 ) -> None:
-    """Kingma & Ba 2015; rate_N1 is divided by its correction already."""
+    """Make a step of Adam (Kingma & Ba 2015); rate_N1 is divided by its correction already."""
     beta1, beta2 = options["betas"]
     gradient_NP = _decayed(value_NP, gradient_NP, options)
     mean_NP = moments["exp_avg"].lerp_(gradient_NP, 1 - beta1)
@@ -72,7 +72,7 @@ def rmsprop(
     root: Tensor,
     options: Options,
 ) -> None:
-    """Tieleman & Hinton 2012, neither centred nor with momentum."""
+    """Make a step of RMSprop (Tieleman & Hinton 2012), neither centred nor with momentum."""
     gradient_NP = _decayed(value_NP, gradient_NP, options)
     square_NP = moments["square_avg"].mul_(options["alpha"])
     square_NP.addcmul_(gradient_NP, gradient_NP, value=1 - options["alpha"])
@@ -93,7 +93,7 @@ _PLAIN = {"maximize": False, "amsgrad": False, "nesterov": False, "dampening": 0
 
 
 def rule(optimizer: optim.Optimizer) -> Rule | None:
-    """The rule that gives what this optimizer gives; None where there is none for its options."""
+    """Find the rule that equals one of torch's optimizers; None if its options have none."""
     options, groups = optimizer.defaults, optimizer.param_groups
     if len(groups) > 1 or any(options.get(n, plain) != plain for n, plain in _PLAIN.items()):
         return None
@@ -107,5 +107,5 @@ def rule(optimizer: optim.Optimizer) -> Rule | None:
 
 
 def options_of(optimizer: optim.Optimizer) -> dict[str, Any]:
-    """What members must have in common to share a rule: all that it was built with but its rate."""
+    """An optimizer's settings but its rate: what members must share to be moved by one rule."""
     return {name: value for name, value in optimizer.defaults.items() if name != "lr"}

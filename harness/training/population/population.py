@@ -41,7 +41,7 @@ class Band:
 
 
 class Population:
-    """The trainings of ``cells`` at some step, together.
+    """Trainings of several cells that move together, as rows of one matrix.
 
     members are in the order of their rows. ended holds, by cell, how a training came to nothing.
     losses grows by one tensor of N a step, rates by one list of N.
@@ -94,7 +94,7 @@ class Population:
                 each_step(self.step)
 
     def advance(self) -> None:
-        """One step of every member on its own next batch."""
+        """Make one step of every member, each on its own next batch."""
         batch = self.streams.draw(self.budget.batch_size)
         rates = [group["lr"] for group in self.groups]
         losses_N = self._work(self.values_NP, self._moments(), batch, *self._rates(rates))
@@ -109,7 +109,7 @@ class Population:
                 schedules.step(stacking.schedule(self.members[index]), seen[index])
 
     def compile(self) -> None:
-        """Compile the step, tried on copies. Raises whatever torch.compile raises."""
+        """Compile the step, trying it on copies. Raises whatever torch.compile raises."""
         work = torch.compile(self._move, dynamic=False)
         batch = self.streams.example(self.budget.batch_size)
         rates = self._rates([group["lr"] for group in self.groups])
@@ -118,7 +118,7 @@ class Population:
         self._work = work
 
     def update_members(self) -> None:
-        """Bring the members to where their rows are: networks, optimizer, schedule, step.
+        """Copy the rows into the members: networks, optimizer, schedule, step.
 
         Those that ended stay where they ended.
         """
@@ -128,7 +128,7 @@ class Population:
                     self._update_member(index, band)
 
     def update_histories(self) -> None:
-        """Give the members their losses and rates, those that ended up to their end."""
+        """Copy the losses and rates into the members; of those that ended, up to their end."""
         losses_NT = torch.stack(self.losses, dim=1)
         for index, member in enumerate(self.members):
             member.losses = list(losses_NT[index, : member.step].unbind())
@@ -136,7 +136,7 @@ class Population:
 
     @torch.no_grad()
     def update_rows(self) -> None:
-        """Bring the rows to where the members are, all at one step.
+        """Copy the members, all at one step, into the rows.
 
         Those that ended take part with what numbers they have.
         """
@@ -175,7 +175,7 @@ class Population:
         return bands
 
     def _follow(self) -> None:
-        """Members under the same schedule follow the first of them, unless it looks at losses."""
+        """Choose whose schedule each member follows: the first one's, unless it looks at losses."""
         leaders: dict[object, int] = {}
         self.watching: list[int] = []
         self.leaders: list[int] = []

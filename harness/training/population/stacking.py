@@ -19,11 +19,11 @@ from harness.training.topic import Topic
 
 
 class NotStackable(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
-    """These cells cannot train as one; the message says why."""
+    """Cells that cannot train as one population; the message says why."""
 
 
 def differ(first: Training, member: Training) -> str | None:
-    """Why a training cannot share the first one's work; None if it can. Shares its data."""
+    """Why a training cannot be a row beside the first one; None if it can, and shares its data."""
     topic, cell = member.topic, member.cell
     if (cell.model, cell.loss) != (first.cell.model, first.cell.loss):
         return f"{cell.id} has another model or loss than {first.cell.id}"
@@ -43,25 +43,29 @@ def differ(first: Training, member: Training) -> str | None:
 
 
 def optimizer(member: Training) -> torch.optim.Optimizer:
+    """A member's only optimizer."""
     return next(iter(member.optimizers.values()))
 
 
 def schedule(member: Training) -> Any:
+    """A member's only schedule."""
     return next(iter(member.schedules.values()))
 
 
 def values(member: Training) -> list[nn.Parameter]:
+    """A member's parameters, in the order of its row."""
     return list(parameters(member.players[0], member.networks))
 
 
 def row(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors flattened into one row."""
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def gradients(
     member: Training, value_NP: Tensor, example: dict[str, Tensor]
 ) -> torch.fx.GraphModule:
-    """(value_NP, batch) -> gradient_NP, losses_N for members like ``member``.
+    """Trace a graph (value_NP, batch) -> gradient_NP, losses_N for members like ``member``.
 
     vmap over the topic's objective, traced for batches like ``example`` to a graph of plain
     operations that gives the same numbers without vmap's cost. Raises Apart if vmap refuses.
