@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 
 def make(env: str) -> gymnasium.Env:
-    """Make one environment. Raises UsageError if it is unknown or unfit: actions must be discrete."""
+    """Make one environment. Raises UsageError if it is unknown or has no discrete actions."""
     minatar = env.startswith("MinAtar/")
     try:
         if minatar and env not in gymnasium.registry:
