@@ -148,3 +148,35 @@ def test_a_warm_process_gives_the_numbers_of_a_fresh_one(tmp_path):
     others = [task(tmp_path, cell=replace(CELL, seed=seed, loss="ce")) for seed in range(4)]
     after = run(tmp_path, *others, target)[-1]
     assert (after.metrics, after.curve) == (alone.metrics, alone.curve)
+
+
+def test_what_is_queued_again_goes_first_in_the_place_of_what_it_replaces(tmp_path):
+    first, second, third, fourth = (task(tmp_path, cell=replace(CELL, seed=n)) for n in range(4))
+    executor = LocalExecutor()
+    executor.submit([first, second, third])
+    executor.requeue([fourth], instead_of=[second])
+    assert executor.pending() == [fourth, first, third]
+    executor.close()
+    assert executor.pending() == []
+
+
+def place(task, rank):
+    assert torch.distributed.get_rank() == rank
+    return rank, torch.distributed.get_world_size(), task.cell.id
+
+
+def fails(task, rank):
+    raise ValueError(f"a planted error on rank {rank}")
+
+
+def test_a_call_gives_rank_0s_value_or_raises_the_reason(executor, tmp_path):
+    ranked = task(tmp_path, cell=replace(CELL, parallel="ddp"))
+    assert executor.call(place, ranked) == (0, 2, ranked.cell.id)
+    with pytest.raises(RuntimeError, match="ValueError: a planted error on rank"):
+        executor.call(fails, ranked)
+    assert executor.call(place, ranked) == (0, 2, ranked.cell.id)
+    executor.submit([ranked])
+    with pytest.raises(RuntimeError, match="call waits for no other tasks"):
+        executor.call(place, ranked)
+    while executor.pending():
+        executor.pump()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from processes import ends, processes
 from toy import Toy
 
@@ -191,6 +192,22 @@ def test_a_bad_cell_ends_as_it_does_locally(executor, cluster, tmp_path):
     assert died.reason.endswith("died: killed by SIGKILL")
     left = {path.name.partition("-")[0] for path in cluster[1].glob("decathlon-*/*")}
     assert left <= {"stacks"}  # of the warm processes
+
+
+def size(task, rank):
+    return rank, torch.distributed.get_world_size()
+
+
+def fails(task, rank):
+    raise ValueError("a planted error")
+
+
+def test_a_call_gives_rank_0s_value_or_raises_the_reason(executor, tmp_path):
+    ranked = task(tmp_path, cell=replace(CELL, parallel="ddp"))
+    assert executor.call(size, ranked) == (0, 2)
+    with pytest.raises(RuntimeError, match="ValueError: a planted error"):
+        executor.call(fails, task(tmp_path))
+    assert not executor.pending()
 
 
 def test_what_the_cluster_cannot_run_is_refused_at_once(executor, tmp_path):
