@@ -1,5 +1,8 @@
-"""Imported once by the fork server, so that every worker starts warm: torch, torchvision, and
-what their first step would import.
+"""Imported once by the fork server, so that every worker starts warm.
+
+It imports torch, torchvision and the trial, and lets the first product set up its library. It never
+runs a backward pass: where PyTorch sees a GPU that starts autograd's device threads, which a fork
+does not have, and every worker would refuse to train.
 """
 
 import torch
@@ -9,7 +12,5 @@ import harness.execution.process
 import harness.trial.population  # noqa: F401  (the same)
 
 torch.set_num_threads(1)
-_network = torch.nn.Linear(1, 1)
-_optimizer = torch.optim.SGD(_network.parameters(), lr=0.1)
-_network(torch.zeros(1, 1)).sum().backward()
-_optimizer.step()
+with torch.no_grad():
+    torch.nn.Linear(1, 1)(torch.zeros(1, 1))

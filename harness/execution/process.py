@@ -74,15 +74,16 @@ def main(pipe: connection.Connection, stacks: Path) -> None:
         while True:
             work, rank, meeting = pipe.recv()
             function, task = cloudpickle.loads(work)
-            value = _as_rank(function, task, rank, meeting)
-            pipe.send(Returned(value if rank == 0 else None))
-            del work, function, task, value
+            answer = _as_rank(function, task, rank, meeting)
+            pipe.send(answer)
+            if isinstance(answer, Raised):
+                return
+            del work, function, task, answer
             _tidy()
     except EOFError:
         return
     except BaseException as error:
-        line = f"{type(error).__name__}: {error}"
-        pipe.send(Raised(line, traceback.format_exc(), time.monotonic()))
+        pipe.send(_raised(error))
 
 
 def _tidy() -> None:
@@ -91,11 +92,33 @@ def _tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Any:
+def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
+    """Run the function, in a process group if the task has one.
+
+    Its error is stamped before the group is torn down, which the peers hear as an error of theirs.
+    """
     if not parallel.is_distributed(task.cell.parallel):
-        return function(task, 0)
+        return _answer(function, task, 0)
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
-        return function(task, rank)
+        return _answer(function, task, rank)
+
+
+def _answer(function: Function, task: Task, rank: int) -> Answer:
+    try:
+        value = function(task, rank)
+        return Returned(value if rank == 0 else None)
+    except BaseException as error:
+        return _raised(error)
+
+
+def _raised(error: BaseException) -> Raised:
+    at = time.monotonic()
+    try:
+        text = str(error)
+    except Exception:
+        text = "(cannot be printed)"
+    trace = "".join(traceback.format_exception(error))
+    return Raised(f"{type(error).__name__}: {text}", trace, at)
 
 
 def _die_with_parent() -> None:
