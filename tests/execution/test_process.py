@@ -61,7 +61,7 @@ def test_an_error_is_stamped_before_the_group_is_torn_down(tmp_path, monkeypatch
     assert answer.at <= torn_down[0]
 
 
-class Unprintable(Exception):
+class UnprintableError(Exception):
     def __str__(self):
         raise ValueError
 
@@ -70,7 +70,7 @@ class Unprintable(Exception):
     ("error", "line"),
     [
         (EOFError("a file of the topic's"), "EOFError: a file of the topic's"),
-        (Unprintable(), "Unprintable: (cannot be printed)"),
+        (UnprintableError(), "UnprintableError: (cannot be printed)"),
         (KeyboardInterrupt(), "KeyboardInterrupt: "),
     ],
 )
