@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,13 @@ from harness.files import write_atomically
 from harness.results.record import Record
 from harness.results.report import write_report
 from harness.run import Run, executor_class
+from harness.screen import Screen
 from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import registered_topics
 
 RUN = pytest.StashKey[Run]()
 CELLS = pytest.StashKey[dict[str, list[Cell]]]()
+SCREEN = pytest.StashKey[Screen]()
 
 
 class Hooks:
@@ -115,7 +119,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
     """The cell's record: status, metrics, baseline, curve, cost, checkpoint, parity."""
-    found = _run(request.config).result(request.param)
+    with _waiting(request.config) as run:
+        found = run.result(request.param)
     if found.status == "skipped":
         pytest.skip(found.reason)
     return found
@@ -124,9 +129,19 @@ def record(request: pytest.FixtureRequest) -> Record:
 @pytest.fixture
 def decathlon_run(request: pytest.FixtureRequest) -> Run:
     """The run of this pytest call, once all its cells are trained, to be measured alone."""
-    run = _run(request.config)
-    run.finish()
+    with _waiting(request.config) as run:
+        run.finish()
     return run
+
+
+@contextmanager
+def _waiting(config: pytest.Config) -> Iterator[Run]:
+    """The run, while a test waits for it: its progress is on the screen until it is there."""
+    try:
+        yield _run(config)
+    finally:
+        if SCREEN in config.stash:
+            config.stash[SCREEN].clear()
 
 
 def _cells(session: pytest.Session) -> list[Cell]:
@@ -140,9 +155,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if cells := _cells(session):
         run = _run(session.config)
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            run.report = lambda line: reporter.ensure_newline() or reporter.write_line(line)
+        session.config.stash[SCREEN] = Screen(session.config)
+        session.config.stash[SCREEN].show(run)
         try:
             run.start(cells)
         except UsageError as error:

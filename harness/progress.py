@@ -1,44 +1,61 @@
-"""How far a run is, in lines for people: a cell's end, its primary metric, the time left."""
+"""How far a run is, for people: lines as cells end, and a line that says where it stands."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from harness.cell import Cell, Status
 from harness.results.record import Record
 from harness.trial.task import Task
 
+FAULTS = (Status.FAILED, Status.TIMEOUT)
+
 
 class Progress:
-    """Counts the cells that end, and guesses the time left from what cells are expected to take.
+    """Counts a run's cells as they end, and guesses the time left.
 
-    work_s: a task's expected seconds of one core. report is called with each line.
+    cell_s: by cell to train, the seconds of one core that it is expected to take. report is called
+    with a line for good; stand, if there is one, with the cells done, all cells, and text that
+    takes the place of what it was given before. With it, only faults get a line.
     """
 
     def __init__(
         self,
-        tasks: Iterable[Task],
-        work_s: Callable[[Task], float],
+        cell_s: Mapping[Cell, float],
         report: Callable[[str], None],
+        stand: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        tasks = list(tasks)
-        self._work_s, self._report = work_s, report
-        self._total = sum(len(task.cells) for task in tasks)
-        self._ended = 0
-        self._total_s = sum(map(work_s, tasks))
+        self._cell_s, self._report, self._stand = cell_s, report, stand
+        self._total_s = sum(cell_s.values())
+        self._ended = self._failed = 0
         self._begun = time.monotonic()
 
     def ended(self, records: Iterable[Record], pending: Iterable[Task]) -> None:
-        """Report cells that have just ended, ``pending`` being what is left to do."""
-        left_s = sum(map(self._work_s, pending))
-        done_s = max(self._total_s - left_s, 1e-9)
-        eta_s = (time.monotonic() - self._begun) * left_s / done_s
+        """Show cells that have just ended, ``pending`` being the tasks that are left."""
+        left = self._left(pending)
         for record in records:
             self._ended += 1
-            self._report(
-                f"[{self._ended}/{self._total}] {record.cell.id} {record.status} "
-                f"{headline(record)} (about {eta_s:.0f} s left)"
-            )
+            self._failed += record.status in FAULTS
+            if self._stand is None or record.status in FAULTS:
+                self._report(
+                    f"[{self._ended}/{len(self._cell_s)}] {record.cell.id} {record.status} "
+                    f"{headline(record)} ({left})"
+                )
+
+    def now(self, pending: Iterable[Task], running: Iterable[Task]) -> None:
+        """Show how many cells are done, run and have failed, and the time left."""
+        if self._stand is not None:
+            at_work = sum(len(task.cells) for task in running)
+            text = f"{at_work} running, {self._failed} failed, {self._left(pending)}"
+            self._stand(self._ended, len(self._cell_s), text)
+
+    def _left(self, pending: Iterable[Task]) -> str:
+        left_s = sum(self._cell_s[cell] for task in pending for cell in task.cells)
+        done_s = self._total_s - left_s
+        if done_s <= 0:
+            return "time left not known yet"
+        return f"about {_duration((time.monotonic() - self._begun) * left_s / done_s)} left"
 
 
 def headline(record: Record) -> str:
@@ -47,3 +64,9 @@ def headline(record: Record) -> str:
         name = next(name for name in record.directions if name in record.metrics)
         return f"{name} {record.metrics[name]:.4g}"
     return record.reason
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

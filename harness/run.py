@@ -54,7 +54,8 @@ class Run:
     or runs out of time goes on from its middle checkpoint, or from the start if it had none.
     options: what ``replay`` must be told to train a cell of this run again. executor_kind: one of
     EXECUTORS. population: the most cells that train as one; compile: whether their step is
-    compiled then. report is called with one line after each finished cell.
+    compiled then. report is called with a line after each finished cell; stand, if there is one,
+    with where the run stands, as ``Progress`` says.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Run:
     population: int = LARGEST
     compile: bool = False
     report: Callable[[str], None] = print
+    stand: Callable[[int, int, str], None] | None = None
     records: dict[Cell, Record] = field(default_factory=dict)
     executor: Executor | None = None
     executor_kind: str = "local"
@@ -123,7 +125,8 @@ class Run:
 
         May be called again: the processes are warm by then.
         """
-        tasks = []
+        tasks: list[Task] = []
+        reused = skipped = 0
         self.store.tidy()
         write_atomically(
             self.folder / "environment.json", json.dumps(self.environment, indent=1).encode()
@@ -131,14 +134,21 @@ class Run:
         for cell in dict.fromkeys(cells):
             if reason := self.skip_reason(cell):
                 self.keep(cell, Outcome(status=Status.SKIPPED, reason=reason))
+                skipped += 1
             elif record := self.done(cell):
                 self.records[cell] = record
+                reused += 1
             else:
                 tasks.append(self.task(cell))
         if self.executor_kind == "local":
             tasks = self._grouping.group(tasks)
         tasks.sort(key=lambda task: (-task.world_size, -self._work_s(task)))
-        self.progress = Progress(tasks, self._work_s, lambda line: self.report(line))
+        cell_s = {cell: self._cell_s(task, cell) for task in tasks for cell in task.cells}
+        self.progress = Progress(cell_s, lambda line: self.report(line), self.stand)
+        self.report(
+            f"{len(cell_s)} cells to train, {reused} reused of {reused + len(cell_s)}, "
+            f"{skipped} skipped"
+        )
         if self.executor is None:
             self.executor = executor_class(self.executor_kind)()
         self.executor.submit(tasks)
@@ -156,6 +166,7 @@ class Run:
             return False
         for task, outcome in self.executor.pump(timeout_s):
             self._ended(task, outcome)
+        self.progress.now(self.executor.pending(), self.executor.running())
         return True
 
     def finish(self) -> None:
@@ -200,7 +211,11 @@ class Run:
         return record
 
     def _work_s(self, task: Task) -> float:
-        return sum(map(self.predict, task.cells)) * task.world_size
+        return sum(self._cell_s(task, cell) for cell in task.cells)
+
+    def _cell_s(self, task: Task, cell: Cell) -> float:
+        """Expected seconds of one core."""
+        return self.predict(cell) * task.world_size
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
         """Keep what became of a task's cells, or queue them again."""

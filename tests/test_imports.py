@@ -22,7 +22,8 @@ FLOORS = (  # a room imports from lower floors only, and nothing from its own fl
     {"trial", "matrix"},
     {"execution", "topics", "progress"},
     {"run"},
-    {"studies", "plugin", "cli"},
+    {"studies", "screen", "cli"},
+    {"plugin"},
     {"__main__"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

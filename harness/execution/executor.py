@@ -23,6 +23,9 @@ class Executor(Protocol):
     def pending(self) -> list[Task]:
         """The tasks that wait or run."""
 
+    def running(self) -> list[Task]:
+        """The tasks that processes are at work on."""
+
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
         """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
 

@@ -68,6 +68,10 @@ class LocalExecutor:
         """The tasks that wait or run."""
         return [*self._waiting, *(gang.task for gang in self._gangs)]
 
+    def running(self) -> list[Task]:
+        """The tasks that processes are at work on."""
+        return [gang.task for gang in self._gangs]
+
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
         """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
         while self._waiting and self._free() >= min(self._waiting[0].world_size, self.cores):

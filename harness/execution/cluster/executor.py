@@ -87,6 +87,10 @@ class ClusterExecutor:
         """The tasks that wait or run."""
         return [task for task, *_ in self._waiting] + [gang.task for gang in self._gangs]
 
+    def running(self) -> list[Task]:
+        """The tasks that processes are at work on."""
+        return [gang.task for gang in self._gangs]
+
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
         """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
         self._start()
