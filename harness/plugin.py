@@ -158,7 +158,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.stash[SCREEN] = Screen(session.config)
         session.config.stash[SCREEN].show(run)
         try:
-            run.start(cells)
+            session.config.stash[SCREEN].line(run.start(cells))
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
 

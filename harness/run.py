@@ -120,10 +120,11 @@ class Run:
             return earlier.cost["wall_s"]
         return self.budget(cell).expected_s
 
-    def start(self, cells: Iterable[Cell]) -> None:
+    def start(self, cells: Iterable[Cell]) -> str:
         """Reuse what is done, record what is skipped, queue the rest: parallel cells first.
 
-        May be called again: the processes are warm by then.
+        Returns in a line how many are of each kind. May be called again: the processes are warm by
+        then.
         """
         tasks: list[Task] = []
         reused = skipped = 0
@@ -145,13 +146,11 @@ class Run:
         tasks.sort(key=lambda task: (-task.world_size, -self._work_s(task)))
         cell_s = {cell: self._cell_s(task, cell) for task in tasks for cell in task.cells}
         self.progress = Progress(cell_s, lambda line: self.report(line), self.stand)
-        self.report(
-            f"{len(cell_s)} cells to train, {reused} reused of {reused + len(cell_s)}, "
-            f"{skipped} skipped"
-        )
         if self.executor is None:
             self.executor = executor_class(self.executor_kind)()
         self.executor.submit(tasks)
+        known = reused + len(cell_s)
+        return f"cells to train: {len(cell_s)}; reused: {reused} of {known}; skipped: {skipped}"
 
     def result(self, cell: Cell) -> Record:
         """The cell's record; works on the queue until it is there."""

@@ -10,7 +10,7 @@ import pytest
 from test_plugin import CONFTEST, EXPERIMENT
 
 COMMAND = [sys.executable, "-m", "pytest", "--profile", "smoke", "-p", "no:xdist"]
-FIRST = r"3 cells to train, 0 reused of 3, 0 skipped"
+FIRST = r"cells to train: 3; reused: 0 of 3; skipped: 0"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_in_a_log_each_cell_has_a_line_as_soon_as_it_ends(project, verbosity):
 
 
 def test_in_a_log_what_is_reused_is_said(project):
-    for expected in ("3 cells to train, 0 reused of 3", "0 cells to train, 3 reused of 3"):
+    for expected in ("to train: 3; reused: 0 of 3", "to train: 0; reused: 3 of 3"):
         ended = subprocess.run(COMMAND, cwd=project, capture_output=True, text=True)
         assert ended.returncode == 0 and expected in ended.stdout
 
