@@ -1,3 +1,5 @@
+"""Cells' ids, fingerprints and what people mistype."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

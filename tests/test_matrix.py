@@ -1,3 +1,5 @@
+"""Which cells each profile holds, and why the others are skipped."""
+
 from itertools import product
 
 import pytest

@@ -1,4 +1,4 @@
-"""Parallel configurations over real ranks: parity, planted bugs, checkpoints, traffic."""
+"""Parallel configurations over real ranks: audits, parity, accumulation, planted bugs."""
 
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""Verdicts between two runs, and what cannot be compared."""
+
 import pytest
 from frames import frame
 

@@ -1,3 +1,5 @@
+"""Records on disk: they come back exactly, and damage is set aside."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,4 +1,4 @@
-"""Box IoU, average precision and mean IoU against torchmetrics, and worked by hand."""
+"""Metrics against torchmetrics, torchvision and scikit-learn, and worked by hand."""
 
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""A training repeats, resumes and diverges as it should."""
+
 import pytest
 import torch
 from toy import Toy

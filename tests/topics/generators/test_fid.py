@@ -1,3 +1,5 @@
+"""FID, KID, precision and recall against SciPy's, torch-fidelity's and laws; their cache."""
+
 import dataclasses
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The generators' parts: pixel densities, masks, cached sampling, games, styles."""
+"""What all generators share: learning, sampling, resuming, shapes, collapse, comparing."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""SceneBatches scenes: boxes, masks and labels say the same, and one seed gives one scene."""
+"""Scenes: boxes, masks and labels say the same, and one seed gives one scene."""
 
 import pytest
 import torch
