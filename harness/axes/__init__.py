@@ -1,1 +1,1 @@
-"""What a cell can vary: losses, schedules, optimizers, parallel configurations."""
+"""The axes along which cells vary: losses, schedules and optimizers, parallel configurations."""

@@ -1,4 +1,4 @@
-"""Base optimizers: what a player's parameters are moved by, PyTorch's own classes."""
+"""The optimizers that train a player's parameters: PyTorch's own SGD, Adam and RMSprop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn, optim
 
 from harness.cell import unknown
 
-Make = Callable[..., optim.Optimizer]
+Make = Callable[..., optim.Optimizer]  # (class, parameters, **settings) -> optimizer
 
 
 def make_optimizer(
     kind: Make, parameters: Iterable[nn.Parameter], **settings: Any
 ) -> optim.Optimizer:
-    """Build one of torch's optimizers, as a training in a single process does."""
+    """Build an optimizer of class ``kind`` for a single process: the default ``make``."""
     return kind(parameters, **settings)
 
 
@@ -24,7 +24,8 @@ def make_optimizer(
 class OptimizerSpec:
     """Which optimizer moves a player's parameters, and its settings.
 
-    adaptive_lr is the rate of the schedules adam and rmsprop, which bring their own optimizer.
+    kind: sgd, adam or rmsprop. adaptive_lr is the rate of the schedules adam and rmsprop, which
+    bring their own optimizer.
     """
 
     kind: str
@@ -37,9 +38,10 @@ class OptimizerSpec:
     def build(
         self, kind: str, parameters: Iterable[nn.Parameter], make: Make = make_optimizer
     ) -> optim.Optimizer:
-        """Build torch's optimizer ``kind`` at the rate that suits it. Raises UsageError if unknown.
+        """Build torch's optimizer ``kind``, at ``lr`` if that is its own, else at ``adaptive_lr``.
 
         make: puts class, parameters and settings together, as ``parallel.Layout.optimizer`` does.
+        Raises UsageError if the kind is unknown.
         """
         settings: dict[str, Any] = {
             "lr": self.lr if kind == self.kind else self.adaptive_lr,

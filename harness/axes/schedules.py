@@ -78,7 +78,11 @@ def build(
     steps: int,
     make: Make = make_optimizer,
 ) -> tuple[optim.Optimizer, Schedule]:
-    """Build an optimizer and its schedule over ``steps`` steps. Raises UsageError if unknown."""
+    """Build an optimizer and its learning-rate schedule over ``steps`` steps.
+
+    base: the optimizer, unless the schedule is adam or rmsprop. make: as in
+    ``OptimizerSpec.build``. Raises UsageError if the schedule is unknown.
+    """
     if name not in _BUILD:
         raise unknown("schedule", name, NAMES)
     optimizer = base.build(name if name in ADAPTIVE else base.kind, parameters, make)
@@ -86,19 +90,19 @@ def build(
 
 
 def skip_reason(name: str, base: OptimizerSpec) -> str | None:
-    """Why a schedule is another one in disguise for a topic; None if it is not."""
+    """Return why a schedule equals ``constant`` over a base optimizer; None if it does not."""
     if name in ADAPTIVE and name == base.kind:
         return f"{name} equals constant here: the topic's base optimizer is {name} already"
     return None
 
 
 def looks_at_loss(schedule: Schedule) -> TypeGuard[lrs.ReduceLROnPlateau]:
-    """Whether the schedule decides by the training loss, as plateau alone does."""
+    """Whether the schedule needs the training loss at each step, as plateau alone does."""
     return isinstance(schedule, lrs.ReduceLROnPlateau)
 
 
 def step(schedule: Schedule, loss: float | Tensor) -> None:
-    """Move the schedule on, once after every optimizer step."""
+    """Advance the schedule, once after every optimizer step; only plateau uses ``loss``."""
     if looks_at_loss(schedule):
         schedule.step(float(loss))
     else:

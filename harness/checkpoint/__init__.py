@@ -1,4 +1,4 @@
-"""Checkpoints (note 100): saved whole, loaded safely, checked before anything in memory changes."""
+"""Checkpoints (note 100): atomic saving, safe loading, checks before anything in memory changes."""
 
 from harness.checkpoint.io import FORMAT, VERSION, load, save
 from harness.checkpoint.networks import Mismatch, compare, load_network, partial

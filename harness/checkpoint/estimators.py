@@ -1,4 +1,4 @@
-"""scikit-learn's fitted estimators in a checkpoint: skops' format, which runs no code."""
+"""Fitted scikit-learn estimators as tensors for a checkpoint, in skops' format: it runs no code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from harness.checkpoint import CheckpointError
 
 
 def dumps(estimator: Any) -> Tensor:
-    """Write a fitted estimator into a uint8 tensor, which a checkpoint can hold."""
+    """Serialise a fitted estimator to a uint8 tensor, which a checkpoint can hold."""
     return torch.frombuffer(bytearray(skops.io.dumps(estimator)), dtype=torch.uint8)
 
 
 def loads(data: Tensor) -> Any:
-    """Read an estimator back from such a tensor.
+    """Restore an estimator from the tensor that ``dumps`` returned.
 
     Raises CheckpointError for types outside scikit-learn and NumPy.
     """
@@ -30,7 +30,7 @@ def loads(data: Tensor) -> Any:
 
 
 def digest(estimator: Any) -> str:
-    """Hex SHA-256 over every tree's arrays, bit for bit."""
+    """Return a hex SHA-256 over the arrays of a decision tree or of all trees of a forest."""
     sha = hashlib.sha256()
     for tree in getattr(estimator, "estimators_", [estimator]):
         state = tree.tree_.__getstate__()

@@ -1,4 +1,4 @@
-"""Checkpoints (note 100): saved whole, loaded safely, checked before anything in memory changes."""
+"""Write a checkpoint atomically and read it back, checked by its SHA-256 (note 100)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from harness.files import atomic_file, replace
 FORMAT = "decathlon-checkpoint"
 VERSION = 2
 REST = "rest.pt"  # in a folder of parts: all that is not sharded
-SEAL = ("format", "version", "sha256")  # what save adds to the content and load takes off
+SEAL = ("format", "version", "sha256")  # keys that save adds to the tree and load takes off
 
 
 def save(path: Path, tree: Mapping[str, object]) -> int:
-    """Write a tree of tensors and plain values as a checkpoint; returns its bytes.
+    """Write a tree of tensors and plain values as a checkpoint; return its size in bytes.
 
     It is written atomically and through to the disk.
 
-    Ranks call it together, and the first writes; content with sharded tensors becomes a folder to
-    which each rank adds its part, all else a file that ``torch.load(path, weights_only=True)``
-    reads too. Raises CheckpointError, and leaves what was at ``path``, if the content is not plain
-    or the disk does not take it.
+    Ranks call it together, and the first writes (the others return 0); a tree with sharded tensors
+    becomes a folder to which each rank adds its part, all else a file that
+    ``torch.load(path, weights_only=True)`` reads too. Raises CheckpointError, and leaves what was
+    at ``path``, if the tree holds other values or the disk does not take it.
     """
     path = Path(path)
     if taken := [key for key in (*SEAL, "shards") if key in tree]:
@@ -57,9 +57,9 @@ def save(path: Path, tree: Mapping[str, object]) -> int:
 
 
 def write_sealed(path: Path, tree: Mapping[str, object]) -> int:
-    """Write one file with the content, its format, its version and a SHA-256 over all three.
+    """Write a tree to one file with its format, its version and a SHA-256 over all three.
 
-    Returns the bytes. Raises CheckpointError, and leaves what was at ``path``.
+    Returns the size in bytes. Raises CheckpointError, and leaves what was at ``path``.
     """
     body = {**tree, "format": FORMAT, "version": VERSION}
     try:
@@ -73,9 +73,9 @@ def write_sealed(path: Path, tree: Mapping[str, object]) -> int:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's tree, on the CPU; older versions in the form of this one.
+    """Read a checkpoint, file or folder, and return its tree on the CPU, older versions migrated.
 
-    Raises CheckpointError for what is none, is damaged or is of a later version.
+    Raises CheckpointError if there is none, or it is damaged or of a later version.
 
     Only tensors and plain values are read (weights_only): a file cannot run code. Of a folder all
     parts are put together; no ranks are needed for it.
@@ -114,7 +114,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _from_version_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """Bring version 1 up to date: one network's tensors under ``model``, nothing to resume from."""
+    """Migrate version 1: one network's tensors under ``model``, nothing to resume from."""
     model = tree.pop("model")
     return {**tree, "networks": {"model": model}}
 
@@ -123,6 +123,6 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_ve
 
 
 def _line(error: BaseException) -> str:
-    """The error as one line, without torch.load's advice to trust the file."""
+    """Return an error as one line, without torch.load's advice to trust the file."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
     return f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"

@@ -1,4 +1,4 @@
-"""A network against saved tensors: how they differ, and loading all, some, or what fits."""
+"""Compare a network with saved tensors, and load all of them, some, or those that fit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Mismatch:
 
 
 def compare(network: nn.Module, saved: Mapping[str, Tensor], prefix: str = "") -> Mismatch:
-    """Compare saved tensors with a network's, both below ``prefix``. Changes nothing."""
+    """Return how saved tensors differ from the network's, both below ``prefix``."""
     state = network.state_dict()
     own, there = _below(state, prefix), _below(saved, prefix)
     return Mismatch(
@@ -52,8 +52,9 @@ def load_network(
 ) -> Mismatch:
     """Copy the saved tensors below ``prefix`` (a module's name; all if empty) into the network.
 
-    strict: all must fit, else CheckpointError and no change. Otherwise those that fit are copied
-    and the others returned. Raises CheckpointError if there is nothing below the prefix.
+    strict: all must fit, else CheckpointError and no change. Otherwise those that fit are copied,
+    and how the others differ is returned. Raises CheckpointError if there is nothing below the
+    prefix.
     """
     state = network.state_dict()
     if prefix and not (_below(state, prefix) and _below(saved, prefix)):
@@ -69,9 +70,9 @@ def load_network(
 
 
 def partial(network: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """A copy of the tensors below ``prefix`` under their full names; load_network takes it back.
+    """Copy the network's tensors below ``prefix`` to the CPU, under their full names.
 
-    Raises CheckpointError if there are none.
+    ``load_network`` with the same prefix takes them back. Raises CheckpointError if there are none.
     """
     state = network.state_dict()
     if not (names := _below(state, prefix)):
@@ -80,18 +81,19 @@ def partial(network: nn.Module, prefix: str) -> dict[str, Tensor]:
 
 
 def _below(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the names that are ``prefix`` or lie below it; all names if it is empty."""
     stem = prefix.rstrip(".")
     return [n for n in names if not stem or n == stem or n.startswith(f"{stem}.")]
 
 
 def fits(saved: object, own: object) -> bool:
-    """Whether a saved value has the shape and dtype of the network's own."""
+    """Whether both values are tensors of the same shape and dtype."""
     both = isinstance(saved, Tensor) and isinstance(own, Tensor)
     return both and shape_of(saved) == shape_of(own)
 
 
 def shape_of(value: object) -> str:
-    """A tensor's shape and dtype as text, or another value's type."""
+    """Return a tensor's shape and dtype as text, or another value's type."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"

@@ -1,8 +1,8 @@
-"""Sharded tensors on disk: each rank writes its part (torch.distributed.checkpoint, DCP), and any
-number of ranks, or a process without any, reads them whole.
+"""Write and read sharded tensors with torch.distributed.checkpoint (DCP).
 
-Of a checkpoint's content only the sharded tensors come here; in the content itself a ``Marker``
-stands for each. A folder holds a file of tensors a rank and DCP's index, ``.metadata``.
+Each rank writes its part; any number of ranks, or a process without any, reads them whole. Of a
+checkpoint's tree only the sharded tensors come here; in the tree itself a marker, a dict with the
+key MARK, stands for each. A folder holds a file of tensors per rank and DCP's index, ``.metadata``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAFE = {  # all that DCP's index of tensors is made of
 
 
 def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
-    """Part a tree from its sharded tensors: the tree with markers instead, and those by name."""
+    """Replace a tree's sharded tensors by markers; return the tree and those tensors by name."""
     found: dict[str, DTensor] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> Any:
@@ -58,10 +58,10 @@ def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
 
 
 def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], int]:
-    """Write each rank's part of sharded tensors; all call it together.
+    """Write this rank's part of sharded tensors into a folder; all ranks call it together.
 
-    Returns each file's SHA-256 by name and their bytes, on rank 0. The ranks' folders may be one
-    or, on several machines, each its own.
+    Returns each file's SHA-256 by name, and the bytes of all files, on rank 0; elsewhere an empty
+    dict and 0. The ranks' folders may be one or, on several machines, each its own.
     """
     with _quietly():
         dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
@@ -74,10 +74,10 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], in
 
 
 def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
-    """Put whole tensors, on the CPU, where ``split`` left markers in a tree.
+    """Replace the markers that ``split`` left in a tree by whole tensors, read from a folder.
 
-    files: the SHA-256 that ``write`` returned. Raises CheckpointError if a file is missing, changed
-    or cut short, or holds anything but tensors.
+    The tensors are on the CPU. files: the SHA-256 that ``write`` returned. Raises CheckpointError
+    if a file is missing, changed or cut short, or holds anything but tensors.
     """
     for name, expected in files.items():
         if not (folder / name).is_file():
@@ -108,7 +108,7 @@ def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
 
 
 class _Reader(dcp.FileSystemReader):
-    """A reader of DCP's files that makes nothing but the index's own classes while unpickling."""
+    """A reader of DCP's files that unpickles nothing but the classes of DCP's index."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         index = _Unpickler(io.BytesIO((Path(self.path) / INDEX).read_bytes())).load()
@@ -118,6 +118,8 @@ class _Reader(dcp.FileSystemReader):
 
 
 class _Unpickler(pickle.Unpickler):
+    """An unpickler that makes only DCP's own classes and what SAFE names."""
+
     def find_class(self, module: str, name: str) -> Any:
         own = module.startswith("torch.distributed.checkpoint.") and not name.startswith("__")
         if own:
@@ -131,7 +133,7 @@ class _Unpickler(pickle.Unpickler):
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Silence DCP for the block: it logs its steps and warns that it reads without ranks."""
+    """Silence DCP's logging and warnings for the block."""
     logger = logging.getLogger("torch.distributed.checkpoint")
     before = logger.level
     logger.setLevel(logging.ERROR)

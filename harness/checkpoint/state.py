@@ -1,4 +1,4 @@
-"""A training's snapshot, and going on from it: networks, optimizers, schedules (note 100).
+"""Save and restore networks, optimizers and schedules as one tree (note 100).
 
 Everything is checked before anything in memory changes.
 """
@@ -27,7 +27,11 @@ def snapshot(
     schedules: Mapping[str, LRScheduler],
     **rest: object,
 ) -> dict[str, Any]:
-    """Copy networks, optimizers, schedules and ``rest`` to a tree on the CPU, to be saved."""
+    """Copy the states of networks, optimizers and schedules, and ``rest``, to a tree on the CPU.
+
+    Sharded tensors stay sharded, where they are. Under zero1 all ranks call it together, and only
+    rank 0 gets the optimizers' states.
+    """
     return {
         "networks": {name: plain(network.state_dict()) for name, network in networks.items()},
         "optimizers": {name: _state(optimizer) for name, optimizer in optimizers.items()},
@@ -42,10 +46,11 @@ def validate(
     optimizers: Mapping[str, Optimizer],
     schedules: Mapping[str, LRScheduler],
 ) -> None:
-    """Check that a tree fits everywhere, else raise CheckpointError. Changes nothing.
+    """Raise CheckpointError unless a snapshot fits these networks, optimizers and schedules.
 
-    Compared are all names; tensors' shapes and dtypes; optimizers' and schedules' classes; groups
-    and the parameters in each; every state tensor's shape and dtype with its parameter's.
+    Nothing is changed. Compared are all names; tensors' shapes and dtypes; optimizers' and
+    schedules' classes; groups and the parameters in each; every state tensor's shape and dtype
+    with its parameter's.
     """
     parts = {"networks": networks, "optimizers": optimizers, "schedules": schedules}
     try:
@@ -71,11 +76,9 @@ def restore(
     optimizers: Mapping[str, Optimizer],
     schedules: Mapping[str, LRScheduler],
 ) -> None:
-    """Load a tree into networks, optimizers and schedules, once all of it is seen to fit.
+    """Load a snapshot into networks, optimizers and schedules, once ``validate`` accepts all of it.
 
-    The tree shares no memory with them afterwards.
-
-    Raises CheckpointError with nothing changed.
+    The tree shares no memory with them afterwards. Raises CheckpointError with nothing changed.
     """
     validate(tree, networks, optimizers, schedules)
     for name, network in networks.items():
@@ -108,7 +111,7 @@ def _check_optimizer(name: str, state: Mapping[str, Any], optimizer: Optimizer) 
 
 
 def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """Copy an optimizer's state; where its parameters are sharded, this rank's part of it."""
+    """Copy an optimizer's saved state, its tensors sharded as the optimizer's parameters are."""
     copy: dict[str, Any] = plain(state)
     parameters = _by_index(state, optimizer)
     for index, values in copy["state"].items():
@@ -120,7 +123,7 @@ def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _by_index(state: Mapping[str, Any], optimizer: Optimizer) -> dict[int, Tensor]:
-    """Map the numbers by which a saved state names parameters to the optimizer's own."""
+    """Map the indices by which a saved state names parameters to the optimizer's own."""
     indices = [index for group in state["param_groups"] for index in group["params"]]
     flat = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return dict(zip(indices, flat, strict=True))
@@ -136,6 +139,7 @@ def _check_schedule(name: str, state: Mapping[str, Any], schedule: LRScheduler) 
 
 
 def _state(thing: Optimizer | LRScheduler) -> dict[str, Any]:
+    """Return an optimizer's or schedule's class name and state; under zero1 on rank 0 only."""
     if isinstance(thing, ZeroRedundancyOptimizer):  # rank 0 gets all of it
         thing.consolidate_state_dict(0)
         if thing.rank != 0:
@@ -144,6 +148,7 @@ def _state(thing: Optimizer | LRScheduler) -> dict[str, Any]:
 
 
 def _kind(thing: object) -> str:
+    """Return a class name, with those of the schedules inside; for zero1 the inner optimizer's."""
     if isinstance(thing, ZeroRedundancyOptimizer):
         thing = thing.optim
     nested = getattr(thing, "_schedulers", ())

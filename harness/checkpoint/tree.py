@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: tensors and plain values, their copies and their digest."""
+"""Copy and hash trees: nested dicts, lists and tuples of tensors and plain values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from torch.distributed.tensor import DTensor
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be saved, read or used: one line says why. Nothing was changed."""
+    """Raised when a checkpoint cannot be saved, read or used: one line says why.
+
+    Nothing was changed.
+    """
 
 
 def digest(tree: object) -> str:
-    """Compute a hex SHA-256 over nested dicts, lists and tuples of tensors and plain values.
+    """Return a hex SHA-256 over nested dicts, lists and tuples of tensors and plain values.
 
     Every bit counts, but neither the order of a dict nor a tensor's device or strides. Raises
     TypeError for what ``torch.load(weights_only=True)`` would not bring back as it is.
@@ -29,6 +32,7 @@ def digest(tree: object) -> str:
 
 
 def _feed(sha: Any, value: Any) -> None:
+    """Update a hash with a value's type, size and bits, so that no two trees look alike."""
     kind = type(value)  # exact: NumPy's float64 is a float, but one that weights_only refuses
     if isinstance(value, Tensor):
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
@@ -64,7 +68,7 @@ def _feed(sha: Any, value: Any) -> None:
 def plain(value: Any) -> Any:
     """Copy a tree to the CPU, in plain containers; values of other types stay as they are.
 
-    A sharded tensor's copy is sharded, and stays where it is.
+    A sharded tensor's copy is sharded, and stays on its device.
     """
     if isinstance(value, DTensor):
         return value.detach().clone()

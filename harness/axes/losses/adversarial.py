@@ -1,6 +1,6 @@
-"""Adversarial losses: the loss families on real against fake (notes 91 and 98).
+"""Adversarial (GAN) losses: each loss family for a discriminator and a generator (notes 91 and 98).
 
-Shapes: B batch. A score is above 0 for what looks real.
+Shapes: B batch. The higher its score, the more real an image looks to the discriminator.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ from torch.nn import functional as F
 
 from harness.cell import unknown
 
-DELTA = 0.5  # huber's
+DELTA = 0.5  # of huber: where the square turns into a line
 
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What discriminator and generator minimise, given scores (B,) of real and fake images."""
+    """The losses that a GAN's discriminator and generator minimise, given scores of images.
+
+    discriminator: (real_B, fake_B) -> scalar. generator: fake_B -> scalar.
+    """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
 
 
+# outside the families (Arjovsky et al. 2017)
 WASSERSTEIN = AdversarialLoss(
     lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean()
 )
 
 
 def adversarial_loss(family: str) -> AdversarialLoss:
-    """A loss family as a game between discriminator and generator. Raises UsageError if unknown."""
+    """Return the adversarial form of a loss family. Raises UsageError if the family is unknown."""
 
     def towards(penalty: Callable[[Tensor], Tensor]) -> AdversarialLoss:
-        """Penalise the distance of real scores from 1, and of fake ones from 0 or, in turn, 1."""
+        """Penalise real scores off 1 and fake scores off 0, in the generator's turn off 1."""
         return AdversarialLoss(
             lambda real, fake: penalty(real - 1).mean() + penalty(fake).mean(),
             lambda fake: penalty(fake - 1).mean(),

@@ -1,6 +1,6 @@
 """The seven loss families over a pixel's levels (notes 93 and 98), each with its probability.
 
-Shapes: N any leading dimensions, L levels (17 for the digits, else 256), W outputs a value.
+Shapes: N any leading dimensions, L levels (17 for the digits, else 256), W outputs per pixel value.
 Levels are int64 in 0..L-1. ce, kl and log_loss are categorical over the levels; the others are
 numeric with the density that the loss implies, p(x) ~ exp(-loss(x - location) / scale), made
 discrete by summing over the levels only. That is a Gaussian for mse, a Laplace for mae, and the
@@ -22,15 +22,15 @@ from harness.axes import losses
 from harness.cell import unknown
 
 CATEGORICAL = ("ce", "kl", "log_loss")
-DELTA = 0.25  # huber's, on values in -1..1
-EPSILON = 0.0625  # hinge's, half a level of the digits
+DELTA = 0.25  # of huber, on values in -1..1
+EPSILON = 0.0625  # of hinge, on values in -1..1: half a level of the digits
 
 
 @dataclass(frozen=True)
 class Form:
     """A loss family over the levels that a pixel can have, with the probability it implies.
 
-    width: outputs a pixel value. loss: (outputs_NW, level_N) -> what is trained, in nats.
+    width: outputs per pixel value. loss: (outputs_NW, level_N) -> losses_N to minimise, in nats.
     log_mass: outputs_NW -> log p_NL, normalised over the levels.
     """
 
@@ -39,24 +39,24 @@ class Form:
     log_mass: Callable[[Tensor], Tensor]
 
     def nll(self, outputs_NW: Tensor, level_N: Tensor) -> Tensor:
-        """-log p of the levels in nats."""
+        """Return the negative log-likelihood of levels: -log p_N, in nats."""
         return -self.log_mass(outputs_NW).gather(-1, level_N[..., None])[..., 0]
 
     def mean(self, outputs_NW: Tensor) -> Tensor:
-        """The expected level, rounded to one."""
+        """Return the expected level_N, rounded to the nearest level."""
         mass_NL = self.log_mass(outputs_NW).exp()
         level_L = torch.arange(mass_NL.shape[-1], device=mass_NL.device, dtype=mass_NL.dtype)
         return (mass_NL @ level_L).round().long()
 
     def draw(self, outputs_NW: Tensor, uniform_N: Tensor) -> Tensor:
-        """Draw levels: the cumulative mass is inverted at ``uniform_N`` in 0..1."""
+        """Sample level_N by inverting the cumulative distribution at ``uniform_N`` in 0..1."""
         cumulative_NL = self.log_mass(outputs_NW).double().exp().cumsum(-1)
         level_N = (cumulative_NL < uniform_N[..., None]).sum(-1)
         return level_N.clamp_max(cumulative_NL.shape[-1] - 1)
 
 
 def form(family: str, levels: int) -> Form:
-    """A loss family for pixels of ``levels`` levels. Raises UsageError if unknown."""
+    """Return a loss family's form for pixels of ``levels`` levels. Raises UsageError if unknown."""
     if family not in losses.FAMILIES:
         raise unknown("loss", family, losses.FAMILIES)
     if family in CATEGORICAL:
@@ -102,7 +102,10 @@ def to_images(level_NCHW: Tensor, levels: int) -> Tensor:
 
 
 def histogram_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:
-    """bits/dim on test levels of a histogram per pixel, each level counted once more (Laplace)."""
+    """Return test levels' bits/dim under a histogram per pixel of train levels, Laplace-smoothed.
+
+    Each level is counted once more than it occurs.
+    """
     values = train_NCHW[0].numel()
     first_bin = torch.arange(values) * levels  # of each pixel's bins
     count = (
@@ -113,9 +116,10 @@ def histogram_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:
 
 
 def gaussian_bits(train_NCHW: Tensor, test_NCHW: Tensor, levels: int) -> float:
-    """bits/dim on test levels of a Gaussian per pixel, discretised by its cumulative function.
+    """Return test levels' bits/dim under a Gaussian per pixel fitted to train levels.
 
-    The two outer levels take the tails; a standard deviation is at least half a level.
+    A level's probability is a difference of the cumulative function; the two outer levels take the
+    tails, and a standard deviation is at least half a level.
     """
     mean, sd = train_NCHW.double().mean(0), train_NCHW.double().std(0).clamp_min(0.5)
 

@@ -1,6 +1,6 @@
 """Seven loss families (note 98), each for a categorical and for a numeric prediction.
 
-Shapes: N any leading dimensions, K classes (last), W outputs a numeric value needs (last).
+Shapes: N any leading dimensions, K classes (last), W outputs per numeric value (last), E bin edges.
 A form's loss keeps one value per element, so that the caller weighs and averages.
 """
 
@@ -38,7 +38,10 @@ class Form:
 
 
 def categorical(family: str, classes: int) -> Form:
-    """A loss family for classes: outputs_NK against target_N. Raises UsageError if unknown."""
+    """Return a loss family's form for classes: outputs_NK against class indices target_N.
+
+    Raises UsageError if the family is unknown.
+    """
 
     def one_hot(target_N: Tensor, like_NK: Tensor) -> Tensor:
         class_K = torch.arange(classes, device=target_N.device)  # F.one_hot cannot be traced
@@ -58,7 +61,7 @@ def categorical(family: str, classes: int) -> Form:
         return -log_softmax(outputs_NK).gather(-1, target_N[..., None])[..., 0]
 
     def log_loss(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
-        """One-vs-rest: a Bernoulli per class, summed."""
+        """One-vs-rest: the log loss of a Bernoulli per class, summed."""
         return F.binary_cross_entropy_with_logits(
             outputs_NK, one_hot(target_N, outputs_NK), reduction="none"
         ).sum(-1)
@@ -76,7 +79,10 @@ def categorical(family: str, classes: int) -> Form:
         return (1 + rival_N - score_N).clamp_min(0)
 
     def huber(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
-        """Huber (1964) on probabilities against one-hot; delta 0.5, where it is half the Brier."""
+        """Huber's loss (1964) of probabilities against one-hot.
+
+        Errors up to its delta of 0.5 count half as much as in the Brier score.
+        """
         return F.huber_loss(
             softmax(outputs_NK), one_hot(target_N, outputs_NK), reduction="none", delta=0.5
         ).sum(-1)
@@ -96,15 +102,19 @@ def categorical(family: str, classes: int) -> Form:
 
 
 def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tensor:
-    """Apply a softmax along dimension 1: along a short last one torch 2.14 works one by one."""
+    """Apply a softmax over the last dimension, moved to dimension 1 for speed.
+
+    Over a short last dimension torch 2.14 works element by element.
+    """
     dim = min(1, outputs_NK.ndim - 1)
     return work(outputs_NK.movedim(-1, dim), dim).movedim(dim, -1)
 
 
 def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
-    """A loss family for numbers: outputs_NW against target_N, expected in low..high.
+    """Return a loss family's form for numbers: outputs_NW against target_N, expected in low..high.
 
-    The histogram forms clamp targets to the support. Raises UsageError if unknown.
+    ce, kl and log_loss have an output for each of ``bins`` bins and clamp targets to low..high; the
+    others have one output. Raises UsageError if the family is unknown.
     """
     step = (high - low) / bins
 
@@ -115,7 +125,7 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
         return edges(like)[:-1] + step / 2
 
     def hl_gauss(target_N: Tensor, like: Tensor) -> Tensor:
-        """Soft bins: a Gaussian of 0.75 bins around the value (Farebrother et al. 2024)."""
+        """Turn values into mass_NW over bins: Gaussians of 0.75 bins (Farebrother et al. 2024)."""
         value_N1 = target_N.clamp(low, high)[..., None]
         cdf_NE = torch.erf((edges(like) - value_N1) / (0.75 * step * math.sqrt(2)))
         mass_NW = cdf_NE.diff(dim=-1)
@@ -132,7 +142,7 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
         return ce(outputs_NW, target_N) + torch.special.xlogy(target_NW, target_NW).sum(-1)
 
     def log_loss(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
-        """Ordinal: a Bernoulli per threshold (Frank & Hall 2001), soft within its own bin.
+        """Ordinal loss: a Bernoulli per threshold (Frank & Hall 2001), soft within its own bin.
 
         The target at a threshold is how far the value has passed the bin around it, so that
         decoding the perfect outputs gives the value back.
@@ -141,7 +151,7 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
         return F.binary_cross_entropy_with_logits(outputs_NW, passed_NW, reduction="none").sum(-1)
 
     def hinge(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
-        """Epsilon-insensitive (Vapnik 1995)."""
+        """Epsilon-insensitive absolute error (Vapnik 1995)."""
         return ((outputs_NW[..., 0] - target_N).abs() - EPSILON * (high - low)).clamp_min(0)
 
     def huber(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
@@ -158,6 +168,7 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
         return outputs_NW.softmax(-1) @ centres(outputs_NW)
 
     def count(outputs_NW: Tensor) -> Tensor:
+        """Decode log_loss: ``low`` and a bin per threshold, times its probability to be passed."""
         return low + step * outputs_NW.sigmoid().sum(-1)
 
     forms = {f.__name__: f for f in (mse, ce, log_loss, kl, hinge, huber, mae)}

@@ -1,4 +1,4 @@
-"""What ranks do together: meet, share out a batch, average, gather, join sharded tensors."""
+"""What ranks do together: join a process group, cut a batch, average, gather, unshard tensors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 @contextmanager
 def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) -> Iterator[None]:
-    """Join a process group as one rank for the block: nccl where each has its GPU, else gloo.
+    """Join a process group for the block: nccl if each rank of this machine has a GPU, else gloo.
 
     meeting: a URL where the ranks find each other. For those of one machine ``file://``, a file
     that does not exist yet; for those of several, where each sees its own GPU only, the
     ``tcp://host:port`` of a TCPStore that is there already; ``env://`` where torchrun started them.
+    timeout_s: seconds that joining, or a collective, may wait.
     """
     limit, store, here = timedelta(seconds=timeout_s), None, world_size
     if meeting.startswith("tcp://"):
@@ -43,12 +44,15 @@ def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) ->
 
 
 def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, Tensor]:
-    """Cut this rank's equal part out of a global batch whose size divides by ``world_size``."""
+    """Return this rank's equal part of a global batch, whose size ``world_size`` must divide."""
     return {name: tensor.chunk(world_size)[rank] for name, tensor in batch.items()}
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:
-    """Average a tensor over all ranks; every rank gets the mean."""
+    """Average a tensor over all ranks; every rank gets the mean.
+
+    Without a process group the tensor is returned.
+    """
     if dist.is_available() and dist.is_initialized():
         value = value.clone()
         dist.all_reduce(value)
@@ -57,7 +61,10 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 def full_tensors(tree: Any) -> Any:
-    """Copy a tree with its sharded tensors made whole, on the CPU; all ranks call it together."""
+    """Replace a tree's sharded tensors by whole ones on the CPU; all ranks call it together.
+
+    Everything else is returned as it is.
+    """
     if isinstance(tree, DTensor):
         return tree.full_tensor().cpu()
     if isinstance(tree, dict):
@@ -68,7 +75,7 @@ def full_tensors(tree: Any) -> Any:
 
 
 def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
-    """Shard a whole tensor as ``own`` is sharded; where it is not, return the tensor."""
+    """Shard a whole tensor as ``own`` is sharded; if ``own`` is not, return the tensor itself."""
     if isinstance(own, DTensor):
         value = value.to(own.device_mesh.device_type)
         return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
@@ -99,5 +106,5 @@ def gather_to_rank_zero(value: Any) -> list[Any]:
 
 
 def mean_over_replicas(network: nn.Module, value: Tensor) -> Tensor:
-    """Average a tensor over the ranks that have a replica of the network, if any have."""
+    """Average a tensor over the ranks if the network is wrapped in DDP, else return it."""
     return mean_over_ranks(value) if isinstance(network, DistributedDataParallel) else value

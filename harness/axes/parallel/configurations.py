@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+# trains as single does, up to rounding
 EXACT = ("single", "dp", "ddp", "zero1", "fsdp", "fsdp_zero2")
-INEXACT = {
+INEXACT = {  # why the others do not
     "ddp_bf16": "gradients travel in bfloat16",
     "ddp_powersgd": "gradients travel as factors of rank one from step 3 on (Vogels et al. 2019)",
     "local_sgd": "ranks train alone and average their parameters every few steps (Stich 2019)",
@@ -13,22 +14,22 @@ TOLERANCE = 1e-3  # relative; conv nets drift by reduction order: 3e-5 seen over
 
 
 def skip_reason(name: str, devices: int) -> str | None:
-    """Why the configuration would measure nothing on a machine with ``devices`` GPUs."""
+    """Return why a configuration cannot be measured with ``devices`` GPUs; None if it can."""
     if name == "dp" and devices < 2:
         return f"dp shares a batch out to GPUs and needs 2 of them: there are {devices} here"
     return None
 
 
 def ranks(name: str, world_size: int) -> int:
-    """How many processes the configuration runs in."""
+    """Return how many processes a configuration runs in: ``world_size`` or, undistributed, 1."""
     return world_size if is_distributed(name) else 1
 
 
 def is_distributed(name: str) -> bool:
-    """Whether it runs in ranks that meet in a process group, if only in one of them."""
+    """Whether a configuration runs in a process group, even if only of one rank."""
     return name not in ("single", "dp")
 
 
 def is_sharded(name: str) -> bool:
-    """Whether a rank holds only its part of the parameters."""
+    """Whether a configuration leaves each rank only its part of the parameters (FSDP)."""
     return name.startswith("fsdp")

@@ -1,8 +1,8 @@
-"""Parallel configurations (note 96): how a training's networks lie over devices and ranks.
+"""Wrap or shard a training's networks as a parallel configuration asks (note 96).
 
 Objectives never know: a ``Layout`` gives networks that are called as before.
 dp is DataParallel in one process; ddp DistributedDataParallel, alone or with compressed gradients;
-zero1 shares out the optimizer's state (Rajbhandari et al. 2020); fsdp also the parameters and
+zero1 shards the optimizer's state (Rajbhandari et al. 2020); fsdp also the parameters and
 gradients (FSDP2), fsdp_zero2 keeping the parameters between forward and backward; local_sgd trains
 each rank alone and averages the parameters now and then (Stich 2019).
 """
@@ -26,13 +26,14 @@ from harness.axes.parallel.configurations import is_sharded
 
 AVERAGE_EVERY = 4  # steps of local_sgd
 COMPRESS_FROM = 2  # PowerSGD's first step: DDP arranges its buckets anew after step one
-MEMORY = ("error_dict", "p_memory_dict", "q_memory_dict")  # of PowerSGD, by bucket
+MEMORY = ("error_dict", "p_memory_dict", "q_memory_dict")  # attributes of PowerSGDState to save
 
 
 class Layout:
-    """Wraps or shards networks as a parallel configuration wants, for players that move some each.
+    """A training's networks, wrapped or sharded for a parallel configuration.
 
-    called: the networks as each player's objective calls them. What a player does not move is
+    name: the configuration. moves: by player, the networks that it trains.
+    called: by player, the networks as its objective calls them. What a player does not move is
     frozen in its turn and stays as it is (under fsdp every network is sharded, in place), so that
     a reducer never waits for gradients that do not come.
     """
@@ -50,6 +51,7 @@ class Layout:
         }
 
     def _wrap(self, key: str, network: nn.Module) -> nn.Module:
+        """Return a network wrapped for the configuration, or itself if that wraps nothing."""
         trained = any(parameter.requires_grad for parameter in network.parameters())
         if self.name == "dp":
             return DataParallel(network)
@@ -71,7 +73,8 @@ class Layout:
     def _compressed(self, key: str, network: nn.Module) -> nn.Module:
         """Wrap a network in DDP with PowerSGD, in a process group of its own and one bucket.
 
-        PowerSGD goes on in callbacks, whose order over networks or buckets ranks do not share.
+        PowerSGD's collectives go on in callbacks, whose order over networks or buckets may differ
+        among ranks.
         """
         group = dist.new_group()
         wrapped = DistributedDataParallel(network, process_group=group, bucket_cap_mb=100_000)
@@ -86,13 +89,13 @@ class Layout:
         parameters: Iterable[nn.Parameter],
         **settings: Any,
     ) -> optim.Optimizer:
-        """Build torch's optimizer of that class; under zero1 ranks share out its state."""
+        """Build an optimizer of class ``kind``; under zero1 the ranks shard its state."""
         if self.name == "zero1":
             return ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
         return kind(parameters, **settings)
 
     def sync_gradients(self, player: str, now: bool) -> None:
-        """Switch whether the player's next backward exchanges gradients among ranks."""
+        """Set whether the player's next backward pass exchanges gradients among ranks."""
         for key in self.moves[player]:
             network = self.wrapped[key]
             if isinstance(network, DistributedDataParallel):
@@ -101,14 +104,14 @@ class Layout:
                 network.set_requires_gradient_sync(now)
 
     def after_step(self, step: int, last: bool) -> None:
-        """Average the ranks' parameters where they train alone (local_sgd) and it is time to."""
+        """Average parameters over ranks every AVERAGE_EVERY steps and at the end, if local_sgd."""
         if self.name == "local_sgd" and (last or step % AVERAGE_EVERY == 0):
             for moved in self.moves.values():
                 for key in moved:
                     average_parameters(self.networks[key].parameters(), None)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
-        """What gradient compression remembers on this rank, as plain values; empty without it."""
+        """Return this rank's PowerSGD state by network, as a tree; empty without PowerSGD."""
         return {
             key: {
                 "iter": state.iter,
@@ -119,7 +122,7 @@ class Layout:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Restore this rank's PowerSGD state from what ``state_dict`` returned."""
         for key, kept in state.items():
             own = self.compression[key]
             own.iter = kept["iter"]
@@ -131,5 +134,6 @@ class Layout:
 
 
 def _random(state: np.random.RandomState) -> list[Any]:
+    """Return the key and position of a NumPy generator (MT19937) as plain values."""
     _, keys, position, *_ = state.get_state(legacy=True)
     return [keys.tolist(), position]  # type: ignore[union-attr]
