@@ -1,1 +1,1 @@
-"""What a topic gives, and the one loop that trains it."""
+"""The interface that a topic implements, and the loop that trains its cells."""

@@ -1,22 +1,25 @@
-"""How far two trainings that should be one are apart."""
+"""Measure how far the losses of two trainings that should agree are apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-AGREE = 100
-TOLERANCE = 1e-4
+AGREE = 100  # first steps whose losses are compared
+TOLERANCE = 1e-4  # relative difference of them that is allowed
 CURVE = ("step", "lr", "loss")
 
 
 def largest_difference(expected: Iterable[float], got: Iterable[float]) -> float:
-    """The largest relative difference of equally many values; 0 of none."""
+    """Return the largest relative difference of equally many values; 0 of none.
+
+    Relative to ``expected``. Raises ValueError if there are not equally many.
+    """
     pairs = zip(expected, got, strict=True)
     return max((abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), default=0.0)
 
 
 def difference(first: Mapping[str, list[float]], second: Mapping[str, list[float]]) -> float:
-    """The largest relative difference of two curves' losses in their first AGREE steps.
+    """Return the largest relative difference of two curves' losses in their first AGREE steps.
 
     Infinite if their steps or learning rates there are not equal.
     """

@@ -1,4 +1,4 @@
-"""Streams of batches whose place can be saved: the base, shuffled data, and data with noise."""
+"""Streams of batches whose position can be saved: base class, shuffled data, data with noise."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from harness.cell import UsageError
 
 
 class Batches:
-    """A stream of batches that can be saved and brought back at any step.
+    """A stream of training batches that can be saved and brought back at any step.
 
     An environment is one too: it plays on before each batch, and measures its returns.
     """
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """The next ``size`` samples, each tensor's first dimension."""
+        """Return the next ``size`` samples as named tensors, samples along the first dimension."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as plain values; what the loop's generator holds is left out."""
+        """Return where the stream is, as a tree; what the loop's generator holds is left out."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what ``state_dict`` returned."""
 
     def measures(self) -> dict[str, float]:
-        """What the stream sees of the training, for the curve; empty for plain data."""
+        """Return what the stream now sees of the training, for the curve; empty for plain data."""
         return {}
 
     def summary(self) -> dict[str, float]:
-        """What the stream adds to the metrics in the end; empty for plain data."""
+        """Return what the stream adds to the metrics in the end; empty for plain data."""
         return {}
 
 
 class Shuffled(Batches):
-    """Batches of plain tensors without end: a new order every epoch, no incomplete batches."""
+    """An endless stream of batches of tensors, reshuffled every epoch, without incomplete batches.
+
+    tensors: all samples by name, along the first dimension.
+    """
 
     def __init__(
         self, tensors: dict[str, Tensor], generator: torch.Generator, device: torch.device
@@ -50,7 +53,7 @@ class Shuffled(Batches):
         self.position = 0
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """The next ``size`` samples. Raises UsageError if the data has fewer."""
+        """Return the next ``size`` samples. Raises UsageError if the data has fewer."""
         if self.position + size > len(self.order):
             self.shuffle(size)
         index = self.order[self.position : self.position + size].to(self.device)
@@ -58,7 +61,10 @@ class Shuffled(Batches):
         return {name: tensor[index] for name, tensor in self.tensors.items()}
 
     def shuffle(self, size: int) -> None:
-        """Begin an epoch of batches of ``size``. Raises UsageError if the data has fewer."""
+        """Begin an epoch of batches of ``size``, in a new order.
+
+        Raises UsageError if the data has fewer samples.
+        """
         if size > self.size:
             raise UsageError(f"batch size {size} is over the {self.size} training samples")
         self.order = torch.randperm(self.size, generator=self.generator)
@@ -72,9 +78,10 @@ class Shuffled(Batches):
 
 
 class WithNoise(Batches):
-    """Another stream's batches with standard normal noise added to each, of the given shapes.
+    """Another stream's batches, each with further tensors of fresh standard normal noise.
 
-    The noise is part of the batch so that ranks share it out like the data.
+    shapes: by name, the shape of a sample's noise. The noise is part of the batch so that ranks
+    share it out like the data.
     """
 
     def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -82,7 +89,7 @@ class WithNoise(Batches):
         self.generator = batches.generator
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """The next ``size`` samples with their noise."""
+        """Return the next ``size`` samples with their noise."""
         batch = self.batches.draw(size)
         for name, shape in self.shapes.items():
             noise = torch.randn(size, *shape, generator=self.batches.generator)

@@ -1,4 +1,4 @@
-"""What a training did step by step, thinned to what a chart can show."""
+"""Thin what a training recorded at each step to what a chart can show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def thinned(
     measures: Mapping[str, Sequence[float]],
     points: int,
 ) -> dict[str, list[float]]:
-    """Step, loss, learning rate (lr) and each measure at about ``points`` of the steps.
+    """Return step, loss, learning rate (lr) and each measure at about ``points`` of the steps.
 
     Each loss is the mean since the last point, all else the value then. Empty without losses.
     """

@@ -1,4 +1,4 @@
-"""The one loop: trains a topic for a cell. All that is random is seeded, saved and restored."""
+"""The training loop of every topic and cell. All that is random is seeded, saved and restored."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from harness.training.random_state import (
 )
 from harness.training.topic import Batch, Networks, Player, Topic
 
-CHECK_EVERY = 10
-SAMPLE_SEED = 64
+CHECK_EVERY = 10  # steps between looks at whether losses are finite
+SAMPLE_SEED = 64  # of the noise of all samples
 
 
 class Diverged(Exception):  # noqa: N818  (named for the record's status: a result, no error)
-    """A training that came to nothing by ``step``, for ``reason``: a result, not a fault."""
+    """Raised when a training has diverged or failed by ``step``: a result to record, no fault."""
 
     def __init__(self, step: int, reason: str = "the loss is not finite") -> None:
         super().__init__(f"{reason} at step {step}")
@@ -36,8 +36,9 @@ class Diverged(Exception):  # noqa: N818  (named for the record's status: a resu
 
 
 class Training:
-    """A cell's training at some step: fresh when made, brought elsewhere by ``load_state_dict``.
+    """A cell's training: its networks, players, optimizers, schedules and batches at some step.
 
+    It is fresh when made, and ``load_state_dict`` brings it to a saved step.
     losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
     its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
     watched_steps: of the first ones the first player's gradient is kept, whole, in ``gradients``.
@@ -94,10 +95,10 @@ class Training:
         self.measures: dict[str, list[float]] = {}
 
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
-        """Train up to and including step ``until``.
+        """Train up to and including step ``until``; ``each_step`` is called with every step made.
 
         Raises Diverged when the loss is not finite, or when the topic finds in the second half of
-        the training (at five places) that it has failed.
+        the training (at five steps) that it has failed.
         """
         for network in self.networks.values():
             network.train()
@@ -139,7 +140,7 @@ class Training:
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
-        """Compute a player's gradients of its mean loss over a batch's parts; returns it."""
+        """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""
         networks = self.layout.called[player.name]
         if self.accumulate == 1:
             loss = player.objective(networks, batch)
@@ -154,14 +155,15 @@ class Training:
         return torch.stack(losses).mean()
 
     def _gradient(self, player: Player) -> Tensor:
+        """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""
         parts = [p.grad for p in parameters(player, self.networks) if p.grad is not None]
         return torch.cat([parallel.full_tensors(part.detach()).flatten() for part in parts]).cpu()
 
     def full_networks(self) -> dict[str, nn.Module]:
-        """The networks as one process has them, in evaluation mode; all ranks call it together.
+        """Return the networks unsharded, for evaluation; all ranks call it together.
 
-        They are the trained ones themselves unless those are sharded, which only a forward pass
-        can use: then copies.
+        They are the trained ones themselves unless those are sharded: then copies, in evaluation
+        mode.
         """
         if not parallel.is_sharded(self.cell.parallel):
             return self.networks
@@ -172,6 +174,7 @@ class Training:
         return copies
 
     def _only_moves(self, player: Player) -> None:
+        """Freeze all networks except those that the player moves."""
         for name, network in self.networks.items():
             network.requires_grad_(name in player.networks)
 
@@ -183,7 +186,7 @@ class Training:
             raise Diverged(self.step, reason)
 
     def _check_finite(self) -> None:
-        """Raise Diverged if a loss since the last check is not finite, averaged over ranks."""
+        """Raise Diverged if a loss since the last check, averaged over ranks, is not finite."""
         recent = torch.stack(self.losses[self.checked :])
         if self.world_size > 1:
             recent = parallel.mean_over_ranks(recent)
@@ -194,13 +197,13 @@ class Training:
             raise Diverged(self.step - len(recent) + bad + 1)
 
     def curve(self, points: int = 200) -> dict[str, list[float]]:
-        """step, loss, lr and what the batches measured, thinned to about ``points``."""
+        """Return step, loss, lr and what the batches measured, at about ``points`` of the steps."""
         return thinned(self.losses, self.rates, self.measures, points)
 
     def evaluate(self) -> dict[str, Any]:
-        """The topic's held-out metrics and how they were measured, and the batches' own.
+        """Return the topic's held-out metrics and how they were measured, and the batches' summary.
 
-        All ranks call it together; only the first evaluates, the others get nothing.
+        All ranks call it together; only rank 0 evaluates, the others return the summary alone.
         """
         with evaluation_mode(self.networks, self.generator):
             networks = self.full_networks()
@@ -208,9 +211,9 @@ class Training:
         return self.batches.summary() | found
 
     def sample(self, count: int) -> Tensor:
-        """Images of a generator, always from the same noise: uint8 of shape N, C, H, W.
+        """Generate ``count`` images, always from the same noise: uint8 of shape N, C, H, W.
 
-        All ranks call it together; only the first samples, the others get none.
+        All ranks call it together; only rank 0 samples, the others return an empty tensor.
         """
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         with evaluation_mode(self.networks, self.generator):
@@ -220,10 +223,10 @@ class Training:
             return self.topic.sample(networks, self.cell, count, generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """Copy all that decides the steps to come, as plain values; all ranks call it together.
+        """Return all that decides the steps to come, as a tree; all ranks call it together.
 
         Complete on rank 0. It does not depend on the configuration, so that another can go on from
-        it: sharded tensors stand for themselves, and where ranks differ, ``ranks`` holds what is
+        it: sharded tensors stay sharded, and where ranks differ, ``ranks`` holds what is
         each one's own and the rest is their average.
         """
         tree = self._local()
@@ -242,6 +245,7 @@ class Training:
         }
 
     def _local(self) -> dict[str, Any]:
+        """Return this rank's own state as a tree."""
         history = {
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "rates": torch.tensor(self.rates, dtype=torch.float64),
@@ -261,7 +265,7 @@ class Training:
         )
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
-        """Go on from a ``state_dict`` of this or another configuration; ranks call it together.
+        """Continue from a ``state_dict`` of any configuration; all ranks call it together.
 
         Raises CheckpointError, nothing changed, if it does not fit.
         """
@@ -286,6 +290,6 @@ class Training:
 
 
 def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:
-    """The parameters that a player moves."""
+    """Yield the parameters of the networks that a player moves."""
     for name in player.networks:
         yield from networks[name].parameters()

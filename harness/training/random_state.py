@@ -1,4 +1,4 @@
-"""Every random generator that a training uses: seeded, saved, brought back."""
+"""Seed, save and restore every random generator that a training uses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def random_state(generator: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
-    """Put every random generator back to a state that ``random_state`` copied."""
+    """Restore every random generator to a state that ``random_state`` copied."""
     generator.set_state(state["loop"])
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
@@ -47,10 +47,7 @@ def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
 def evaluation_mode(
     networks: Mapping[str, nn.Module], generator: torch.Generator
 ) -> Iterator[None]:
-    """Put networks into evaluation mode for the block; leave no trace in the training after it.
-
-    Their modes and all random generators are then as they were before.
-    """
+    """Put networks into evaluation mode for the block, then restore modes and random generators."""
     before = random_state(generator)
     modes = {name: network.training for name, network in networks.items()}
     for network in networks.values():

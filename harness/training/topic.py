@@ -1,4 +1,4 @@
-"""What a topic gives: its networks, its players, its batches and its evaluation. Nothing else.
+"""The interface that a topic implements: its networks, players, batches and evaluation.
 
 To add one, write a frozen dataclass derived from Topic and name it under the entry point
 ``harness.topics``, or return it from ``pytest_decathlon_topics`` in your own conftest.
@@ -26,7 +26,7 @@ class Player:
     """A set of parameters with its optimizer and its objective.
 
     networks names the networks whose parameters it moves. objective is a pure function of
-    (networks, batch) to a scalar, so the same lines run alone, wrapped in DDP or under vmap.
+    (networks, batch) to a scalar loss, so the same lines run alone, wrapped in DDP or under vmap.
     """
 
     name: str
@@ -37,7 +37,9 @@ class Player:
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of the matrix. Its dataclass fields are its hyper-parameters.
+    """One learning problem of the matrix: data, models, objectives, evaluation.
+
+    Its dataclass fields are its hyper-parameters.
 
     models: the values of the model axis. recipe: the default (loss, schedule).
     budgets: one for each of the profiles smoke, quick and full.
@@ -46,8 +48,9 @@ class Topic:
     generates: whether it has ``sample``.
     alone: for several tasks in one network, per task's metric the model that learns only this task;
     ``transfer`` compares the others with it.
-    populates: the models whose cells may train as one population where that is measured to pay:
-    one player, batches of plain data (``data.Shuffled``), networks that change by gradients only.
+    populates: the models whose cells may train as one population where that is measured to pay: one
+    player, batches of plain data (``training.batches.Shuffled``), networks that change by gradients
+    only.
     """
 
     name: ClassVar[str]
@@ -61,27 +64,30 @@ class Topic:
     populates: ClassVar[tuple[str, ...]] = ()
 
     def dataset_id(self) -> str:
-        """Name and content hash of the data, for the record and the fingerprint."""
+        """Return a name and hash of the data, for the record and the fingerprint."""
         raise NotImplementedError
 
     def skip(self, cell: Cell) -> str | None:
-        """Why this cell means nothing here, as a sentence; None if it does."""
+        """Return why a cell is not worth training here, as a sentence; None if it is."""
         return None
 
     def budget(self, profile: str, model: str) -> Budget:
-        """A model's budget; ``budgets`` alone unless the models need different ones."""
+        """Return a model's budget in a profile: that of ``budgets``, unless models differ."""
         return self.budgets[profile]
 
     def base_optimizer(self, model: str) -> OptimizerSpec:
-        """The optimizer that the schedules drive; decides which schedules are equal."""
+        """Return the optimizer that a model's schedules drive.
+
+        It decides which schedules are equal: adam is constant where the optimizer is Adam already.
+        """
         raise NotImplementedError
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
-        """Fresh networks on the CPU, drawn from torch's global generator, which the loop seeds."""
+        """Return fresh networks on the CPU by name, initialised by torch's global generator."""
         raise NotImplementedError
 
     def players(self, cell: Cell) -> list[Player]:
-        """The players of a cell's training, which take turns at every step."""
+        """Return the players of a cell's training, which take turns at every step."""
         raise NotImplementedError
 
     def batches(
@@ -92,14 +98,14 @@ class Topic:
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        """The stream of training batches; all its randomness comes from ``generator``.
+        """Return the stream of training batches; all its randomness comes from ``generator``.
 
         networks: those being trained, for a stream that acts with them.
         """
         raise NotImplementedError
 
     def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
-        """Move what moves without a gradient (a target network), after every step of ``steps``."""
+        """Update what has no gradient, such as a target network, after every step of ``steps``."""
 
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         """Measure networks on held-out data: metrics named as in ``directions``, for the record.
@@ -112,14 +118,14 @@ class Topic:
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
     ) -> Tensor:
-        """``count`` images of a generator, uint8 of shape N, C, H, W; all noise from ``generator``.
+        """Return ``count`` generated images, uint8 of shape N, C, H, W; noise from ``generator``.
 
         They go into the page as a grid and out of ``python -m harness sample``.
         """
         raise NotImplementedError
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:
-        """How the networks have failed though the loss is finite (mode collapse); None if not."""
+        """Return how networks failed though the loss is finite (mode collapse); None if not."""
         return None
 
     def fit(self, cell: Cell) -> Any:
@@ -127,7 +133,7 @@ class Topic:
         raise NotImplementedError
 
     def baseline(self, cell: Cell) -> dict[str, Any]:
-        """The metrics without training: of untrained networks, unless a topic says otherwise."""
+        """Return the metrics without training: untrained networks', unless overridden."""
         torch.manual_seed(cell.seed)
         networks = {name: network.eval() for name, network in self.networks(cell).items()}
         return self.evaluate(networks, cell)

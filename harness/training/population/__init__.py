@@ -1,1 +1,1 @@
-"""Many cells' trainings as one."""
+"""Train many cells at once, as rows of one matrix under ``torch.func.vmap``."""

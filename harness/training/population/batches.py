@@ -1,4 +1,4 @@
-"""The batches of a population, drawn as one.
+"""Draw the batches of all members of a population at once.
 
 Shapes: N members, B batch, M samples.
 """
@@ -33,13 +33,14 @@ def share(first: Batches, other: Batches) -> str | None:
 
 
 def _shuffled(batches: Batches) -> Shuffled:
+    """Return a stream's shuffled data: the stream itself, or the one that noise is put into."""
     own = batches.batches if isinstance(batches, WithNoise) else batches
     assert isinstance(own, Shuffled)
     return own
 
 
 class Streams:
-    """The members' batches drawn as one: the samples and the noise that each would draw alone."""
+    """The batch streams of all members, drawn at once: each gives what it would give alone."""
 
     def __init__(self, batches: Sequence[Batches]) -> None:
         first = batches[0]
@@ -48,7 +49,7 @@ class Streams:
         self.order_NM = torch.stack([own.order for own in self.shuffled])
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """Each member's next ``size`` samples, of shape N, B and a sample's."""
+        """Return each member's next ``size`` samples, tensors of shape N, B and a sample's."""
         first = self.shuffled[0]
         if first.position + size > len(first.order):
             for own in self.shuffled:
@@ -64,12 +65,13 @@ class Streams:
         return batch
 
     def example(self, size: int) -> dict[str, Tensor]:
-        """A batch of the right shapes that draws nothing."""
+        """Return a batch of the shapes that ``draw`` returns, without drawing one."""
         batch = self._at(torch.zeros(len(self.shuffled), size, dtype=torch.int64))
         device = self.shuffled[0].device
         lead = (len(self.shuffled), size)
         return batch | {n: torch.zeros(*lead, *s, device=device) for n, s in self.noise.items()}
 
     def _at(self, index_NB: Tensor) -> dict[str, Tensor]:
+        """Return the samples with these indices, tensors of shape N, B and a sample's."""
         index_NB = index_NB.to(self.shuffled[0].device)
         return {name: tensor[index_NB] for name, tensor in self.shuffled[0].tensors.items()}

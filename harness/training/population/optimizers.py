@@ -18,7 +18,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """How one kind of optimizer moves a matrix whose rows are members.
+    """The update rule of one kind of optimizer, for a matrix whose rows are members.
 
     moments: what torch's optimizer keeps for a parameter, by its name there. counts: whether it
     keeps the number of steps too. apply: (value_NP, gradient_NP, moments, rate_N1, root, options)
@@ -40,7 +40,7 @@ def sgd(
     root: Tensor,
     options: Options,
 ) -> None:
-    """Make a step of SGD, its momentum neither dampened nor Nesterov's."""
+    """Make a step of SGD in place, its momentum neither dampened nor Nesterov's."""
     moved_NP = _decayed(value_NP, gradient_NP, options)
     if "momentum_buffer" in moments:
         moved_NP = moments["momentum_buffer"].mul_(options["momentum"]).add_(moved_NP)
@@ -55,7 +55,10 @@ def adam(
     root: Tensor,
     options: Options,
 ) -> None:
-    """Make a step of Adam (Kingma & Ba 2015); rate_N1 is divided by its correction already."""
+    """Make a step of Adam (Kingma & Ba 2015) in place.
+
+    rate_N1 is divided by its bias correction already; root is that of the second moment's root.
+    """
     beta1, beta2 = options["betas"]
     gradient_NP = _decayed(value_NP, gradient_NP, options)
     mean_NP = moments["exp_avg"].lerp_(gradient_NP, 1 - beta1)
@@ -80,20 +83,23 @@ def rmsprop(
 
 
 def _decayed(value_NP: Tensor, gradient_NP: Tensor, options: Options) -> Tensor:
+    """Return the gradient with weight decay (L2) added."""
     decay = options["weight_decay"]
     return gradient_NP.add(value_NP, alpha=decay) if decay else gradient_NP
 
 
 def _adam_corrections(step: int, options: Options) -> tuple[float, float]:
+    """Return Adam's bias corrections: of the rate, and of the second moment's root."""
     beta1, beta2 = options["betas"]
     return 1 - beta1**step, (1 - beta2**step) ** 0.5
 
 
+# options that a rule repeats only at these values
 _PLAIN = {"maximize": False, "amsgrad": False, "nesterov": False, "dampening": 0, "centered": False}
 
 
 def rule(optimizer: optim.Optimizer) -> Rule | None:
-    """Find the rule that equals one of torch's optimizers; None if its options have none."""
+    """Return the rule that equals a torch optimizer with its options; None if there is none."""
     options, groups = optimizer.defaults, optimizer.param_groups
     if len(groups) > 1 or any(options.get(n, plain) != plain for n, plain in _PLAIN.items()):
         return None
@@ -107,5 +113,5 @@ def rule(optimizer: optim.Optimizer) -> Rule | None:
 
 
 def options_of(optimizer: optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's settings but its rate: what members must share to be moved by one rule."""
+    """Return an optimizer's settings but its rate, which members must share to share a rule."""
     return {name: value for name, value in optimizer.defaults.items() if name != "lr"}

@@ -1,4 +1,4 @@
-"""The one loop for many cells at once: cells of one topic, model and loss, trained as one.
+"""The training loop for many cells at once: cells of one topic, model and loss, trained as one.
 
 Every member is an ordinary Training. Its parameters lie in one row of a matrix that moves as a
 whole: ``torch.func.vmap`` over the topic's own objective gives each row its gradient, traced once
@@ -32,7 +32,10 @@ from harness.training.topic import Topic
 
 @dataclass(frozen=True)
 class Band:
-    """The rows that one kind of optimizer moves."""
+    """The rows that one kind of optimizer moves, with its rule, options and moments.
+
+    moments: by name, a row of P for each of the band's rows.
+    """
 
     rows: slice
     rule: Rule
@@ -43,9 +46,9 @@ class Band:
 class Population:
     """Trainings of several cells that move together, as rows of one matrix.
 
-    members are in the order of their rows. ended holds, by cell, how a training came to nothing.
+    members are in the order of their rows. ended: by cell, the Diverged that ended its training.
     losses grows by one tensor of N a step, rates by one list of N.
-    Raises stacking.Apart where the cells cannot share the work.
+    Raises stacking.NotStackable where the cells cannot share the work.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Population:
         return len(self.members)
 
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
-        """Train up to and including step ``until``; members that come to nothing are ``ended``."""
+        """Train up to and including step ``until``; members that diverge are noted in ``ended``."""
         for member in self.members:
             for network in member.networks.values():
                 network.train()
@@ -109,7 +112,7 @@ class Population:
                 schedules.step(stacking.schedule(self.members[index]), seen[index])
 
     def compile(self) -> None:
-        """Compile the step, trying it on copies. Raises whatever torch.compile raises."""
+        """Compile the step with ``torch.compile``, tried on copies. Raises whatever that raises."""
         work = torch.compile(self._move, dynamic=False)
         batch = self.streams.example(self.budget.batch_size)
         rates = self._rates([group["lr"] for group in self.groups])
@@ -120,7 +123,7 @@ class Population:
     def update_members(self) -> None:
         """Copy the rows into the members: networks, optimizer, schedule, step.
 
-        Those that ended stay where they ended.
+        Members that ended keep what they had when they ended.
         """
         for band in self.bands:
             for index in range(band.rows.start, band.rows.stop):
@@ -128,7 +131,7 @@ class Population:
                     self._update_member(index, band)
 
     def update_histories(self) -> None:
-        """Copy the losses and rates into the members; of those that ended, up to their end."""
+        """Copy losses and rates into the members, into those that ended up to their last step."""
         losses_NT = torch.stack(self.losses, dim=1)
         for index, member in enumerate(self.members):
             member.losses = list(losses_NT[index, : member.step].unbind())
@@ -136,9 +139,9 @@ class Population:
 
     @torch.no_grad()
     def update_rows(self) -> None:
-        """Copy the members, all at one step, into the rows.
+        """Copy the members' parameters and optimizer states, all at one step, into the rows.
 
-        Those that ended take part with what numbers they have.
+        Members that ended go on as rows with what numbers they have.
         """
         present = [member for member in self.members if member.cell not in self.ended]
         self.step = present[0].step
@@ -157,6 +160,7 @@ class Population:
         self._follow()
 
     def _bands(self) -> list[Band]:
+        """Put members into bands by kind of optimizer. Raises NotStackable if one has no rule."""
         bands = []
         kinds = [type(stacking.optimizer(member)) for member in self.members]
         for kind in dict.fromkeys(kinds):
@@ -175,7 +179,10 @@ class Population:
         return bands
 
     def _follow(self) -> None:
-        """Choose whose schedule each member follows: the first one's, unless it looks at losses."""
+        """Choose whose schedule each member follows: that of the first member with an equal one.
+
+        A member whose schedule looks at losses, or that has ended, follows its own.
+        """
         leaders: dict[object, int] = {}
         self.watching: list[int] = []
         self.leaders: list[int] = []
@@ -205,6 +212,7 @@ class Population:
         rate_N1: Tensor,
         roots: Tensor,
     ) -> Tensor:
+        """Move rows and moments by one step, in place; return losses_N."""
         gradient_NP, losses_N = self.graph(value_NP, batch)
         for band, own, root in zip(self.bands, moments, roots, strict=True):
             of = band.rows
@@ -215,7 +223,7 @@ class Population:
         return [band.moments for band in self.bands]
 
     def _rates(self, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """What the rules need for the next step: rate_N1 and a root for each band."""
+        """Return what the rules need for the next step: rate_N1 and a root for each band."""
         found = [band.rule.corrections(self.step + 1, band.options) for band in self.bands]
         corrected = [
             rate / divisor
@@ -226,6 +234,7 @@ class Population:
         return rate_N1, torch.tensor([root for _, root in found], device=self.device)
 
     def _check_finite(self) -> None:
+        """End the members that had a loss in the last CHECK_EVERY steps that is not finite."""
         recent_TN = torch.stack(self.losses[-CHECK_EVERY:])
         if recent_TN.isfinite().all():
             return
@@ -234,6 +243,7 @@ class Population:
             self._end(index, Diverged(self.step - len(recent_TN) + first + 1))
 
     def _check_failures(self) -> None:
+        """End the members whose networks the topic finds to have failed."""
         self.update_members()
         for index, member in enumerate(self.members):
             if member.cell not in self.ended:
@@ -243,6 +253,7 @@ class Population:
                     self._end(index, error)
 
     def _end(self, index: int, error: Diverged) -> None:
+        """Note how a member ended, and copy its row into it, if it has not ended before."""
         cell = self.members[index].cell
         if cell not in self.ended:
             band = next(b for b in self.bands if b.rows.start <= index < b.rows.stop)
@@ -251,6 +262,7 @@ class Population:
 
     @torch.no_grad()
     def _update_member(self, index: int, band: Band) -> None:
+        """Copy one row into its member: parameters, optimizer state, schedule, step."""
         member, row = self.members[index], index - band.rows.start
         own, leader = stacking.values(member), self.members[self.leaders[index]]
         sizes = [parameter.numel() for parameter in own]

@@ -1,4 +1,4 @@
-"""A member's values as a row, and the gradients of all rows by one graph.
+"""Stack members' parameters as rows, and trace one graph for the gradients of all rows.
 
 Shapes: N members, P parameters of one, B batch.
 """
@@ -19,11 +19,14 @@ from harness.training.topic import Topic
 
 
 class NotStackable(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
-    """Cells that cannot train as one population; the message says why."""
+    """Raised when cells cannot train as one population; the message says why."""
 
 
 def differ(first: Training, member: Training) -> str | None:
-    """Why a training cannot be a row beside the first one; None if it can, and shares its data."""
+    """Return why a training cannot be a row beside the first one; None if it can.
+
+    Then it shares the first one's data from now on.
+    """
     topic, cell = member.topic, member.cell
     if (cell.model, cell.loss) != (first.cell.model, first.cell.loss):
         return f"{cell.id} has another model or loss than {first.cell.id}"
@@ -43,22 +46,22 @@ def differ(first: Training, member: Training) -> str | None:
 
 
 def optimizer(member: Training) -> torch.optim.Optimizer:
-    """A member's only optimizer."""
+    """Return a member's only optimizer."""
     return next(iter(member.optimizers.values()))
 
 
 def schedule(member: Training) -> Any:
-    """A member's only schedule."""
+    """Return a member's only schedule."""
     return next(iter(member.schedules.values()))
 
 
 def values(member: Training) -> list[nn.Parameter]:
-    """A member's parameters, in the order of its row."""
+    """Return a member's parameters, in the order of its row."""
     return list(parameters(member.players[0], member.networks))
 
 
 def row(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors flattened into one row."""
+    """Flatten tensors into one row, of shape P."""
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
@@ -68,7 +71,7 @@ def gradients(
     """Trace a graph (value_NP, batch) -> gradient_NP, losses_N for members like ``member``.
 
     vmap over the topic's objective, traced for batches like ``example`` to a graph of plain
-    operations that gives the same numbers without vmap's cost. Raises Apart if vmap refuses.
+    operations that gives the same numbers without vmap's cost. Raises NotStackable if vmap refuses.
     """
     (player,), networks = member.players, member.networks
     names = [
@@ -102,7 +105,7 @@ def gradients(
 
 
 class _Called:
-    """A network as the objective calls it, with a member's parameters."""
+    """A network that is called with a member's parameters instead of its own."""
 
     def __init__(self, network: nn.Module, own: dict[str, Tensor]) -> None:
         self.network, self.own = network, own
