@@ -1,4 +1,4 @@
-"""A cell is one point of the matrix, one training; a budget is how much of it a profile buys.
+"""A cell is one point of the matrix, one training; a budget says how much training that is.
 
 Both are frozen values. A cell's id reads ``vgg/vgg11-ce-cosine-ddp-s0`` and is a valid pytest id.
 """
@@ -16,11 +16,11 @@ AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
 
 
 class UsageError(ValueError):
-    """Bad input: one line that names it and says what is allowed."""
+    """Raised for bad input: one line that names it and says what is allowed."""
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
-    """The error for a value outside a fixed set, nearest match first."""
+    """Return the error for a value outside a fixed set, naming the allowed ones, nearest first."""
     choices = sorted(allowed)
     near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
     ordered = near + [choice for choice in choices if choice not in near]
@@ -39,7 +39,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One training: a topic's model under a loss, a schedule and a parallel configuration."""
+    """One training: a topic's model under a loss, a schedule and a parallel configuration.
+
+    Raises UsageError for a value that is no name or a negative seed.
+    """
 
     topic: str
     model: str
@@ -60,7 +63,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """The cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``."""
+        """Return the cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``."""
         return f"{self.topic}/{self.model}-{self.loss}-{self.schedule}-{self.parallel}-s{self.seed}"
 
     @classmethod

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m harness`` with these arguments (default: the process's); its exit code."""
+    """Run ``python -m harness`` with these arguments (None: the process's); return exit code."""
     parser = argparse.ArgumentParser("python -m harness", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write a run's tables and page again")
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    """Write a run's tables and page again, and print the page's path."""
     from harness.results.report import write_report
 
     print(write_report(chosen.run))
@@ -61,6 +62,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
+    """Print how two runs compare; return 1 if the candidate is worse."""
     from harness.results import compare, tables
     from harness.results.store import Store
 
@@ -80,13 +82,13 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _folder(chosen: argparse.Namespace) -> Path:
-    """The run's folder that the command is about."""
+    """Return the folder of the run that the command is about."""
     told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
     return Path(told.run_dir or Path("results") / told.profile)
 
 
 def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
-    """A run of the chosen cell in ``folder``. Raises UsageError if there can be none."""
+    """Make a run in ``folder`` for the chosen cell. Raises UsageError if that cannot be trained."""
     from harness import matrix
     from harness.run import Run
     from harness.topics.registry import registered_topics
@@ -105,6 +107,7 @@ def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
 
 
 def _replay(chosen: argparse.Namespace) -> int:
+    """Train a cell again, apart from its run; return 1 if its record's numbers do not come back."""
     from harness.results.store import Store
 
     kept = _folder(chosen)
@@ -138,6 +141,7 @@ def _replay(chosen: argparse.Namespace) -> int:
 
 
 def _train(chosen: argparse.Namespace) -> int:
+    """Train a cell as one of torchrun's ranks; rank 0 keeps and prints its record."""
     from harness.axes import parallel
     from harness.execution import torchrun
 
@@ -156,6 +160,7 @@ def _train(chosen: argparse.Namespace) -> int:
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
+    """Print the metrics of a cell's final checkpoint."""
     from harness import checkpoint
     from harness.checkpoint import estimators
 
@@ -178,6 +183,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 
 
 def _sample(chosen: argparse.Namespace) -> int:
+    """Write images that the generator of a checkpoint makes to a PNG."""
     import torch
 
     from harness import checkpoint

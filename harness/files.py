@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a crash of the machine."""
+"""Write files so that they are there whole or not at all, also after a crash of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Write to a temporary file beside ``path`` that takes its place when the block ends.
+    """Open a temporary file beside ``path`` that is renamed to ``path`` when the block ends.
 
     By then it is on the disk. If the block raises, what was at ``path`` stays as it was. The
     temporary file's name begins with a dot and ends in ``.tmp``.
@@ -31,13 +31,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file: readers see its old content or the new, never a part."""
+    """Write bytes to a file: readers see what was there before or all of the new, never a part."""
     with atomic_file(path) as file:
         file.write(data)
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Rename through to the disk over what is at ``path``; file or folder may replace either."""
+    """Rename ``temporary`` to ``path``, through to the disk, over a file or folder there."""
     old = path.with_name(f".{path.name}.old.tmp")
     if path.is_dir() or (temporary.is_dir() and path.exists()):
         remove(old)

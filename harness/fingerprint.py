@@ -1,4 +1,4 @@
-"""What decides a cell's numbers, as a short hash: equal hashes, equal numbers on one machine."""
+"""Hash what decides a cell's numbers: on one machine, equal hashes mean equal numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def _hash(files: Iterable[Path]) -> str:
 def fingerprint(**parts: object) -> str:
     """Hash named parts that together decide a cell's numbers, to 12 hex digits.
 
-    Dataclasses and plain values only; equal parts give equal fingerprints on every machine.
+    Dataclasses and plain values only, else TypeError; equal parts give equal fingerprints on every
+    machine.
     """
 
     def plain(value: object) -> object:

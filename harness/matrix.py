@@ -1,4 +1,4 @@
-"""From axes to cells: what applies and why not, the covering design, the full product."""
+"""Choose the cells of a profile from the axes: which apply, a covering design, the full product."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL_SEEDS = (0, 1, 2)
 
 
 def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
-    """Why this cell would measure nothing, as a sentence; None if it is worth a training.
+    """Return why a cell would measure nothing, as a sentence; None if it is worth a training.
 
     devices: GPUs there are. Raises UsageError for a value that is on no axis.
     """
@@ -35,7 +35,7 @@ def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
 
 
 def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
-    """Each model under the topic's default loss and schedule (constant for estimators)."""
+    """Yield each model under the topic's default loss and schedule (constant for estimators)."""
     loss, schedule = topic.recipe
     for model, seed in product(topic.models, seeds):
         used = "constant" if model in topic.fits else schedule
@@ -43,7 +43,7 @@ def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
 
 
 def smoke(topic: Topic) -> list[Cell]:
-    """The smoke profile: every model once, and the first trained one under ddp."""
+    """Return the smoke profile's cells: every model once, and the first trained one under ddp."""
     cells = list(recipes(topic))
     trained = next((cell for cell in cells if cell.model not in topic.fits), None)
     if trained is None:
@@ -52,7 +52,7 @@ def smoke(topic: Topic) -> list[Cell]:
 
 
 def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
-    """The full profile: the whole product, also of what does not apply and will be skipped."""
+    """Return the full profile's cells: the whole product, with what will be skipped."""
     axes = (topic.models, losses.FAMILIES, schedules.NAMES, parallel.NAMES, tuple(seeds))
     return [Cell(topic.name, *values) for values in product(*axes)]
 
@@ -60,7 +60,7 @@ def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
 def covering(
     topics: Sequence[Topic], devices: int = 0, seeds: Sequence[int] = (0,)
 ) -> dict[str, list[Cell]]:
-    """The quick profile's cells by topic.
+    """Return the quick profile's cells by topic: few that together cover all pairs of axis values.
 
     Each topic meets every loss and schedule that applies to it, ddp and another parallel
     configuration in turn; every applicable pair of loss, schedule and parallel values occurs in
@@ -85,26 +85,29 @@ def covering(
 
 
 def pairs(cell: Cell) -> set[tuple[tuple[str, str], ...]]:
-    """The pairs of loss, schedule and parallel values that a cell covers."""
+    """Return the pairs of loss, schedule and parallel values that a cell covers."""
     axes = ("loss", "schedule", "parallel")
     return set(combinations([(axis, getattr(cell, axis)) for axis in axes], 2))
 
 
 def _work(topic: Topic) -> float:
+    """Return the expected seconds of one of the topic's cells in the quick profile."""
     return topic.budgets["quick"].expected_s
 
 
 def _trained(topic: Topic) -> list[str]:
+    """Return the topic's models that players train, not ``fit``."""
     return [model for model in topic.models if model not in topic.fits]
 
 
 def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
+    """Whether a topic's cell of these values (model, loss, schedule, parallel) is not skipped."""
     model, loss, schedule, ranks = values
     return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), devices) is None
 
 
 def _parallel_names(devices: int) -> list[str]:
-    """The parallel configurations that measure something here, ddp first, without single."""
+    """Return the parallel configurations that can be measured here, ddp first, without single."""
     names = [name for name in parallel.NAMES[1:] if parallel.skip_reason(name, devices) is None]
     return sorted(names, key=lambda name: name != "ddp")
 
@@ -112,7 +115,10 @@ def _parallel_names(devices: int) -> list[str]:
 def _each_value(
     topic: Topic, shift: int, devices: int, have: Sequence[Cell], configurations: Sequence[str]
 ) -> list[Cell]:
-    """A few cells that with ``have`` meet each loss, schedule and parallel configuration once."""
+    """Return a few cells that, with ``have``, meet each loss, schedule and configuration once.
+
+    shift: by how many values the axes are turned against each other, another for each topic.
+    """
     if not (models := _trained(topic)):
         return []
     missing = {}
@@ -145,7 +151,10 @@ def _each_value(
 
 
 def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
-    """Cells for the pairs that no cell covers yet, by a pairwise design (allpairspy)."""
+    """Return cells for the pairs not ``covered`` yet, by a pairwise design (allpairspy).
+
+    Their pairs are added to ``covered``.
+    """
     if not (models := _trained(topic)):
         return []
     rows = AllPairs(
@@ -172,7 +181,7 @@ def select(
     devices: int = 0,
     seeds: int | None = None,
 ) -> dict[str, list[Cell]]:
-    """The cells of a profile by topic.
+    """Return the cells of a profile by topic, for the topics in ``names`` (None: all).
 
     seeds: how many of them quick's recipes and full's whole product have, by default 1 and 3.
     Raises UsageError for unknown profiles or topics and for less than one seed.

@@ -1,4 +1,4 @@
-"""Options of a command line, read off the fields of dataclasses that hold them."""
+"""Command-line options that are declared as fields of dataclasses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from harness.cell import UsageError
 
 
 def option(default: Any, text: str, metavar: str | None = None) -> Any:
-    """A dataclass field that is an option too: ``--its-name``, with a line of help."""
+    """Make a dataclass field that is a command-line option too, ``--its-name``, with its help."""
     return dataclasses.field(default=default, metadata={"help": text, "metavar": metavar})
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run may be told, apart from which cells."""
+    """The options of a run, apart from which cells. Raises UsageError for too small a number."""
 
     profile: str = option("quick", "how much: smoke, quick (default) or full")
     run_dir: str | None = option(None, "where the run goes (results/PROFILE)", "DIR")
@@ -37,13 +37,13 @@ class RunOptions:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: it must be {least} or more")
 
 
-REPEATED = ("world_size", "accumulate")  # what another training of a cell must be told again
+REPEATED = ("world_size", "accumulate")  # those that ``replay`` must be told again
 
 
 def add(
     add_option: Callable[..., Any], kinds: Iterable[type], only: Iterable[str] | None = None
 ) -> None:
-    """Declare the options of dataclasses, each once; ``only``: those of these names.
+    """Add the options of dataclasses to a parser, each once; with ``only``, just those so named.
 
     add_option: argparse's ``add_argument`` or pytest's ``addoption``. What is not given is None.
     """
@@ -59,13 +59,13 @@ def add(
 
 
 def given(chosen: object, kinds: Iterable[type]) -> dict[str, Any]:
-    """The options that a command line gave, by field name. chosen: a parser's namespace."""
+    """Return the options that a command line gave, by field name. chosen: a parser's namespace."""
     values = {name: getattr(chosen, name, None) for name in _fields(kinds)}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def arguments(values: Mapping[str, Any]) -> str:
-    """Options as text that a shell reads back, with a space before each; True is a bare flag."""
+    """Return options as text that a shell reads back, a space before each; True is a bare flag."""
     words = []
     for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
@@ -74,5 +74,6 @@ def arguments(values: Mapping[str, Any]) -> str:
 
 
 def _fields(kinds: Iterable[type]) -> dict[str, dataclasses.Field]:
+    """Return by name the fields of dataclasses that are options."""
     every = (one for kind in kinds for one in dataclasses.fields(kind))
     return {one.name: one for one in every if "help" in one.metadata}

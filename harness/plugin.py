@@ -1,4 +1,4 @@
-"""The pytest plugin ``decathlon``: cells are items, records are what they assert on.
+"""The pytest plugin ``decathlon``: makes a test item of each cell, with its record to assert on.
 
 A test marked ``decathlon(topic="vgg")`` that takes the fixture ``record`` becomes one item a cell.
 When collection is done the selected cells start; each item waits for its record.
@@ -35,29 +35,29 @@ class Hooks:
 
     @pytest.hookspec
     def pytest_decathlon_topics(self) -> list:
-        """Topics (``harness.Topic``) of this project, beside the installed ones."""
+        """Return this project's topics (``harness.Topic``), to be added to the installed ones."""
         return []
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Let conftests give topics."""
+    """Register the hooks that a conftest may implement."""
     pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options of runs and of topics' data."""
+    """Add the command-line options of runs and of topics' data."""
     group = parser.getgroup("decathlon", "Decathlon: the experiment matrix")
     options.add(group.addoption, (options.RunOptions, *TOPIC_OPTIONS))
     group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the mark that makes cells of a test."""
+    """Register the mark ``decathlon``, which makes a test one item for each cell of a topic."""
     config.addinivalue_line("markers", "decathlon(topic): one item for each cell of the topic")
 
 
 def _run(config: pytest.Config) -> Run:
-    """The run of this pytest call, made on first use. Bad input is a usage error."""
+    """Return this pytest call's run, made on first use. Raises pytest.UsageError for bad input."""
     if RUN not in config.stash:
         try:
             config.stash[RUN], config.stash[CELLS] = _make_run(config)
@@ -67,7 +67,7 @@ def _run(config: pytest.Config) -> Run:
 
 
 def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
-    """The run that the options ask for, and its cells by topic."""
+    """Make the run that the options ask for; return it, and its profile's cells by topic."""
     chosen = options.RunOptions(**options.given(config.option, [options.RunOptions]))
     told = options.given(config.option, TOPIC_OPTIONS)
     topics = registered_topics(**told)
@@ -104,7 +104,7 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one item of each cell of the marked topic."""
+    """Make one item of a marked test for each cell of its topic."""
     mark = metafunc.definition.get_closest_marker("decathlon")
     if mark is None or "record" not in metafunc.fixturenames:
         return
@@ -128,7 +128,7 @@ def record(request: pytest.FixtureRequest) -> Record:
 
 @pytest.fixture
 def decathlon_run(request: pytest.FixtureRequest) -> Run:
-    """The run of this pytest call, once all its cells are trained, to be measured alone."""
+    """The run of this pytest call, once all its cells have ended and the machine is free."""
     with _waiting(request.config) as run:
         run.finish()
     return run
@@ -136,7 +136,7 @@ def decathlon_run(request: pytest.FixtureRequest) -> Run:
 
 @contextmanager
 def _waiting(config: pytest.Config) -> Iterator[Run]:
-    """The run, while a test waits for it: its progress is on the screen until it is there."""
+    """Yield the run to a test that waits for it, then clear the run's progress from the screen."""
     try:
         yield _run(config)
     finally:
@@ -145,12 +145,13 @@ def _waiting(config: pytest.Config) -> Iterator[Run]:
 
 
 def _cells(session: pytest.Session) -> list[Cell]:
+    """Return the cells of the session's selected items."""
     calls = (getattr(item, "callspec", None) for item in session.items)
     return [c.params["record"] for c in calls if c and isinstance(c.params.get("record"), Cell)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the selected cells; each item then waits for its record."""
+    """Start the trainings of the selected cells; each item then waits for its record."""
     if session.config.option.collectonly or session.config.option.plan or session.testsfailed:
         return
     if cells := _cells(session):
@@ -185,7 +186,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the run, and write its tables and page."""
+    """Close the run, and write its tables and page."""
     if RUN not in session.config.stash:
         return
     run = session.config.stash[RUN]
@@ -211,7 +212,7 @@ def _write_benchmark(config: pytest.Config, folder: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say where the page is, and which records could not be read."""
+    """Print where the run's page is, and which records could not be read."""
     config = terminalreporter.config
     if RUN in config.stash and config.stash[RUN].records:
         run = config.stash[RUN]

@@ -1,4 +1,4 @@
-"""How far a run is, for people: lines as cells end, and a line that says where it stands."""
+"""Show how far a run is: a line for each cell that ends, and one line with where it stands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAULTS = (Status.FAILED, Status.TIMEOUT)
 
 
 class Progress:
-    """Counts a run's cells as they end, and guesses the time left.
+    """Counts a run's cells as they end, estimates the time left, and reports both as text.
 
     cell_s: by cell to train, the seconds of one core that it is expected to take. report is called
     with a line for good; stand, if there is one, with the cells done, all cells, and text that
@@ -32,7 +32,7 @@ class Progress:
         self._begun = time.monotonic()
 
     def ended(self, records: Iterable[Record], pending: Iterable[Task]) -> None:
-        """Show cells that have just ended, ``pending`` being the tasks that are left."""
+        """Report cells that have just ended; ``pending`` are the tasks that are left."""
         left = self._left(pending)
         for record in records:
             self._ended += 1
@@ -44,13 +44,14 @@ class Progress:
                 )
 
     def now(self, pending: Iterable[Task], running: Iterable[Task]) -> None:
-        """Show how many cells are done, run and have failed, and the time left."""
+        """Report to ``stand`` how many cells are done, run and have failed, and the time left."""
         if self._stand is not None:
             at_work = sum(len(task.cells) for task in running)
             text = f"{at_work} running, {self._failed} failed, {self._left(pending)}"
             self._stand(self._ended, len(self._cell_s), text)
 
     def _left(self, pending: Iterable[Task]) -> str:
+        """Return the expected time left as text, from the share of work that is done so far."""
         left_s = sum(self._cell_s[cell] for task in pending for cell in task.cells)
         done_s = self._total_s - left_s
         if done_s <= 0:
@@ -59,7 +60,7 @@ class Progress:
 
 
 def headline(record: Record) -> str:
-    """The primary metric (the first that the model has), or the reason there is none."""
+    """Return a record's primary metric (the first that the model has), or why there is none."""
     if record.metrics and not record.reason:
         name = next(name for name in record.directions if name in record.metrics)
         return f"{name} {record.metrics[name]:.4g}"
@@ -67,6 +68,7 @@ def headline(record: Record) -> str:
 
 
 def _duration(seconds: float) -> str:
+    """Return seconds as text, in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""One run: selected cells through an executor into a store."""
+"""Train selected cells with an executor and keep their records in a folder: one run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXECUTORS = ("local", "ray")
 
 
 def executor_class(name: str) -> Callable[[], Executor]:
-    """The class of an executor by name. Raises UsageError if unknown or Ray is not installed."""
+    """Return an executor's class by name. Raises UsageError if unknown or Ray is not installed."""
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     if name == "local":
@@ -47,7 +47,7 @@ def executor_class(name: str) -> Callable[[], Executor]:
 
 @dataclass
 class Run:
-    """One invocation: its cells, its executor, and the folder that it fills.
+    """One run of the harness: trains cells with an executor and keeps their records in a folder.
 
     rerun: train cells again even if the folder has their records with the same fingerprint.
     accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
@@ -81,11 +81,11 @@ class Run:
         self._grouping = Grouping(self.population, self.compile)
 
     def budget(self, cell: Cell) -> Budget:
-        """The cell's budget in this run's profile."""
+        """Return the cell's budget in this run's profile."""
         return self.topics[cell.topic].budget(self.profile, cell.model)
 
     def fingerprint(self, cell: Cell) -> str:
-        """A hash that changes with the cell, its budget, data, code, versions or device."""
+        """Return a hash that changes with the cell, its budget, data, code, versions or device."""
         topic = self.topics[cell.topic]
         versions = {k: self.environment[k] for k in ("torch", "device", "threads")}
         return fingerprint(
@@ -100,7 +100,7 @@ class Run:
         )
 
     def skip_reason(self, cell: Cell) -> str | None:
-        """Why the cell would measure nothing in this run; None if it is worth a training."""
+        """Return why the cell would measure nothing in this run; None if it is worth a training."""
         topic = self.topics[cell.topic]
         reason = matrix.skip_reason(topic, cell, torch.cuda.device_count())
         parts = parallel.ranks(cell.parallel, self.world_size) * self.accumulate
@@ -110,11 +110,11 @@ class Run:
         return reason
 
     def done(self, cell: Cell) -> Record | None:
-        """The record to reuse: trained to an end with the same fingerprint."""
+        """Return the cell's earlier record of the same fingerprint; None if it is to train."""
         return None if self.rerun else self.store.trained(cell, self.fingerprint(cell))
 
     def predict(self, cell: Cell) -> float:
-        """Expected wall seconds: this folder's earlier record of the cell, else the budget's."""
+        """Predict a cell's wall seconds: an earlier record's in this folder, else its budget's."""
         earlier = self.store.read(cell)
         if earlier and earlier.budget == self.budget(cell) and "wall_s" in earlier.cost:
             return earlier.cost["wall_s"]
@@ -153,14 +153,17 @@ class Run:
         return f"cells to train: {len(cell_s)}; reused: {reused} of {known}; skipped: {skipped}"
 
     def result(self, cell: Cell) -> Record:
-        """The cell's record; works on the queue until it is there."""
+        """Return the cell's record; works on the queue until it is there.
+
+        Raises RuntimeError if the cell was never started.
+        """
         while cell not in self.records:
             if not self.pump():
                 raise RuntimeError(f"{cell.id} was never queued")
         return self.records[cell]
 
     def pump(self, timeout_s: float = 0.5) -> bool:
-        """Move the queue on, waiting for news at most so long. False: nothing was left of it."""
+        """Take in tasks that have ended, waiting up to ``timeout_s``; False if none was left."""
         if self.executor is None or not self.executor.pending():
             return False
         for task, outcome in self.executor.pump(timeout_s):
@@ -169,7 +172,7 @@ class Run:
         return True
 
     def finish(self) -> None:
-        """Run what is left of the queue."""
+        """Work on the queue until no task is left."""
         while self.pump():
             pass
 
@@ -179,14 +182,14 @@ class Run:
             self.executor.close()
 
     def task(self, cell: Cell) -> Task:
-        """The task by which a process is told of a cell of this run."""
+        """Return the task by which a process is told of a cell of this run."""
         ranks = parallel.ranks(cell.parallel, self.world_size)
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
         return Task(topic, cell, budget, self.folder, self.device, ranks, self.accumulate)
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
-        """Write the record of what became of a cell, and return it."""
+        """Write the record of a cell's outcome, and return it."""
         topic = self.topics[cell.topic]
         record = Record(
             cell=cell,
@@ -210,14 +213,15 @@ class Run:
         return record
 
     def _work_s(self, task: Task) -> float:
+        """Return the seconds of one core that a task is expected to take."""
         return sum(self._cell_s(task, cell) for cell in task.cells)
 
     def _cell_s(self, task: Task, cell: Cell) -> float:
-        """Expected seconds of one core."""
+        """Return the seconds of one core that one of a task's cells is expected to take."""
         return self.predict(cell) * task.world_size
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
-        """Keep what became of a task's cells, or queue them again."""
+        """Keep the records of a task's cells, or queue them again if they failed."""
         assert self.executor is not None
         if isinstance(task, PopulationTask):
             self._population_ended(task, outcome)
@@ -232,9 +236,9 @@ class Run:
         self.progress.ended([record], self.executor.pending())
 
     def _population_ended(self, task: PopulationTask, outcome: Outcome | PopulationOutcome) -> None:
-        """Keep what became of the members; of a population that came to nothing, queue them alone.
+        """Keep the members' records; if the population failed or does not pay, queue members alone.
 
-        If it would not pay, so are those alike.
+        If it does not pay, those of waiting populations of the model are queued so too.
         """
         assert self.executor is not None
         if isinstance(outcome, PopulationOutcome) and not outcome.separate:

@@ -1,4 +1,4 @@
-"""Do a cell's checkpoints bring its training back, in a process that never saw it?"""
+"""Audit a cell's checkpoints: do they bring its training back in a process that never saw it?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.trial.task import Task, device_of, measured, network_digest, traini
 
 
 def audit(task: Task, rank: int, saved: Saved) -> Audited:
-    """Load the cell's checkpoints into fresh objects, and hold them to what training saved.
+    """Load a cell's checkpoints into fresh objects, and compare those with what training saved.
 
     All ranks of a task call it together, each in a fresh process; rank 0's answer counts.
     """
@@ -31,6 +31,7 @@ def audit(task: Task, rank: int, saved: Saved) -> Audited:
 
 
 def _audit_estimator(task: Task, saved: Saved) -> Audited:
+    """Audit the final checkpoint of a fitted estimator, which has no steps to repeat."""
     begun = time.perf_counter()
     tree = checkpoint.load(task.folder / "final.pt")
     estimator = estimators.loads(tree["estimator"])

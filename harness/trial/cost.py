@@ -1,4 +1,4 @@
-"""What a training costs: throughput, memory, FLOPs, and this device's own measured peak."""
+"""Measure what a training costs: seconds, throughput, memory, FLOPs; and a device's peak FLOP/s."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.training.loop import Training
 
 
 class Clock:
-    """Measures a trial's seconds by what they went for, under names such as ``train_s``."""
+    """A stopwatch that adds up a trial's seconds by what they went for, such as ``train_s``."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -29,7 +29,7 @@ class Clock:
         self._inside = 0.0
 
     def elapsed(self) -> float:
-        """Seconds since the clock was made."""
+        """Return the seconds since the clock was made."""
         return time.perf_counter() - self._begun
 
     @contextmanager
@@ -48,7 +48,10 @@ class Clock:
 def of_training(
     training: Training, seconds: Mapping[str, float], peak_memory_mb: float
 ) -> dict[str, float]:
-    """A record's ``cost``: wall_s, train_s, eval_s and audit_s from ``seconds``, and rates."""
+    """Return a record's ``cost``: seconds, time per step, throughput, peak memory, parameters.
+
+    seconds: as ``Clock`` has them, train_s among them; wall_s, eval_s and audit_s are 0 if absent.
+    """
     train_s = seconds["train_s"]
     return {
         **{name: seconds.get(name, 0.0) for name in ("wall_s", "train_s", "eval_s", "audit_s")},
@@ -60,7 +63,7 @@ def of_training(
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has done all work that was queued on it; a CPU has no queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -72,7 +75,7 @@ def parameters(networks: Mapping[str, nn.Module]) -> int:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Watch memory for the block: yields a function that gives the peak in MB.
+    """Measure the block's peak memory: yield a function that returns it in MiB.
 
     Of a GPU its allocations count, else this process's resident memory.
 
@@ -92,19 +95,23 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
 
 
 def _peak_rss_mb() -> float:
+    """Return the peak resident memory of this process in MiB, as Linux counts it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def flops(step: Callable[[], object]) -> int:
-    """Count a call's floating point operations, of matmuls and convolutions, as PyTorch does."""
+    """Count the floating point operations of a call's matmuls and convolutions, as PyTorch does."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
 
 
 def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) -> float:
-    """Measure this device's peak: the best of ``rounds`` float32 matrix products, in FLOP/s."""
+    """Measure this device's peak in FLOP/s: the best of ``rounds`` float32 matrix products.
+
+    The matrices have ``size`` rows and columns; one more product goes first, to warm up.
+    """
     a = torch.randn(size, size, device=device)
     best = float("inf")
     for _ in range(rounds + 1):
@@ -117,7 +124,7 @@ def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) ->
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, device and machine: what a figure depends on besides its cell."""
+    """Return versions, device and machine: what a figure depends on besides its cell."""
     import torchvision
 
     return {

@@ -1,4 +1,4 @@
-"""Which of a run's cells train as populations: those alike, for as long as that pays."""
+"""Group a run's tasks into populations that train at once, for as long as that pays."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SMALLEST = 8  # fewer gain little and leave the other cores idle
 
 
 class Grouping:
-    """Puts tasks into populations of up to ``largest``, and takes them apart again.
+    """Groups tasks into populations, and remembers the models for which that does not pay.
 
-    compiled: whether the populations' steps are compiled.
+    largest: the most tasks of a population. compiled: whether the populations' steps are compiled.
     """
 
     def __init__(self, largest: int = LARGEST, compiled: bool = False) -> None:
@@ -23,10 +23,10 @@ class Grouping:
         self._separate: set[tuple[str, str]] = set()
 
     def group(self, tasks: Iterable[Task]) -> list[Task]:
-        """Put the tasks that may train as one into populations; the rest stay as they are.
+        """Put the tasks that may train as one into populations; return these and all other tasks.
 
-        Those of a population share topic, model, loss, budget and device, on one rank. Models for
-        which it was seen not to pay are left alone.
+        Tasks of one population share topic, model, loss, budget and device, and run in one process.
+        Fewer than SMALLEST stay as they are, and so do models for which it was seen not to pay.
         """
         found: list[Task] = []
         for _, some in groupby(sorted(tasks, key=self._kind), key=self._kind):
@@ -38,12 +38,16 @@ class Grouping:
         return found
 
     def separate(self, task: PopulationTask, waiting: Iterable[Task]) -> list[PopulationTask]:
-        """Note that a population does not pay: returns those to take apart, it and its like."""
+        """Stop grouping a population's model; return it and the waiting populations of such models.
+
+        The caller is to run the cells of all these one by one.
+        """
         self._separate.add(_model(task))
         alike = (other for other in waiting if isinstance(other, PopulationTask))
         return [task, *(other for other in alike if _model(other) in self._separate)]
 
     def _kind(self, task: Task) -> tuple[str, ...]:
+        """Return a key that is equal for tasks that may train as one population, and sorts them."""
         cell = task.cell
         plain = cell.parallel == "single" and task.accumulate == 1
         may = cell.model in task.topic.populates and _model(task) not in self._separate
@@ -53,7 +57,7 @@ class Grouping:
 
 
 def label(task: Task) -> str:
-    """A task's name for people: its cell's id, or how many of what train together."""
+    """Return a task's name for messages: its cell's id, or how many of what train together."""
     if not isinstance(task, PopulationTask):
         return task.cell.id
     return f"{len(task.cells)} of {task.cell.topic}/{task.cell.model}-{task.cell.loss}"

@@ -1,4 +1,4 @@
-"""What a trial leaves: the part of a cell's record that training, evaluation and audit decide."""
+"""Results of a trial: the part of a cell's record that training, evaluation and audit decide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.cell import Status
 
 @dataclass(frozen=True)
 class Saved:
-    """What training says of the checkpoints it left, for the audit to find again.
+    """What training knows of the checkpoints it saved, and the audit must find again.
 
     digest: over all that the middle checkpoint holds (of a fitted estimator: over its trees).
     bytes and save_s (seconds) are that checkpoint's. replayed_digest: over the networks
@@ -31,7 +31,7 @@ class Saved:
     ) -> Audited:
         """Compare what was saved with what another process found after loading it.
 
-        replayed_digest None: there was nothing to replay.
+        replayed_digest None: there was nothing to replay. load_s: seconds that loading took.
         """
         return Audited(
             state_equal=digest == self.digest,
@@ -48,9 +48,9 @@ class Saved:
 
 @dataclass(frozen=True)
 class Audited:
-    """What became of a cell's checkpoints in a process that had never seen its training.
+    """Whether a cell's checkpoints gave a process that never saw its training what training had.
 
-    state_equal: the middle one's content is bit for bit what was saved. resume_equal: so are the
+    state_equal: the middle one's tree is bit for bit what was saved. resume_equal: so are the
     networks ``replayed_steps`` steps later; None where nothing can be resumed (an estimator).
     metrics_equal: the final one gives the recorded metrics. save_s and load_s in seconds.
     """
@@ -82,7 +82,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one cell.
+    """The result of one cell's trial.
 
     The fields are those of ``results.record.Record`` with the same names; ``saved`` is what the
     audit is held to, ``audited`` what it found. Empty or None: not measured.
@@ -109,7 +109,7 @@ class Outcome:
         return self.status in (Status.FAILED, Status.TIMEOUT)
 
     def record_fields(self) -> dict[str, Any]:
-        """The fields of the cell's record that its trial decides, as plain values."""
+        """Return the fields of the cell's record that its trial decides, as plain values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["saved"]
         audited, parity = fields.pop("audited"), fields["parity"]
@@ -119,18 +119,18 @@ class Outcome:
         }
 
     def with_audit(self, found: Audited) -> Outcome:
-        """This outcome with what the audit found."""
+        """Return this outcome with what the audit found."""
         return replace(self, audited=found)
 
     def without_audit(self, failure: Outcome) -> Outcome:
-        """This outcome where the audit itself failed, and why; its numbers stay."""
+        """Return this outcome as failed, with the reason why its audit failed; its numbers stay."""
         reason = f"while its checkpoint was audited: {failure.reason}"
         return replace(self, status=failure.status, reason=reason, traceback=failure.traceback)
 
 
 @dataclass(frozen=True)
 class PopulationOutcome:
-    """What became of cells that trained as one, by cell id.
+    """The results of the cells of one population, by cell id.
 
     separate: why they should train one by one instead; then there are no members. note: what a
     person should know of how they trained.
@@ -142,21 +142,21 @@ class PopulationOutcome:
 
     @property
     def failed(self) -> bool:
-        """Never: a population that went wrong has a plain ``Outcome``."""
+        """Always false: a population that failed has a plain ``Outcome``."""
         return False
 
     @property
     def saved(self) -> dict[str, Saved]:
-        """What training says of each member's checkpoints, of those trained to an end."""
+        """Return what training knows of each member's checkpoints, without those that diverged."""
         return {cell: member.saved for cell, member in self.members.items() if member.saved}
 
     def with_audit(self, found: Mapping[str, Audited]) -> PopulationOutcome:
-        """These outcomes with what the audit found of each member."""
+        """Return these outcomes with what the audit found of each member."""
         members = {
             cell: replace(member, audited=found.get(cell)) for cell, member in self.members.items()
         }
         return replace(self, members=members)
 
     def without_audit(self, failure: Outcome) -> Outcome:
-        """The failure of all where the audit failed: the members are to train one by one."""
+        """Return one failed outcome for all, as their audit failed: they train one by one then."""
         return Outcome().without_audit(failure)

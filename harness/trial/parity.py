@@ -1,4 +1,4 @@
-"""Is a parallel configuration's training single's? Its first steps beside single's."""
+"""Compare a parallel configuration's first steps with those of a single process (note 96)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class FirstSteps:
 
 
 def applies(task: Task) -> bool:
-    """Whether the task's training could differ from one in a single process."""
+    """Whether a task's training could differ from a single process's, so that it is compared."""
     return task.cell.parallel != "single" or task.accumulate > 1
 
 
 def first_steps(task: Task, rank: int) -> FirstSteps:
-    """Make a training's first steps and return them; all ranks of the task call it together."""
+    """Train a task's cell afresh for PARITY_STEPS steps; all ranks of the task call it together."""
     training = training_of(task, device_of(task, rank), rank, watched_steps=1)
     with contextlib.suppress(Diverged):  # the training itself will say so
         training.run(min(PARITY_STEPS, task.budget.steps))
@@ -38,21 +38,22 @@ def first_steps(task: Task, rank: int) -> FirstSteps:
 
 
 def first_steps_alone(task: Task) -> FirstSteps:
-    """Make the first steps of the task's cell under ``single``, at the same global batch."""
+    """Train the task's cell under ``single`` for PARITY_STEPS steps, with the same global batch."""
     cell = replace(task.cell, parallel="single")
     return first_steps(replace(task, cell=cell, world_size=1, accumulate=1), 0)
 
 
 def first_of(training: Training) -> FirstSteps:
-    """The first steps of a training that watched its first one and has made PARITY_STEPS."""
+    """Return the first steps of a training that watched its first one and has made PARITY_STEPS."""
     losses = [loss.item() for loss in training.losses[:PARITY_STEPS]]
     return FirstSteps(losses, training.gradients)
 
 
 def compare(alone: FirstSteps, got: FirstSteps, configuration: str) -> Parity:
-    """How far a configuration's first steps are from ``single``'s, and whether that is allowed.
+    """Return how far a configuration's first steps are from ``single``'s, and if that is allowed.
 
-    Of losses relatively, of gradients in L2 norm: which shows a wrong shard or average at once.
+    Losses are compared relatively, gradients by the relative L2 norm of their difference: which
+    shows a wrong shard or average at once.
     """
     apart = [largest_difference(alone.losses, got.losses)]
     for a, b in zip(alone.gradients, got.gradients, strict=True):

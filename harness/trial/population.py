@@ -1,7 +1,7 @@
-"""Cells that train as one population: the task, its training and its audit.
+"""Train and audit cells as one population, or leave them to be trained one by one.
 
-If that does not pay, fails or runs out of time, the cells are to train one by one; a cell that
-diverges costs itself only. ``train`` and ``audit`` take plain tasks too.
+They are if a population does not pay, fails or runs out of time; a cell that diverges costs
+itself only. ``train`` and ``audit`` take plain tasks too.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ from harness.trial.task import Task, device_of, measured, network_digest
 from harness.trial.train import finish, save
 from harness.trial.train import train as train_cell
 
-PAYS = 1.5  # times the steps a second that its cells have alone, or they train alone
-TRIED = 5  # steps
+PAYS = 1.5  # the least gain in steps a second over cells alone; with less they train alone
+TRIED = 5  # steps timed to measure the gain
 
 
 @dataclass(frozen=True)
 class PopulationTask(Task):
-    """Tasks that train as one population; as a task, it is its first cell's with time for all."""
+    """A task that trains the cells of several tasks as one population.
+
+    Its topic, cell, run and device are its first task's, its deadline is for all. compiled: whether
+    the population's step is compiled.
+    """
 
     tasks: tuple[Task, ...] = ()
     compiled: bool = False
 
     @classmethod
     def of(cls, tasks: tuple[Task, ...], compiled: bool) -> PopulationTask:
-        """Make one of tasks that differ in schedule and seed only."""
+        """Make a population's task of tasks that differ in schedule and seed only."""
         first = tasks[0]
         budget = replace(first.budget, timeout_s=first.budget.timeout_s * len(tasks) / PAYS)
         shared = (first.topic, first.cell, budget, first.run, first.device)
@@ -50,7 +54,7 @@ class PopulationTask(Task):
 
 
 def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
-    """Train a cell, or a population's cells together if a few steps of both show that it pays."""
+    """Train a cell, or a population's cells together if a few timed steps show that it pays."""
     if not isinstance(task, PopulationTask):
         return train_cell(task, rank)
     clock = cost.Clock()
@@ -68,11 +72,12 @@ def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
 
 
 def _population(task: PopulationTask, device: torch.device) -> Population:
+    """Make a fresh population of the task's cells. Raises NotStackable."""
     return Population(task.topic, task.cells, task.tasks[0].budget, device)
 
 
 def _gain(task: PopulationTask, population: Population, device: torch.device) -> float:
-    """How many times as many steps a second all members make together as one alone.
+    """Measure how many times as many steps a second all members make together as one alone.
 
     It is measured by a few steps of both; the population's are the first of its training. On a CPU
     this process's own time counts, since others may be busy on the cores.
@@ -84,6 +89,7 @@ def _gain(task: PopulationTask, population: Population, device: torch.device) ->
 
 
 def _step_s(training: Training | Population, device: torch.device) -> float:
+    """Make one step; return its seconds, of this process on a CPU, of wall time on a GPU."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     begun = clock()
     training.advance()
@@ -102,7 +108,7 @@ def _compile(population: Population) -> str:
 
 
 def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> dict[str, Outcome]:
-    """Train all members at once, as ``train_cell`` does a cell: their outcomes by cell id."""
+    """Train all members at once, as ``train_cell`` does one; return their outcomes by cell id."""
     tasks = {own.cell: own for own in task.tasks}
     saved: dict[Cell, Saved] = {}
     films = {m.cell: Film(tasks[m.cell], m, clock) for m in population.members}
@@ -152,7 +158,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
 def audit(
     task: Task, rank: int, saved: Saved | Mapping[str, Saved]
 ) -> Audited | dict[str, Audited]:
-    """Audit a cell's checkpoints, or by cell id those of a population's members.
+    """Audit a cell's checkpoints, or those of a population's members by cell id.
 
     A population's are loaded into a fresh population and replayed as one, in the rows they had:
     bit for bit is then what to expect, as it would not be of single trainings. Each final

@@ -14,7 +14,7 @@ from harness.checkpoint import digest
 from harness.training.loop import Training
 from harness.training.topic import Topic
 
-REPLAYED_STEPS = 3
+REPLAYED_STEPS = 3  # that the audit trains on from the middle checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Where the cell's checkpoints go."""
+        """The folder of the cell's checkpoints."""
         return self.run / "checkpoints" / self.cell.id
 
     @property
     def middle(self) -> int:
-        """The step of the checkpoint from which the audit goes on."""
+        """The step of the middle checkpoint, from which the audit trains on."""
         return max(1, self.budget.steps // 2)
 
     @property
     def replayed_steps(self) -> int:
-        """How many steps the audit goes on for."""
+        """How many steps the audit trains on from the middle checkpoint."""
         return min(REPLAYED_STEPS, self.budget.steps - self.middle)
 
 
@@ -67,20 +67,20 @@ def training_of(task: Task, device: torch.device, rank: int, watched_steps: int 
 
 
 def measured(task: Task, values: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Part what a topic's ``evaluate`` returned into metrics and how they were measured."""
+    """Split what a topic's ``evaluate`` returned into metrics and how they were measured."""
     metrics = {name: values[name] for name in task.topic.directions if name in values}
     rest = {name: value for name, value in values.items() if name not in metrics}
     return metrics, rest
 
 
 def network_digest(training: Training) -> str:
-    """Digest the states of a training's networks; all ranks call it together."""
+    """Return a digest of the states of a training's networks; all ranks call it together."""
     states = {name: dict(net.state_dict()) for name, net in training.networks.items()}
     return digest(parallel.full_tensors(states))
 
 
 def device_of(task: Task, rank: int) -> torch.device:
-    """Choose the rank's device, and make it the current one."""
+    """Return a rank's device; a GPU is made the current one too."""
     if task.device != "cuda":
         return torch.device(task.device)
     device = torch.device("cuda", rank % torch.cuda.device_count())

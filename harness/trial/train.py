@@ -21,10 +21,10 @@ from harness.trial.task import Task, device_of, measured, network_digest, traini
 
 
 def train(task: Task, rank: int = 0) -> Outcome:
-    """Train a task's cell to its end or until it comes to nothing.
+    """Train a task's cell to its end, or until it diverges, and return its outcome.
 
     All ranks of a task call it together; rank 0's outcome is the cell's. Files go below
-    ``task.run``.
+    ``task.run``. A later attempt goes on from the middle checkpoint, if there is one.
     """
     clock = cost.Clock()
     if task.fitted:
@@ -70,7 +70,7 @@ def finish(
     diverged: Diverged | None,
     clock: cost.Clock,
 ) -> Outcome:
-    """Do what follows a training's last step: metrics, samples, final checkpoint, baseline.
+    """Evaluate a training after its last step, save its samples and checkpoint, return its outcome.
 
     saved: of the middle checkpoint. diverged: how the training came to nothing, None if it did not.
     All ranks call it together; only rank 0's outcome is whole. It has no cost yet.
@@ -95,7 +95,10 @@ def finish(
 
 
 def save(task: Task, training: Training, name: str) -> Saved:
-    """Write the training's checkpoint ``name`` (middle or final); all ranks call it together."""
+    """Write a training's checkpoint ``name`` (middle or final); all ranks call it together.
+
+    Returns what the audit is to find again.
+    """
     tree = training.state_dict()
     begun = time.perf_counter()
     size = checkpoint.save(task.folder / f"{name}.pt", tree)
@@ -103,13 +106,14 @@ def save(task: Task, training: Training, name: str) -> Saved:
 
 
 def _saved(task: Task, tree: dict, size: int, save_s: float) -> Saved:
+    """Return what the audit is to find of a saved tree; the digest on rank 0 only."""
     tree = parallel.full_tensors(tree)
     digest = checkpoint.digest(tree) if parallel.is_rank_zero() else ""
     return Saved(digest, size, save_s, task.replayed_steps)
 
 
 def _resume(task: Task, training: Training) -> Saved | None:
-    """Go on from the middle checkpoint of an attempt that failed, if it came that far."""
+    """Bring a training to the middle checkpoint of an attempt that failed, if it came that far."""
     path = task.folder / "middle.pt"
     try:
         tree = checkpoint.load(path)
@@ -122,12 +126,13 @@ def _resume(task: Task, training: Training) -> Saved | None:
 
 
 def _size(path: Path) -> int:
+    """Return a checkpoint's bytes on disk, be it a file or a folder."""
     parts = path.iterdir() if path.is_dir() else [path]
     return sum(part.stat().st_size for part in parts)
 
 
 def _baseline(topic: Topic, cell: Cell) -> dict:
-    """The untrained metrics, measured once in a process for all schedules and ranks."""
+    """Return the metrics without training, cached: they depend on neither schedule nor ranks."""
     return _baseline_of(topic, replace(cell, schedule="constant", parallel="single"))
 
 
@@ -137,7 +142,7 @@ def _baseline_of(topic: Topic, cell: Cell) -> dict:
 
 
 def _fit(task: Task, clock: cost.Clock) -> Outcome:
-    """Train and save a model by scikit-learn's ``fit``."""
+    """Train, evaluate and save a model that scikit-learn's ``fit`` trains; return its outcome."""
     seed_everything(task.cell.seed)
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)
