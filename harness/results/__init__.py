@@ -1,1 +1,1 @@
-"""What cells left: records, tables, comparisons, the page."""
+"""Results of a benchmark run: JSON records, tables, run comparisons and the HTML report."""

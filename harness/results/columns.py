@@ -1,4 +1,4 @@
-"""The columns of a run's tables."""
+"""Names and types of the columns of a run's tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SUMMARY = {
 
 
 class Tables(NamedTuple):
-    """A run's frames, as the functions and studies of these names describe them.
+    """The DataFrames of one run, each as the function or study of its name describes it.
 
     benchmark is pytest-benchmark's JSON, normalised. Those that a run need not have are None.
     """

@@ -1,4 +1,4 @@
-"""Run against run: one verdict over quality, speed, memory and checkpoints."""
+"""Compare two runs: one verdict over quality, speed, memory and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ CHECKS = ("checkpoint.state_equal", "checkpoint.resume_equal", "checkpoint.metri
 
 
 class NotComparable(ValueError):  # noqa: N818  (it reads as what it says)
-    """Two runs that measured different things; the message says which."""
+    """Raised for two runs that measured different things; the message says which."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing two runs found.
+    """The result of comparing a candidate run with a baseline run.
 
-    table: a row per topic and aspect with both means and a verdict: same, better or worse.
+    table: a row per topic and aspect (share of cells done, primary metric, speed, memory,
+    checkpoint checks) with both means and a verdict: same, better or worse.
     """
 
     table: pd.DataFrame
@@ -37,11 +38,13 @@ class Comparison:
 
 
 def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
-    """Compare two runs' frames of ``tables.cells``, matched by id. Raises NotComparable.
+    """Compare a candidate run with a baseline, from their DataFrames of ``tables.cells``.
 
-    Quality differs where the mean difference of matched cells is over twice its standard error
-    and over 1 % of the baseline; speed and memory where the median ratio is off by over 5 %, among
-    the cells that trained in populations of the same size in both.
+    Cells are matched by id, skipped ones left out. Quality differs where the mean difference of
+    matched cells is over twice its standard error and over 1 % of the baseline; speed and memory
+    where the median ratio is off by over 5 %, among the cells that trained in populations of the
+    same size in both. Raises NotComparable if no cell is in common, or if the data, budget or
+    evaluation of one differ.
     """
     both = baseline.merge(candidate, on="id", suffixes=("_a", "_b"))
     both = both[(both["status_a"] != "skipped") & (both["status_b"] != "skipped")]
@@ -75,11 +78,13 @@ def _row(aspect: str, a: float, b: float, verdict: str, note: str = "") -> dict:
 
 
 def _statuses(cells: pd.DataFrame) -> dict:
+    """Compare the shares of cells that are ``done``."""
     a, b = ((cells[f"status_{side}"] == "done").mean() for side in "ab")
     return _row("share done", a, b, _verdict(b - a, 0, True))
 
 
 def _quality(cells: pd.DataFrame) -> dict:
+    """Compare the primary metric over matched cells; a single pair is never a difference."""
     metric = next(iter(cells["primary_a"].dropna()), "")
     name = f"metric.{metric}"
     if f"{name}_a" not in cells or f"{name}_b" not in cells:
@@ -97,6 +102,7 @@ def _quality(cells: pd.DataFrame) -> dict:
 
 
 def _cost(cells: pd.DataFrame, aspect: str, higher: bool, same_machine: bool) -> dict:
+    """Compare a cost by the median ratio over matched cells, on the same machine only."""
     a, b = (cells[f"cost.{aspect}_{side}"].to_numpy("float64") for side in "ab")
     alike = cells["population_a"] == cells["population_b"]
     known = np.isfinite(a) & np.isfinite(b) & alike.to_numpy()
@@ -110,12 +116,14 @@ def _cost(cells: pd.DataFrame, aspect: str, higher: bool, same_machine: bool) ->
 
 
 def _check(cells: pd.DataFrame, name: str) -> dict:
+    """Compare a checkpoint check: worse if it fails where the baseline's held."""
     a, b = (cells[f"{name}_{side}"].astype("boolean").fillna(True) for side in "ab")
     lost = list(cells.loc[a & ~b, "id"])
     return _row(name, a.mean(), b.mean(), "worse" if lost else "same", ", ".join(lost[:3]))
 
 
 def _verdict(difference: float, bound: float, higher: bool) -> str:
+    """Return same, better or worse for a difference, same if it is within ``bound``."""
     if abs(difference) <= bound:
         return "same"
     return "better" if (difference > 0) == higher else "worse"

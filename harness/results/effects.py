@@ -1,7 +1,7 @@
-"""What matters: the share of variance each axis explains, and where ranks turn over.
+"""Analyse the matrix's axes: the share of variance each explains, and where rankings reverse.
 
-Both are descriptions of the cells at hand. In a covering design an axis meets the others
-unevenly, so shares overlap, and an order of levels may owe something to what they met.
+Both describe the cells at hand. In a covering design an axis meets the others unevenly, so shares
+overlap, and an order of levels may owe something to what they met.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ COLUMNS = {
 
 
 def effects(cells: pd.DataFrame) -> pd.DataFrame:
-    """How much each axis matters, and whether its order depends on another, from ``done`` cells.
+    """Return how much each axis explains of each metric, and if its ranking depends on another.
 
     kind ``share``: value is the axis's type-II sum of squares in a least-squares model of main
-    effects, over the total (0 to 1; shares need not sum to 1 when the design is unbalanced);
-    axis ``residual`` is what the model leaves. n: cells. df: degrees of freedom that are the
-    axis's own (0, value NaN: other axes stand for it entirely). Axes with one level are left out.
+    effects, over the total (0 to 1; shares need not sum to 1 when the design is unbalanced); axis
+    ``residual`` is what the model leaves. n: cells. df: degrees of freedom that are the axis's own
+    (0, value NaN: other axes stand for it entirely). Axes with one level are left out.
 
     kind ``turnover``: value is the smallest Kendall tau-b between the orders of ``axis``'s levels
-    under two levels of ``across`` (1: same order, -1: reversed). level_1, level_2: those two.
-    n: the levels of ``axis`` they share. df: the pairs of levels compared. best_1, best_2:
-    ``axis``'s best shared level under each. ``across`` = seed tells how much is luck.
+    under two levels of ``across`` (1: same order, -1: reversed). level_1, level_2: those two. n:
+    the levels of ``axis`` they share. df: the pairs of levels compared. best_1, best_2: ``axis``'s
+    best shared level under each. ``across`` = seed tells how much is luck.
 
     note: why a value deserves less trust, or empty.
     """
@@ -65,7 +65,7 @@ def effects(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def metric_names(cells: pd.DataFrame) -> list[str]:
-    """The metrics that any of the cells has a value for or a direction of."""
+    """Return the metrics for which any of the cells has a value or a direction."""
     names = []
     for column in cells.columns:
         if column.startswith("metric."):
@@ -77,7 +77,7 @@ def metric_names(cells: pd.DataFrame) -> list[str]:
 
 
 def direction(cells: pd.DataFrame, metric: str) -> str:
-    """``max`` or ``min``, whichever the cells say first; ``max`` if none says."""
+    """Return which is better of a metric, ``max`` or ``min``; ``max`` if no cell says."""
     column = f"direction.{metric}"
     known = cells[column].dropna().tolist() if column in cells else []
     return str(known[0]) if known else "max"
@@ -87,7 +87,10 @@ Levels = Mapping[str, tuple[np.ndarray, Iterable[Any]]]
 
 
 def shares(levels: Levels, values: np.ndarray) -> Iterator[dict[str, Any]]:
-    """The ``share`` rows. levels: per axis, each value's level code and the levels' names."""
+    """Yield each axis's share of the variance of ``values``, as the ``share`` rows of ``effects``.
+
+    levels: per axis, each value's integer level code and the levels' names.
+    """
     centred = values - values.mean()
     total = float(centred @ centred)
     scale = np.abs(values).max()
@@ -122,7 +125,7 @@ def shares(levels: Levels, values: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def _residual(blocks: Sequence[np.ndarray], centred: np.ndarray) -> tuple[float, int]:
-    """The residual sum of squares and the rank of an intercept with blocks of dummies."""
+    """Return residual sum of squares and rank of least squares on an intercept and dummies."""
     design = np.hstack([np.ones((len(centred), 1)), *blocks])
     gram, moment = design.T @ design, design.T @ centred
     eigenvalues, vectors = np.linalg.eigh(gram)
@@ -132,7 +135,11 @@ def _residual(blocks: Sequence[np.ndarray], centred: np.ndarray) -> tuple[float,
 
 
 def turnovers(levels: Levels, values: np.ndarray, highest: bool) -> Iterator[dict[str, Any]]:
-    """The ``turnover`` rows, one per ordered pair of axes that has anything to compare."""
+    """Yield where the order of one axis's levels changes most along another: the ``turnover`` rows.
+
+    One row per ordered pair of axes that has anything to compare. highest: larger values are
+    better.
+    """
     for axis, across in permutations(levels, 2):
         if axis == "seed":
             continue
@@ -162,7 +169,7 @@ def turnovers(levels: Levels, values: np.ndarray, highest: bool) -> Iterator[dic
 
 
 def mean_table(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Means of values by row and column code; NaN where there are none."""
+    """Return the means of values by integer row and column code, 2-D; NaN where there are none."""
     shape = (rows.max() + 1, columns.max() + 1)
     flat = rows * shape[1] + columns
     counts = np.bincount(flat, minlength=shape[0] * shape[1])
@@ -172,7 +179,7 @@ def mean_table(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.
 
 
 def kendall(table: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b between all columns, each two over the rows they share.
+    """Return Kendall's tau-b between all pairs of columns, each over the rows that both have.
 
     NaN on the diagonal, where two columns share fewer than two rows, and where one is all ties.
     """

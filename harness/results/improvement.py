@@ -1,6 +1,6 @@
-"""Which model is better, over seeds: probability of improvement (Agarwal et al. 2021).
+"""Estimate the probability that one model beats another over seeds (Agarwal et al. 2021).
 
-Knows the frame of ``tables.cells`` only.
+It reads nothing but the DataFrame of ``tables.cells``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ REPLICATES = 2000
 
 
 def improvement(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting and pair of models with two seeds or more each, by the primary metric.
+    """Return the probability that one model beats another, a row per setting and pair of models.
 
-    probability: that a seed of ``model`` is better than one of ``other``, ties counting half, with
-    its 95 % interval over resampled seeds.
+    A setting is a topic, loss, schedule and parallel configuration in which both models have two
+    seeds or more that are ``done``. probability: that a seed of ``model`` has a better primary
+    metric than one of ``other``, ties counting half; low, high: its 95 % bootstrap interval over
+    seeds. n, n_other: the seeds of each.
     """
     rows: list[dict[str, Any]] = []
     done = cells[cells["status"] == "done"] if len(cells) else cells
@@ -45,9 +47,10 @@ def improvement(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def probability(one: np.ndarray, other: np.ndarray, better: str) -> tuple[float, float, float]:
-    """P(one is better than other) over all pairs of seeds, and its bootstrap interval.
+    """Return the share of pairs in which ``one`` beats ``other``, and its 95 % bootstrap interval.
 
-    It is the Mann-Whitney U statistic over the number of pairs.
+    one, other: a metric's values over seeds, 1-D; better: ``max`` or ``min``. Ties count half, so
+    it is the Mann-Whitney U statistic over the number of pairs.
     """
     sign = 1 if better == "max" else -1
     wins = (np.sign(sign * (one[:, None] - other[None, :])) + 1) / 2
@@ -60,6 +63,7 @@ def probability(one: np.ndarray, other: np.ndarray, better: str) -> tuple[float,
 
 
 def _seeds(group: pd.DataFrame, metric: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each model that has two finite values of a metric or more, with its values."""
     for model, part in group.groupby("model"):
         values = part[f"metric.{metric}"].dropna().to_numpy(float)
         if len(values) >= 2:

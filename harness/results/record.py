@@ -1,4 +1,4 @@
-"""What one cell left behind: a plain value that becomes one JSON file."""
+"""The record of one cell: a dataclass of plain values that is stored as one JSON file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ TRAINED = (Status.DONE, Status.DIVERGED)
 
 @dataclass
 class Record:
-    """What is kept of one cell: where it came from, how it ended, what was measured.
+    """The stored result of one cell, which is one training: how it ended and what was measured.
 
     status: how it ended; reason says why in a sentence unless it is ``done``; diverged_at: the step
-    by which the training came to nothing. fitted: trained by scikit-learn's ``fit``, without steps.
-    metrics and baseline share their names: trained, and untrained or random beside it.
-    directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
-    accumulate: parts a rank took a batch in. attempts: 1, more where earlier ones failed.
-    alone names per task's metric the model that learns only this task.
-    curve holds equally long lists: step, loss, lr. cost is in the units its names end in
-    (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
+    by which the training had diverged. fitted: trained by scikit-learn's ``fit``, without steps.
+    metrics and baseline share their names: those of the trained model, and of an untrained or
+    random one. directions says per metric whether ``max`` or ``min`` is better; the first is the
+    primary one. accumulate: equal parts that each rank takes a batch in. attempts: 1, more where
+    earlier ones failed. alone: for each task's metric of a multi-task topic, the model that learns
+    only this task. curve holds equally long lists: step, loss, lr. cost is in the units its names
+    end in (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
     samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
     for each of five steps, then 64 final images. checkpoint and parity are empty where they were
-    not measured; parity then has its ``reason``. population is how many cells trained as one with
-    this one, itself included: its numbers are then those of a single training within the tolerance
+    not measured; parity then has its ``reason``. population: how many cells trained as one with
+    this one, itself included. Its numbers are then those of a single training within the tolerance
     of ``population``, its times and rates its share of theirs, its peak memory all of theirs.
     ``tables.cells`` turns records into a DataFrame.
     """
@@ -61,14 +61,14 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values, the cell's axes and id at the top level."""
+        """Return the record as plain JSON values, with the cell's axes and id at the top level."""
         fields = dataclasses.asdict(self)
         cell = fields.pop("cell")
         return {"id": self.cell.id, **cell, **fields}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Record:
-        """Read a record back. Raises KeyError, TypeError or ValueError if it is none."""
+        """Build a record from ``to_dict``'s values. Raises KeyError, TypeError or ValueError."""
         values = dict(values)
         cell = Cell(**{f.name: values.pop(f.name) for f in dataclasses.fields(Cell)})
         if values.pop("id") != cell.id:
@@ -79,10 +79,11 @@ class Record:
         return record
 
     def check(self) -> None:
-        """Raise AssertionError unless the cell was trained and all that should hold of it holds.
+        """Raise AssertionError unless the cell was trained and, if finished, its checks hold.
 
-        Of a finished cell: its checkpoints come back, and a parallel one that promises single's
-        numbers has them. What was not measured does not hold.
+        Of a finished cell: its checkpoints load back bit for bit, and a parallel one that promises
+        single's numbers has them. A check that was not made counts as failed. A diverged cell has
+        none.
         """
         assert self.status in TRAINED, f"{self.cell.id} {self.status}: {self.reason}"
         if self.status is Status.DONE:
@@ -90,7 +91,10 @@ class Record:
             assert not wrong, f"{self.cell.id}: {', '.join(wrong)}"
 
     def _promises(self) -> Iterator[tuple[str, bool | None]]:
-        """What should hold of a finished cell, with whether it does; None: not measured."""
+        """Yield each check of a finished cell: a message for its failure, and if it holds.
+
+        None: the check was not made.
+        """
         resumes = () if self.fitted else ("resume_equal",)  # no steps to go on with
         for name in ("state_equal", *resumes, "metrics_equal") if self.checkpoint else ():
             yield f"checkpoint {name} is {self.checkpoint.get(name)}", self.checkpoint.get(name)

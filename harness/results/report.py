@@ -1,4 +1,4 @@
-"""A run's tables and page, from what lies in its folder."""
+"""Write a run's tables and HTML report from the files in its folder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from harness.results.store import Store
 
 
 def _images(folder: Path, records: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return by cell id the PNGs of generated samples that the records name and that exist."""
     found = {r["id"]: folder / r["samples"]["grid"] for r in records if r.get("samples")}
     return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
 
 
 def _table(path: Path) -> Any:
+    """Read a study's CSV file as a DataFrame; None if there is none."""
     import pandas as pd
 
     return pd.read_csv(path) if path.exists() else None
 
 
 def write_report(folder: Path) -> Path:
-    """Tables and page from the records of a run. Raises UsageError if there are none."""
+    """Write a run's tables and ``index.html`` from its records, and return the page's path.
+
+    Tables of studies and pytest-benchmark's JSON are shown if they are in the folder. Raises
+    UsageError if there are no records.
+    """
     from harness.results import dashboard, tables
 
     store = Store(folder)
@@ -39,6 +45,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _benchmark(folder: Path) -> Any:
+    """Read pytest-benchmark's JSON as a DataFrame, a row per benchmark; None if there is none."""
     import pandas as pd
 
     path = folder / "benchmark.json"

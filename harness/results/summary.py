@@ -12,14 +12,14 @@ REPLICATES = 2000
 
 
 def summary(cells: pd.DataFrame, replicates: int = REPLICATES) -> pd.DataFrame:
-    """One row per topic, model, loss, schedule, parallel and metric, over its seeds.
+    """Return statistics over seeds, one row per configuration and metric.
 
-    direction: max or min; primary: whether it is the topic's primary metric; n: seeds that are
-    ``done`` with a finite value; n_diverged: seeds that diverged (in no mean); mean, sd (n - 1),
-    iqm (mean without the lowest and highest quarter) in the metric's units; ci_low, ci_high:
-    95 % bootstrap percentile interval of the mean, NaN when n < 2 (with few seeds it is too
-    narrow: it never leaves their range); baseline: untrained or random, mean; train_s: mean
-    seconds of training.
+    A configuration is a topic, model, loss, schedule and parallel configuration. direction: max or
+    min; primary: whether it is the topic's primary metric; n: seeds that are ``done`` with a finite
+    value; n_diverged: seeds that diverged (in no mean); mean, sd (n - 1), iqm (mean without the
+    lowest and highest quarter) in the metric's units; ci_low, ci_high: 95 % bootstrap percentile
+    interval of the mean, NaN when n < 2 (with few seeds it is too narrow: it never leaves their
+    range); baseline: untrained or random, mean; train_s: mean seconds of training.
     """
     parts = []
     kept = cells[cells["status"].isin(["done", "diverged"])]
@@ -56,12 +56,14 @@ def summary(cells: pd.DataFrame, replicates: int = REPLICATES) -> pd.DataFrame:
 
 
 def _floats(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a copy of a column as float64, all NaN if the frame lacks it."""
     if column not in frame:
         return np.full(len(frame), np.nan)
     return frame[column].to_numpy(float, copy=True)
 
 
 def _means(group: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Return the mean of each of ``count`` groups' finite values; NaN for a group without any."""
     finite = np.isfinite(values)
     numbers = np.bincount(group[finite], minlength=count)
     sums = np.bincount(group[finite], weights=values[finite], minlength=count)
@@ -71,7 +73,7 @@ def _means(group: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 def _over_seeds(
     group: np.ndarray, values: np.ndarray, count: int, replicates: int
 ) -> dict[str, np.ndarray]:
-    """Compute n and the statistics of each group of values; ``group`` is sorted."""
+    """Compute n and the statistics of each group of values; ``group`` must be sorted."""
     finite = np.isfinite(values)
     group, values = group[finite], values[finite]
     sizes = np.bincount(group, minlength=count)
@@ -90,7 +92,7 @@ def _over_seeds(
 
 
 def iqm(values: np.ndarray) -> np.ndarray:
-    """Interquartile mean along the last axis: a quarter (rounded down) cut at each end."""
+    """Return the interquartile mean along the last axis: a quarter (rounded down) off each end."""
     cut = values.shape[-1] // 4
     ordered = np.sort(values, axis=-1)
     return ordered[..., cut : values.shape[-1] - cut].mean(axis=-1)
@@ -99,7 +101,10 @@ def iqm(values: np.ndarray) -> np.ndarray:
 def bootstrap(
     values: np.ndarray, replicates: int = REPLICATES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile intervals of the rows' means; all rows share one seeded set of resamples."""
+    """Return the lower and upper bounds of each row's 95 % bootstrap interval of the mean.
+
+    values: (rows, seeds). Percentile intervals; all rows share one seeded set of resamples.
+    """
     size = values.shape[1]
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(size, np.full(size, 1 / size), size=replicates).T / size

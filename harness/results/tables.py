@@ -1,6 +1,6 @@
-"""Records to DataFrames to files: cells, curves, a summary over seeds, effects of the axes.
+"""Turn records into DataFrames and files: cells, curves and the statistics over them.
 
-Knows records as plain dicts only (``Record.to_dict``, or a cell's JSON as it was read).
+Records are plain dicts here (``Record.to_dict``, or a cell's JSON as it was read).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from harness.results.transfer import transfer
 
 
 def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per record, in their order; the columns' order does not depend on it.
+    """Build the DataFrame of all cells: one row per record, in the records' order.
 
-    First id, the axes, status, reason, diverged_at (the step, <NA> for others) and where the cell
-    came from; then ``primary``, the name of
-    the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained),
-    ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured),
-    ``direction.*`` (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb),
-    ``checkpoint.*`` and ``parity.*`` (flags are nullable booleans, <NA> where not measured),
-    ``environment.*``, and any further group under its own name. Missing numbers are NaN, missing
-    texts of the base columns are empty.
+    The order of the columns does not depend on the records. First id, the axes, status, reason,
+    diverged_at (the step, <NA> for others) and where the cell came from; then ``primary``, the name
+    of the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained),
+    ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured), ``direction.*``
+    (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and
+    ``parity.*`` (flags are nullable booleans, <NA> where not measured), ``environment.*``, and any
+    further group under its own name. Missing numbers are NaN, missing texts of the base columns are
+    empty.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}
@@ -58,7 +58,7 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
-    """Each record's primary metric; one without directions (skipped, failed) has its topic's."""
+    """Return each record's primary metric, or its topic's if it has none (skipped or failed)."""
     said = first[first != ""]
     known = dict(zip(topics[said.index][::-1], said[::-1], strict=True))
     fallback = [known.get(topic, "") for topic in topics]
@@ -66,7 +66,7 @@ def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
 
 
 def _column(column: str, values: Sequence[Any]) -> pd.Series:
-    """Make a column: numbers as float64, flags as boolean, everything else as text."""
+    """Make a column: numbers as float64, flags as nullable boolean, everything else as text."""
     if column.split(".")[0] in NUMERIC:
         return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").astype("float64")
     kinds = {type(value) for value in values if value is not None}
@@ -79,11 +79,11 @@ def _column(column: str, values: Sequence[Any]) -> pd.Series:
 
 
 def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per recorded point of each cell's curve.
+    """Build the DataFrame of all training curves: one row per recorded point of a cell's curve.
 
-    id: categorical; step: optimizer step, from 1; loss: the first player's training loss;
-    lr: its learning rate; more columns for what a topic's batches measure (an environment's
-    returns). A list that is missing or too short is filled with NaN.
+    id: categorical; step: optimizer step, from 1; loss: the first player's training loss; lr: its
+    learning rate; more columns for what a topic's batches measure (an environment's returns). A
+    list that is missing or too short is filled with NaN.
     """
     rows = list(records)
     ids: list[str] = []
@@ -113,7 +113,10 @@ def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def quality(cells: pd.DataFrame, prefix: str = "metric") -> pd.Series:
-    """Each cell's primary metric (prefix ``baseline``: the untrained one); NaN if it has none."""
+    """Return each cell's value of its topic's primary metric, float64; NaN if it has none.
+
+    prefix: ``metric`` for the trained model's value, ``baseline`` for the untrained one's.
+    """
     result = pd.Series(np.nan, index=cells.index, dtype="float64")
     for name in cells["primary"].unique():
         if f"{prefix}.{name}" in cells:
@@ -123,9 +126,10 @@ def quality(cells: pd.DataFrame, prefix: str = "metric") -> pd.Series:
 
 
 def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
-    """Write cells and curves as Parquet; all but curves as CSV to folder.
+    """Write a run's tables to a folder as CSV and Parquet, and return the DataFrames.
 
-    Each file is replaced at once or not at all. Returns the frames.
+    Cells and curves become Parquet, all but the curves CSV. Each file is replaced at once or not at
+    all.
     """
     rows = list(records)
     table = cells(rows)

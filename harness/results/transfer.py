@@ -1,7 +1,7 @@
-"""What a task gains by being learned with others, against learning it alone.
+"""Compute what a task gains or loses by multi-task training, against learning it alone.
 
-Knows the frame of ``tables.cells`` only, whose ``alone.*`` columns name per task's metric the
-model that learns only this task.
+It reads nothing but the DataFrame of ``tables.cells``, whose ``alone.*`` columns name per task's
+metric the model that learns only this task.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ COLUMNS = [
 
 
 def transfer(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per finished cell that learns several tasks, and task, by the task's metric.
+    """Return each task's gain in each multi-task cell over the model that learns only this task.
 
-    alone: the metric of the cell (alone_id) that learns only this task under the same loss,
-    schedule and seed, and the same parallel configuration or else ``single``; rows without such a
-    cell are left out. gain: (value - alone) / |alone|, its sign turned where less is better, so
-    that a negative one is harm; missing where alone is 0. delta_m: the mean gain over all of the
-    cell's tasks (Maninis et al. 2019), missing where one is.
+    One row per finished cell that learns several tasks, and task. value: the task's metric; alone:
+    that of the cell (alone_id) that learns only this task under the same loss, schedule and seed,
+    and the same parallel configuration or else ``single``; rows without such a cell are left out.
+    gain: (value - alone) / |alone|, its sign turned where less is better, so that a negative one is
+    harm; missing where alone is 0. delta_m: the mean gain over all of the cell's tasks (Maninis et
+    al. 2019), missing where one is.
     """
     rows: list[dict[str, Any]] = []
     done = cells[cells["status"] == "done"] if len(cells) else cells
@@ -47,6 +48,7 @@ def transfer(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alone(group: pd.DataFrame) -> dict[str, str]:
+    """Return the single-task model of each task's metric, from the ``alone.*`` columns."""
     columns = [column for column in group if str(column).startswith("alone.")]
     named = {str(c).removeprefix("alone."): group[c].dropna().unique() for c in columns}
     return {metric: str(models[0]) for metric, models in named.items() if len(models)}
@@ -55,6 +57,7 @@ def _alone(group: pd.DataFrame) -> dict[str, str]:
 def _gain(
     group: pd.DataFrame, cell: Mapping[Any, Any], metric: str, model: str
 ) -> dict[str, Any] | None:
+    """Return a cell's row for one task's metric; None if there is no value to compare it with."""
     column = f"metric.{metric}"
     if column not in group:
         return None

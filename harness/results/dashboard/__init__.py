@@ -1,4 +1,7 @@
-"""DataFrames -> one HTML page that works offline. Knows no records and imports no torch."""
+"""Render a run's DataFrames as one HTML page that works offline.
+
+It knows no records and imports no torch.
+"""
 
 from harness.results.dashboard.page import render
 

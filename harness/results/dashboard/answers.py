@@ -1,4 +1,4 @@
-"""What a topic's cells answer: the best configuration, the cheapest that is nearly as good."""
+"""Find a topic's best configuration, the cheapest nearly as good, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEAR = 0.01
 
 
 def primary(group: pd.DataFrame) -> tuple[str, str]:
-    """A topic's primary metric ("" if no cell names one) and its direction."""
+    """Return a topic's primary metric ("" if no cell names one) and its direction, max or min."""
     names = group["primary"].dropna()
     names = names[names != ""]
     if names.empty:
@@ -26,9 +26,11 @@ def primary(group: pd.DataFrame) -> tuple[str, str]:
 
 
 def ranked(cells: pd.DataFrame) -> pd.DataFrame:
-    """Sort cells by topic and quality: columns ``quality`` and ``untrained`` are added.
+    """Sort cells by topic and primary metric, the best first, and add the columns the page needs.
 
-    The best come first; what has no finite quality comes last. ``order`` is the place in the topic.
+    quality: the primary metric, NaN unless the cell is ``done``; untrained: the baseline's; metric:
+    its name; order: the cell's number in its topic, from 0. Cells without a finite quality come
+    last.
     """
     parts = []
     for _, group in cells.groupby("topic", sort=True):
@@ -45,17 +47,18 @@ def ranked(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def configurations(summary: pd.DataFrame, topic: str, metric: str, better: str) -> pd.DataFrame:
-    """The topic's rows of the summary for its primary metric, the best mean first."""
+    """Return a topic's rows of the summary for its primary metric, the best mean first."""
     own = summary[(summary["topic"] == topic) & (summary["metric"] == metric)]
     own = own[np.isfinite(own["mean"].to_numpy(float))]
     return own.sort_values("mean", ascending=better == "min", kind="stable")
 
 
 def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
-    """The best of sorted configurations, and as ``near`` the cheapest that is nearly as good.
+    """Return the first of sorted configurations, and under ``near`` the cheapest nearly as good.
 
-    Nearly: within 1 % of the best mean, or within its 95 % interval if that is wider.
-    ``times``: how many times less training time it takes; ``near`` is None if the best is cheapest.
+    Nearly: within 1 % of the best mean, or within its 95 % interval if that is wider. ``times``:
+    how many times less training time it takes; ``near`` is None if the best is the cheapest.
+    Returns None if there are no configurations.
     """
     if own.empty:
         return None
@@ -77,14 +80,17 @@ def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
 
 
 def by_model(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
-    """``best`` for each model, the best model first."""
+    """Return ``best`` of each model's configurations, the best model first."""
     return [
         answer for _, part in own.groupby("model", sort=False) if (answer := best(part, better))
     ]
 
 
 def pareto(train_s: np.ndarray, values: np.ndarray, better: str) -> np.ndarray:
-    """Mark the Pareto front: points for which nothing as cheap is better."""
+    """Return a boolean mask of the Pareto front of quality against training time.
+
+    On it are the points for which none as cheap is as good; of equal points, the first.
+    """
     sign = 1.0 if better == "min" else -1.0
     order = np.lexsort((sign * values, train_s))
     sorted_values = sign * values[order]
@@ -95,7 +101,7 @@ def pareto(train_s: np.ndarray, values: np.ndarray, better: str) -> np.ndarray:
 
 
 def pairs(group: pd.DataFrame) -> pd.DataFrame:
-    """Each done cell of a parallel configuration beside ``single``'s of the same other axes.
+    """Join each finished parallel cell with the single-process cell of the same other axes.
 
     Columns ``*_single`` hold the single cell's quality, samples_per_s, peak_mb and train_s.
     """
@@ -118,6 +124,7 @@ def pairs(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finite(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as float64, with NaN for what is missing or not finite."""
     if column not in frame:
         return pd.Series(np.nan, frame.index)
     values = pd.to_numeric(frame[column], errors="coerce").astype("float64")

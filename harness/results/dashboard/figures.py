@@ -1,4 +1,4 @@
-"""A topic's charts as Plotly traces: plain dicts, every text escaped.
+"""Build a topic's charts as Plotly traces: plain dicts, with all text escaped.
 
 A figure has a title, a note, and choices for its selector; each choice has traces and a layout.
 """
@@ -26,7 +26,11 @@ Lines = Mapping[str, pd.DataFrame]
 
 
 def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
-    """Mean quality by loss and schedule, one choice a model; all models share the axes."""
+    """Build a heat map of mean quality by loss and schedule, one choice per model.
+
+    own: the topic's rows of the summary, as ``answers.configurations`` returns them. All models
+    share the axes.
+    """
     losses, schedules = sorted(set(own["loss"])), sorted(set(own["schedule"]))
     choices = []
     for model in dict.fromkeys(own["model"]):
@@ -76,7 +80,7 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
 
 
 def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
-    """Choose the cells whose curves are shown: (name, cell id, what it is) by selector label.
+    """Choose the cells whose curves are shown: (name, cell id, description) by selector label.
 
     group is sorted, the best first, so the first of each loss is its best.
     """
@@ -90,7 +94,7 @@ def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -> list[Figure]:
-    """Training loss, learning rate, and what the batches measured, by step."""
+    """Build line charts by training step: loss, learning rate, and what the batches measured."""
     notes = {
         "loss": "Losses of different families have different scales: compare shapes, not heights.",
         "lr": "The first player's rate. Adaptive schedules hold it and adapt each step instead.",
@@ -135,7 +139,10 @@ def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -
 
 
 def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
-    """Quality against training seconds, one point a configuration, the Pareto front marked."""
+    """Build a scatter of quality against training seconds, with the Pareto front marked.
+
+    One point per configuration; the worst beyond POINTS are left out, as the note says.
+    """
     timed = own[own["train_s"].notna()]
     front = answers.pareto(timed["train_s"].to_numpy(float), timed["mean"].to_numpy(float), better)
     timed = timed.assign(front=front)
@@ -167,7 +174,10 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
 
 
 def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
-    """Each parallel cell against ``single``'s of the same model, loss, schedule and seed."""
+    """Build a scatter of each parallel cell against its single-process counterpart.
+
+    pairs: as ``answers.pairs`` returns them. Choices: throughput, quality.
+    """
     choices = []
     for column, label in (("samples_per_s", "throughput, samples/s"), ("quality", metric)):
         known = pairs.dropna(subset=[column, f"{column}_single"]).head(POINTS)
@@ -198,6 +208,7 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
 
 
 def _points(frame: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
+    """Return a scatter trace of column y over column x, each point labelled with its axes."""
     where = map(", ".join, frame[answers.AXES].astype(str).itertuples(index=False))
     return {
         "type": "scatter",
@@ -210,6 +221,7 @@ def _points(frame: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
 
 
 def _named(cells: pd.DataFrame, axis: str) -> list[tuple[str, str, str]]:
+    """Return (name, cell id, description) of the first cells, named by their value of ``axis``."""
     return [
         (str(row[axis]).split("/", 1)[-1], str(row["id"]), f"{row['id']}: {number(row['quality'])}")
         for row in cells[list(dict.fromkeys([axis, "id", "quality"]))]
@@ -219,12 +231,16 @@ def _named(cells: pd.DataFrame, axis: str) -> list[tuple[str, str, str]]:
 
 
 def _style(index: int) -> dict[str, Any]:
+    """Return the style of the index-th line: colours change first, then dashes."""
     dash = DASHES[index // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[index % len(COLOURS)], "dash": dash, "width": 2}
 
 
 def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> dict[str, Any]:
-    """The layout of a log axis if values are positive and far apart, over four decades at most."""
+    """Return the layout of a log axis if the values are far apart and none is negative, else {}.
+
+    An axis of over five decades shows its upper four and a half.
+    """
     values = [v for trace in data for v in trace[axis] if v is not None]
     above = [v for v in values if v > 0]
     if not above or min(values) < 0 or max(above) < ratio * min(above):
@@ -237,6 +253,7 @@ def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> d
 
 
 def _choice(label: str, data: list[dict[str, Any]], layout: dict | None = None) -> dict[str, Any]:
+    """Return one choice of a figure's selector."""
     return {"label": label, "data": data, "layout": layout or {}}
 
 

@@ -1,4 +1,4 @@
-"""The page: what each section shows, put together from a run's tables."""
+"""Render the HTML page of a run from its tables."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FAULTS = ["failed", "timeout"]
 
 
 def render(tables: Tables, title: str, images: Mapping[str, bytes] | None = None) -> str:
-    """Write the HTML page of a run's tables. Everything that comes from the frames is escaped.
+    """Return a run's HTML page, rendered from its tables; all text from the frames is escaped.
 
-    images: a PNG by cell id, shown with its topic: the best cells' 12 a topic, 6 MB in all. Large
-    runs list the best 5,000 cells.
+    images: PNG bytes by cell id, shown with their topic: those of its best 12 cells, 6 MB in all.
+    Large runs list the best 5,000 cells.
     """
     cells = answers.ranked(tables.cells)
     groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
@@ -74,6 +74,7 @@ def render(tables: Tables, title: str, images: Mapping[str, bytes] | None = None
 
 
 def _environment() -> jinja2.Environment:
+    """Return a Jinja environment with autoescaping and the number formats of ``text``."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     for name in ("number", "seconds", "amount", "percent", "finite"):
         environment.filters[name] = getattr(text, name)
@@ -83,6 +84,7 @@ def _environment() -> jinja2.Environment:
 def _topic(
     name: str, group: pd.DataFrame, summary: pd.DataFrame, curves: list[figures.Figure]
 ) -> dict[str, Any]:
+    """Return all that the page shows of one topic."""
     metric, better = answers.primary(group)
     own = answers.configurations(summary, name, metric, better)
     pairs = answers.pairs(group)
@@ -107,7 +109,7 @@ def _topic(
 
 
 def _parallel(pairs: pd.DataFrame, better: str) -> list[dict[str, Any]]:
-    """Each parallel configuration beside ``single``: medians over pairs of cells.
+    """Compare each parallel configuration with single-process training, by medians over cells.
 
     times, memory: how many times single's throughput and memory it has.
     """
@@ -128,7 +130,7 @@ def _parallel(pairs: pd.DataFrame, better: str) -> list[dict[str, Any]]:
 
 
 def _what(group: pd.DataFrame) -> str:
-    """Data and budget in words, from the cells that were trained."""
+    """Describe a topic's data and budget in words."""
     known = [
         ", ".join(dict.fromkeys(v for v in group[name].dropna().astype(str) if v))
         for name in ("dataset", "profile")
@@ -142,6 +144,7 @@ def _what(group: pd.DataFrame) -> str:
 
 
 def _machine(cells: pd.DataFrame) -> str:
+    """Describe the machine that the cells were trained on in words."""
     found = []
     for name in ("device", "cpu", "cores", "threads", "torch", "python"):
         column = f"environment.{name}"
@@ -153,6 +156,7 @@ def _machine(cells: pd.DataFrame) -> str:
 
 
 def _lines(curves: pd.DataFrame, wanted: set[str]) -> figures.Lines:
+    """Return the curves of the wanted cells by id."""
     kept = curves[curves["id"].isin(wanted)]
     return {str(name): line for name, line in kept.groupby("id", sort=False, observed=True)}
 

@@ -1,4 +1,4 @@
-"""What the page says across topics: trust, failures, skips, throughput, effects, the cells."""
+"""Build the data of the page's sections: checks, failures, skips, throughput, effects, cells."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLUMNS = {
 
 
 def trust(cells: pd.DataFrame) -> dict[str, Any]:
-    """Per check how many cells hold, which fail, and what a checkpoint costs."""
+    """Count the cells that pass and fail each check, and give the median cost of a checkpoint."""
     checks: dict[str, dict[str, Any]] = {}
     for name, column in CHECKS.items():
         known = cells[cells[column].notna()] if column in cells else cells.head(0)
@@ -54,9 +54,9 @@ def trust(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def grouped(cells: pd.DataFrame) -> dict[str, Any]:
-    """Group cells by topic and reason: how many, what they share, which they are.
+    """Group failed or skipped cells by topic and reason, with counts, shared axes and ids.
 
-    The 50 largest groups, and how many groups are left.
+    Returns the 50 largest groups, and how many groups are left.
     """
     rows = []
     sizes = cells.groupby(["topic", "reason"]).size().sort_values(ascending=False, kind="stable")
@@ -75,12 +75,12 @@ def grouped(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def diverged(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """The cells whose training came to nothing, with the step by which it had."""
+    """Return id, reason, step and command of the first 100 diverged cells."""
     return plain(cells[["id", "reason", "diverged_at", "command"]].head(LISTED))
 
 
 def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Each benchmark's name, times and rates; other ``extra_info`` under ``more``."""
+    """Return each benchmark's name, times and rates, with the rest of ``extra_info`` as text."""
     rows = []
     for raw in plain(benchmark) if benchmark is not None else []:
         extra = {k.removeprefix("extra_info."): v for k, v in raw.items() if "extra_info." in k}
@@ -97,7 +97,10 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
-    """The parity table: a row a topic, a column a configuration, and why one is inexact."""
+    """Return the parity table: a row per topic and model, a column per parallel configuration.
+
+    why: the reason for each configuration that is inexact.
+    """
     if frame is None:
         return {}
     frame = frame.assign(reason=frame["reason"].fillna(""))
@@ -115,7 +118,7 @@ def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
 
 
 def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The scaling tables, one a model: rows as measured, memory as a share of single's."""
+    """Return the scaling tables, one per model; memory becomes a share of single's."""
     parts = []
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
         alone = part[part["parallel"] == "single"].iloc[0]
@@ -125,7 +128,7 @@ def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The resharding tables, one a model: saved configurations as rows, loaded ones as columns."""
+    """Return the resharding tables, one per model: saved configurations by loaded ones."""
     parts = []
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
         rows: dict[str, list[dict[str, Any]]] = {}
@@ -141,11 +144,15 @@ def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _layout(row: dict[str, Any], when: str) -> str:
+    """Name a row's configuration and ranks when saved or loaded, such as ``ddp x 2``."""
     return f"{row[f'{when}_under']} x {row[f'{when}_ranks']}"
 
 
 def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
-    """Shares of variance by topic and axis, and turnovers, for each topic's primary metric."""
+    """Return each topic's shares of variance by axis, and the reversals of rankings.
+
+    metrics: the primary metric by topic; others are left out.
+    """
     own = frame[frame["metric"] == frame["topic"].map(metrics)]
     shares: list[dict[str, Any]] = []
     for topic, part in own[own["kind"] == "share"].groupby("topic", sort=True):
@@ -165,9 +172,10 @@ def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
 
 
 def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
-    """The rows of the big table for the script; of large runs each topic's best, ``most`` in all.
+    """Return the columns and rows of the page's table of cells, as plain JSON values.
 
-    ``checks``: whether every check that was made holds.
+    Of more than ``most`` cells, each topic's best are kept, ``most`` at most in all. ``checks``:
+    whether every check that was made holds.
     """
     shown = cells[cells["order"] < np.sort(cells["order"])[most]] if len(cells) > most else cells
     flags = shown[[c for c in CHECKS.values() if c in shown]].astype(object)
@@ -180,6 +188,7 @@ def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
 
 
 def _column(frame: pd.DataFrame, name: str) -> Sequence[Any]:
+    """Return a column as rounded numbers or text; all None if the frame lacks it."""
     if name not in frame:
         return [None] * len(frame)
     if pd.api.types.is_numeric_dtype(frame[name]):
@@ -188,7 +197,7 @@ def _column(frame: pd.DataFrame, name: str) -> Sequence[Any]:
 
 
 def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The surest 100 of the model pairs: furthest from even odds."""
+    """Return the 100 pairs of models whose probability of improvement is furthest from 0.5."""
     if found is None or not len(found):
         return []
     order = (found["probability"] - 0.5).abs().sort_values(ascending=False, kind="stable").index
@@ -196,7 +205,7 @@ def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
-    """A topic's gains by task, the best 100 configurations first: means over seeds."""
+    """Return a topic's multi-task gains, means over seeds, the best 100 configurations first."""
     own = found[found["topic"] == topic] if found is not None and len(found) else None
     if own is None or own.empty:
         return None

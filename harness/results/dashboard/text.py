@@ -1,4 +1,4 @@
-"""Values as people read them, and as a script element can hold them."""
+"""Format values for people, and serialise them for an HTML script element."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NONE = "\N{EN DASH}"
 
 
 def finite(value: Any) -> bool:
-    """Whether it is a number to show or draw (no bool, NaN, infinity or text)."""
+    """Return whether a value is a number to show or draw (no bool, NaN, infinity or text)."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value)
 
 
 def number(value: Any) -> str:
-    """Format a number to four significant digits; text stays, what is missing is a dash."""
+    """Format a number to four significant digits; text stays, anything else becomes a dash."""
     if not finite(value):
         return value if isinstance(value, str) and value else NONE
     size = abs(value)
@@ -32,7 +32,7 @@ def number(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """Format seconds in their natural unit."""
+    """Format a duration in seconds in the unit that suits it, from µs to h."""
     if not finite(value):
         return NONE
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
@@ -42,7 +42,7 @@ def seconds(value: Any) -> str:
 
 
 def amount(value: Any, unit: str, base: float = 1000.0) -> str:
-    """Format an amount with a prefix: ``amount(3.67e9, "FLOP")`` is 3.67 GFLOP.
+    """Format an amount with a unit prefix: ``amount(3.67e9, "FLOP")`` is 3.67 GFLOP.
 
     Base 1024 gives Ki, Mi, Gi.
     """
@@ -63,23 +63,23 @@ def percent(value: Any) -> str:
 
 
 def rounded(values: Sequence[Any] | pd.Series, digits: int = 5) -> list[float | None]:
-    """Short numbers for the page; None for what cannot be drawn."""
+    """Round numbers to ``digits`` significant digits; None for what is no finite number."""
     return [float(f"{v:.{digits}g}") if finite(v) else None for v in map(_scalar, values)]
 
 
 def escaped(value: Any) -> str:
-    """Escape text for Plotly, which reads tags and entities in what it draws."""
+    """Escape text for Plotly, which interprets tags and entities in the text it draws."""
     return html.escape(str(value), quote=False)
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A frame's rows as dicts, what is missing as None."""
+    """Return a frame's rows as dicts, with None for what is missing."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def script_json(value: object) -> str:
-    """Write JSON for a script element, which it cannot end."""
+    """Serialise a value as JSON that is safe inside an HTML script element."""
     text = json.dumps(_clean(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -87,10 +87,12 @@ def script_json(value: object) -> str:
 
 
 def _scalar(value: Any) -> Any:
+    """Return a NumPy scalar as a Python one, and any other value as it is."""
     return value.item() if hasattr(value, "item") else value
 
 
 def _clean(value: Any) -> Any:
+    """Return a value as JSON can hold it: string keys, lists, None for NaN and infinity."""
     if isinstance(value, dict):
         return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
