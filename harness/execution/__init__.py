@@ -1,1 +1,1 @@
-"""Where trials run: in warm processes of this machine, under torchrun, on a cluster."""
+"""Executors that run trials: local processes, torchrun's ranks, or a Ray cluster."""

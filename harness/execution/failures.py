@@ -1,7 +1,7 @@
-"""What went wrong with a task's ranks, and which of them is to blame.
+"""Describe how a task's ranks failed, and find the rank that is to blame.
 
-Where one rank dies, raises or hangs, its peers fail or wait in the next exchange; what they have to
-say is an echo.
+Where one rank dies, raises or hangs, its peers fail or wait in the next collective; their errors
+only follow from it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ WAITS = ("/torch/distributed/", "/torch/autograd/")  # DDP exchanges inside of a
 
 
 def raised(line: str, trace: str, rank: int | None) -> Outcome:
-    """The outcome of an error, with the rank that raised it if there are others."""
+    """Return the failed outcome of an exception, from its first line and its traceback.
+
+    rank: who raised it; None if there are no others.
+    """
     where = "" if rank is None else f"rank {rank}: "
     reason = f"{where}{line.splitlines()[0]}"
     return Outcome(status=Status.FAILED, reason=reason, traceback=trace)
 
 
 def died(rank: int, code: int | None) -> Outcome:
-    """The outcome of a process that ended with an exit code instead of an answer."""
+    """Return the failed outcome of a rank whose process ended without an answer."""
     how = f"exit code {code}"
     if code is not None and code < 0:
         how = f"killed by {signal.Signals(-code).name}"
@@ -42,10 +45,10 @@ def died(rank: int, code: int | None) -> Outcome:
 def hung(
     pids: Sequence[int], files: Sequence[Path], limit_s: float, ranks: Sequence[int] | None = None
 ) -> Outcome:
-    """The outcome of processes that passed their deadline: which rank hangs, and where.
+    """Return the timeout outcome of processes past their deadline: which rank hangs, and where.
 
-    Each process has registered faulthandler to write its stacks to its file on SIGNAL. ranks: those
-    of the processes, if they are not all that there are.
+    pids and files run in parallel: faulthandler in each process writes its stacks to its file on
+    SIGNAL. ranks: those of the processes, if they are not all that there are.
     """
     if ranks is None and len(pids) > 1:
         ranks = range(len(pids))
@@ -69,11 +72,15 @@ def hung(
 
 
 def _waits(frame: tuple[str, str, str]) -> bool:
+    """Return whether a stack frame is one in which a rank waits for its peers."""
     return any(part in frame[0] for part in WAITS)
 
 
 def _stack(file: Path, start: int) -> list[tuple[str, str, str]]:
-    """Read the working thread's frames from a stacks file, innermost first; none if too late."""
+    """Return the working thread's (file, line, function) frames, innermost first; [] if late.
+
+    start: what the file already held before the signal, in characters.
+    """
     limit = time.monotonic() + PATIENCE_S
     while time.monotonic() < limit:
         text = file.read_text()[start:] if file.exists() else ""

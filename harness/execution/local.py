@@ -1,6 +1,7 @@
-"""The executor of this machine: never more warm processes at work than cores, each to a deadline.
+"""Executor that runs tasks in warm processes on this machine, each to a deadline.
 
-A process that dies, hangs or raises costs its own task only.
+Never more processes work than there are cores, unless a single task has more ranks. A process that
+dies, hangs or raises costs its own task only.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from harness.trial import population
 from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.task import Task
 
-ECHO_S = 1.0  # how long before its own end a rank's death may be heard from a peer
+ECHO_S = 1.0  # a peer may report a rank's death this long before its process ends
 
 
 @dataclass(eq=False)
 class Gang:
-    """The processes at work on a task, one a rank; deadline in time.monotonic seconds.
+    """The processes working on one task, one per rank, and their deadline.
 
-    role: what they are used for (train, audit, call). trained: the outcome that is audited.
+    role: what they are used for (train, audit, call). deadline in ``time.monotonic`` seconds.
+    meeting: the file at which the ranks find each other. trained: the outcome whose checkpoints are
+    audited.
     """
 
     task: Task
@@ -45,7 +48,10 @@ class Gang:
 
 
 class LocalExecutor:
-    """An ``Executor`` of one-thread processes on this machine, at most ``cores`` (default: all)."""
+    """Executor that runs tasks in single-threaded processes on this machine.
+
+    cores: how many processes work at a time, by default one per core.
+    """
 
     def __init__(self, cores: int | None = None) -> None:
         self.cores = cores or os.cpu_count() or 1
@@ -56,24 +62,24 @@ class LocalExecutor:
         self._called: Returned | Outcome | None = None
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Queue tasks."""
+        """Queue tasks to run."""
         self._waiting.extend(tasks)
 
     def requeue(self, tasks: Iterable[Task], instead_of: Collection[Task] = ()) -> None:
-        """Queue tasks ahead of all others, and drop the waiting ones that they replace."""
+        """Queue tasks ahead of all others, and drop the queued tasks ``instead_of``."""
         kept = [task for task in self._waiting if task not in instead_of]
         self._waiting = deque([*tasks, *kept])
 
     def pending(self) -> list[Task]:
-        """The tasks that wait or run."""
+        """Return the tasks that are queued or running."""
         return [*self._waiting, *(gang.task for gang in self._gangs)]
 
     def running(self) -> list[Task]:
-        """The tasks that processes are at work on."""
+        """Return the tasks that processes are working on."""
         return [gang.task for gang in self._gangs]
 
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
-        """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
+        """Start the tasks that fit, wait at most ``timeout_s`` for news, return ended tasks."""
         while self._waiting and self._free() >= min(self._waiting[0].world_size, self.cores):
             self._start(self._waiting.popleft(), "train", population.train)
         if self._gangs:
@@ -82,7 +88,7 @@ class LocalExecutor:
         return ended
 
     def call(self, function: Function, task: Task) -> Any:
-        """Run function(task, rank) on every rank of a task, and return rank 0's value.
+        """Run ``function(task, rank)`` on every rank of a task, and return rank 0's value.
 
         Only while nothing else is pending. Raises RuntimeError with the reason if it fails.
         """
@@ -98,16 +104,18 @@ class LocalExecutor:
         return self._called.value
 
     def close(self) -> None:
-        """Kill what still runs and remove temporary files. The cells in flight are lost."""
+        """Kill running processes and remove temporary files; tasks that have not ended are lost."""
         self._waiting.clear()
         kill([worker for gang in self._gangs for worker in gang.workers])
         self._gangs.clear()
         self._pool.close()
 
     def _free(self) -> int:
+        """Return how many cores no process is working on."""
         return self.cores - sum(len(gang.workers) for gang in self._gangs)
 
     def _start(self, task: Task, role: str, function: Function) -> Gang:
+        """Start ``function(task, rank)`` in one process per rank."""
         meeting = self._pool.folder / uuid.uuid4().hex
         deadline = time.monotonic() + task.budget.timeout_s
         distributed = parallel.is_distributed(task.cell.parallel)
@@ -120,7 +128,7 @@ class LocalExecutor:
         return self._gangs[-1]
 
     def _listen(self, timeout_s: float) -> None:
-        """Wait for answers, at most so long or to the nearest deadline, and act on them."""
+        """Wait for answers, up to ``timeout_s`` or the nearest deadline, and act on them."""
         watched = {w.pipe: gang for gang in self._gangs for w in gang.workers if w.answer is None}
         nearest = min(gang.deadline for gang in self._gangs) - time.monotonic()
         for pipe in connection.wait(list(watched), max(0.0, min(timeout_s, nearest))):
@@ -132,6 +140,7 @@ class LocalExecutor:
                 self._fail(gang, failures.hung(pids, stacks, gang.task.budget.timeout_s))
 
     def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
+        """Receive a process's answer; end its gang if it failed or was the last to answer."""
         if gang not in self._gangs:
             return
         rank, worker = next((r, w) for r, w in enumerate(gang.workers) if w.pipe is pipe)
@@ -149,6 +158,7 @@ class LocalExecutor:
             self._done(gang, first)
 
     def _done(self, gang: Gang, answer: Returned) -> None:
+        """Return a gang's processes to the pool; audit what it trained, or keep its outcome."""
         self._leave(gang)
         self._pool.give_back(gang.role, gang.workers)
         if gang.role == "call":
@@ -162,7 +172,7 @@ class LocalExecutor:
             self._ended.append((gang.task, answer.value))
 
     def _fail(self, gang: Gang, failure: Outcome) -> None:
-        """End a gang that did not end by itself; none of its processes is used again."""
+        """Kill a gang's processes and keep the failure as its task's outcome."""
         self._leave(gang)
         kill(gang.workers)
         if gang.role == "call":
@@ -173,12 +183,13 @@ class LocalExecutor:
             self._ended.append((gang.task, failure))
 
     def _leave(self, gang: Gang) -> None:
+        """Forget a gang, and remove the file at which its ranks met."""
         self._gangs.remove(gang)
         gang.meeting.unlink(missing_ok=True)
 
 
 def _first_failure(workers: list[WorkerProcess]) -> Outcome:
-    """The failure to report when a rank has raised: the first one, or a death that caused it."""
+    """Return the failure to report when a rank raised: a peer's death, else the first error."""
     for rank, worker in enumerate(workers):
         if worker.answer is None and worker.pipe.poll(ECHO_S):
             with contextlib.suppress(EOFError, OSError):

@@ -1,4 +1,4 @@
-"""Warm worker processes on this machine, kept from task to task."""
+"""A pool of warm worker processes on this machine, reused from task to task."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(eq=False)
 class WorkerProcess:
-    """A process that waits for work or is at it.
+    """A worker process, idle or at work, and the pipe to it.
 
-    stacks: the file to which it writes where it is. answer: to the work it was given last, None
-    until it is there. rank: the one it has been, and stays: torch remembers where a rank's shards
-    lie.
+    stacks: the file to which it writes its threads' stacks when signalled. answer: to the work it
+    was given last, None until it is there. rank: the first it has been, and stays: torch remembers
+    where a rank's shards lie.
     """
 
     process: Any
@@ -40,14 +40,17 @@ class WorkerProcess:
     rank: int | None = None
 
     def begin(self, work: bytes, rank: int, meeting: str) -> None:
-        """Send packed work to it; if it died meanwhile, its pipe ends and that is heard there."""
+        """Send the process its packed work, its rank, and the URL where the ranks meet.
+
+        If it has died, reading from its pipe will raise EOFError; nothing is raised here.
+        """
         self.answer = None
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((work, rank, meeting))
 
 
 class WorkerPool:
-    """Keeps warm processes by role while they are idle, and a folder for temporary files.
+    """Keeps idle worker processes by role (train, audit, call), and a temporary folder.
 
     A process that trains never audits: a checkpoint is loaded where nothing of its training ever
     was. preload: modules that the server they are forked from imports.
@@ -60,7 +63,10 @@ class WorkerPool:
         self._context.set_forkserver_preload(list(preload))
 
     def take(self, role: str, rank: int | None = None) -> WorkerProcess:
-        """Take an idle process of that role or start one; as a rank, none that was another rank."""
+        """Return an idle process of a role, or a new one.
+
+        rank: the rank it will be; none that was another rank is taken then.
+        """
         idle = self._idle[role] = [w for w in self._idle[role] if w.process.is_alive()]
         fit = [w for w in idle if rank is None or w.rank in (None, rank)]
         if not fit:
@@ -71,16 +77,17 @@ class WorkerPool:
         return worker
 
     def give_back(self, role: str, workers: Iterable[WorkerProcess]) -> None:
-        """Keep processes that have answered for the next task of that role."""
+        """Keep processes that have answered as idle ones for the next task of that role."""
         self._idle[role] += workers
 
     def close(self) -> None:
-        """Kill the idle ones and remove the folder."""
+        """Kill the idle processes and remove the temporary folder."""
         kill([worker for idle in self._idle.values() for worker in idle])
         self._idle.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self, rank: int | None) -> WorkerProcess:
+        """Start a new single-threaded process from the fork server."""
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
         made = self._context.Process(target=process.main, args=(theirs, stacks), daemon=True)
@@ -91,7 +98,7 @@ class WorkerPool:
 
 
 def kill(workers: Iterable[WorkerProcess]) -> None:
-    """End processes and all that they started: asked first, then by force."""
+    """Kill processes and all that they started: SIGTERM first, SIGKILL after a grace period."""
     processes = [worker.process for worker in workers]
     for number in (signal.SIGTERM, signal.SIGKILL):
         alive = [one for one in processes if one.is_alive()]
@@ -105,6 +112,7 @@ def kill(workers: Iterable[WorkerProcess]) -> None:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
+    """Set the environment's thread counts to 1 for the block, for processes started in it."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:

@@ -1,8 +1,8 @@
-"""Imported once by the fork server, so that every worker starts warm.
+"""Modules that the fork server imports once, so that workers start with torch loaded.
 
-It imports torch, torchvision and the trial, and lets the first product set up its library. It never
-runs a backward pass: where PyTorch sees a GPU that starts autograd's device threads, which a fork
-does not have, and every worker would refuse to train.
+It imports torch, torchvision and the trial, and runs one matrix product to set up its library. It
+never runs a backward pass: where PyTorch sees a GPU that starts autograd's device threads, which a
+fork does not have, and every worker would refuse to train.
 """
 
 import torch

@@ -1,6 +1,7 @@
-"""A warm worker process: its own session, one thread, forked from a server that imported torch.
+"""The main loop of a worker process: receive a function and a task, run it, answer.
 
-It stays warm from task to task; every task makes and seeds all that it uses.
+The process has its own session and one thread, is forked from a server that imported torch, and
+stays warm from task to task; every task makes and seeds all that it uses.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ Function = Callable[[Task, int], Any]
 
 @dataclass(frozen=True)
 class Returned:
-    """A process's answer: what the function returned; None from other ranks than 0."""
+    """A worker's answer on success: the function's value on rank 0, None on other ranks."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Raised:
-    """A process's answer: what the function raised. at: time.monotonic seconds."""
+    """A worker's answer on failure: the exception. at: ``time.monotonic`` seconds."""
 
     line: str
     traceback: str
@@ -48,7 +49,10 @@ Answer = Returned | Raised
 
 
 def packed(function: Function, task: Task) -> bytes:
-    """Pickle a function and its task; a topic of a conftest or a test goes with its code."""
+    """Pickle a function and its task for a worker process.
+
+    The class of a topic from outside this package (a conftest, a test) is pickled with its code.
+    """
     module = sys.modules[type(task.topic).__module__]
     if module.__name__.split(".")[0] == "harness":
         return cloudpickle.dumps((function, task))
@@ -60,10 +64,10 @@ def packed(function: Function, task: Task) -> bytes:
 
 
 def main(pipe: connection.Connection, stacks: Path) -> None:
-    """Run a worker process: receive (packed work, rank, meeting URL) and answer, until told to end.
+    """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
-    An error is the last thing it answers. stacks: a file to which it writes its threads' frames
-    when signalled.
+    It ends when the pipe does, or after its first error. stacks: a file to which it writes its
+    threads' frames when signalled.
     """
     os.setsid()
     faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
@@ -87,15 +91,16 @@ def main(pipe: connection.Connection, stacks: Path) -> None:
 
 
 def _tidy() -> None:
+    """Free what the last task left: garbage, and cached GPU memory."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
-    """Run the function, in a process group if the task has one.
+    """Run the function, in a process group if the cell is distributed, and return the answer.
 
-    Its error is stamped before the group is torn down, which the peers hear as an error of theirs.
+    An error's time is taken before the group is torn down, which makes the peers fail too.
     """
     if not parallel.is_distributed(task.cell.parallel):
         return _answer(function, task, 0)
@@ -104,6 +109,7 @@ def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
 
 
 def _answer(function: Function, task: Task, rank: int) -> Answer:
+    """Run the function, and return its value or its exception as an answer."""
     try:
         value = function(task, rank)
         return Returned(value if rank == 0 else None)
@@ -112,6 +118,7 @@ def _answer(function: Function, task: Task, rank: int) -> Answer:
 
 
 def _raised(error: BaseException) -> Raised:
+    """Return an exception as an answer, with the time now."""
     at = time.monotonic()
     try:
         text = str(error)
@@ -122,6 +129,7 @@ def _raised(error: BaseException) -> Raised:
 
 
 def _die_with_parent() -> None:
+    """Wait for the parent process to end, and then exit at once."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""One cell over the ranks that torchrun started, on one node or on several with a shared folder."""
+"""Train one cell across torchrun's ranks, on one node or several that share a folder."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from harness.trial.train import train as train_cell
 
 
 def ranks() -> int | None:
-    """How many ranks torchrun started; None if it did not start this process."""
+    """Return how many ranks torchrun started; None if it did not start this process."""
     return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else None
 
 
 def train(task: Task) -> Outcome | None:
-    """Train and audit the cell as one of torchrun's ranks, the audit in fresh processes.
+    """Train and audit a task's cell as one of torchrun's ranks; rank 0 returns the outcome.
 
-    The outcome is that of the local executor; None on other ranks than 0.
+    It is the outcome that the local executor would give; other ranks return None. The audit runs in
+    fresh processes.
     """
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
     with parallel.process_group(rank, task.world_size, "env://", task.budget.timeout_s):
         outcome = train_cell(task, rank)
-        # torchrun's own store remembers the ranks that were: the audit's meet at another
+        # torchrun's own store remembers these ranks: the audit's meet at another
         store = _store() if rank == 0 else None
         meeting = f"tcp://{store.host}:{store.port}" if store else ""
         shared: list[Any] = [outcome.saved, meeting]
@@ -45,10 +46,12 @@ def train(task: Task) -> Outcome | None:
 
 
 def _store() -> dist.TCPStore:
+    """Open a second TCP store on rank 0's host, where the audit's ranks meet."""
     host = os.environ["MASTER_ADDR"]
     return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
 
 
 def _audit(task: Task, rank: int, meeting: str, saved: Saved) -> Audited:
+    """Audit a cell's checkpoints as one rank of a new process group."""
     with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
         return audit(task, rank, saved)

@@ -1,1 +1,1 @@
-"""Measurements beside a run's cells."""
+"""Studies: measurements of parallel training and of speed, beside a run's cells."""

@@ -1,4 +1,4 @@
-"""Each parallel configuration's first steps beside single's, for a topic's first model."""
+"""Parity study: compare parallel training's first steps with single-process training's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from harness.trial import parity as trial_parity
 
 
 def parity(run: Run, topic: str) -> pd.DataFrame:
-    """Compare each parallel configuration's first steps with single's, for a topic's first model.
+    """Compare the first steps of each parallel configuration with single-process training's.
 
-    difference: the largest relative one from single's first losses and gradient at the same global
-    batch; equal: empty where a configuration is inexact by design.
+    The model is the topic's first that trains in steps. Returns a row per configuration, and writes
+    them to ``parity.csv``. difference: the largest relative one from single's first losses and
+    gradient at the same global batch; equal: empty where a configuration is inexact by design.
     """
     own = run.topics[topic]
     model = next(model for model in own.models if model not in own.fits)

@@ -1,4 +1,4 @@
-"""Saved under one configuration, loaded under another: does a training go on as it was?"""
+"""Resharding study: save a checkpoint under one parallel configuration, load it under another."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ PORTABLE = ("networks", "optimizers", "schedules", "step", "random", "batches", 
 def grid(
     executor: LocalExecutor, task: Task, layouts: Iterable[tuple[str, int]] = LAYOUTS
 ) -> list[dict[str, Any]]:
-    """Save under each layout (configuration, ranks) and load under each: a row for each pair.
+    """Save a training under each layout and load it under each, and return a row for each pair.
 
-    state_equal: what is loaded is bit for bit what was saved; data_equal: so is the next batch;
-    difference: the largest relative one of the next losses from those of the training that went
-    on where it was saved, which is rounding where the configurations are exact.
+    A layout is a parallel configuration and a number of ranks. state_equal: what is loaded is bit
+    for bit what was saved; data_equal: so is the next batch; difference: the largest relative one
+    of the next losses from those of the training that went on where it was saved, which is rounding
+    where the configurations are exact.
     """
     rows = []
     layouts = list(layouts)
@@ -57,6 +58,8 @@ def grid(
 
 @dataclass(frozen=True)
 class _Save:
+    """Trains a few steps, saves a checkpoint, and trains on: digests and the next losses."""
+
     path: Path
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
@@ -69,6 +72,8 @@ class _Save:
 
 @dataclass(frozen=True)
 class _Load:
+    """Loads a checkpoint into a new training, and trains on: digests and the next losses."""
+
     path: Path
 
     def __call__(self, task: Task, rank: int) -> dict[str, Any]:
@@ -78,12 +83,13 @@ class _Load:
 
 
 def _state(tree: dict[str, Any]) -> str:
+    """Return a digest of a training's whole state, the same under every configuration."""
     whole = parallel.full_tensors({name: tree[name] for name in PORTABLE})
     return digest(whole)
 
 
 def _onward(training: Training) -> dict[str, Any]:
-    """Train on a little: the next losses, and the digest of the next batch."""
+    """Train a few more steps; return their losses, and the digest of the next batch."""
     state, random = training.batches.state_dict(), training.generator.get_state()
     batch = digest(dict(training.batches.draw(training.budget.batch_size)))
     training.batches.load_state_dict(state)
@@ -93,7 +99,11 @@ def _onward(training: Training) -> dict[str, Any]:
 
 
 def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
-    """Save and load a model's recipe under single, ddp, zero1 and fsdp, each to each."""
+    """Save a model's training under single, ddp, zero1 and fsdp, and load it under each of them.
+
+    Returns a row per pair, and writes them to ``resharding.csv``. Raises UsageError for an unknown
+    topic or model.
+    """
     task = task_of(run, topic, model)
     with own_executor() as executor:
         return keep(run, "resharding", task, grid(executor, task))

@@ -1,4 +1,4 @@
-"""What a parallel configuration gains and costs: speed, bytes sent and memory beside single's."""
+"""Scaling study: speed, bytes sent and memory of parallel training against single-process."""
 
 from __future__ import annotations
 
@@ -38,13 +38,12 @@ SHARE = {  # of a message that each of n ranks sends, by ring algorithms (NVIDIA
 
 
 def table(executor: LocalExecutor, task: Task, sizes: Iterable[int]) -> list[dict[str, Any]]:
-    """Measure single and each parallel configuration and number of ranks: a row for each.
+    """Measure single-process training, and each parallel configuration at each number of ranks.
 
-    All have the same global batch.
-
-    step_ms, samples_per_s, speedup over single and efficiency (speedup / ranks); sent_mb, what
-    a rank sends in a step; state_mb, the largest rank's parameters, gradients and optimizer state;
-    peak_memory_mb, the largest rank's peak in the steps measured.
+    Returns a row for each; all have the same global batch. step_ms, samples_per_s, speedup over
+    single and efficiency (speedup / ranks); sent_mb, what a rank sends in a step; state_mb, the
+    largest rank's parameters, gradients and optimizer state; peak_memory_mb, the largest rank's
+    peak in the steps measured. mb are MiB.
     """
     rows = []
     for cell, ranks in _places(task, sizes):
@@ -56,6 +55,7 @@ def table(executor: LocalExecutor, task: Task, sizes: Iterable[int]) -> list[dic
 
 
 def _places(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
+    """Yield (cell, ranks) to measure: single-process first, then all that can run here."""
     devices = torch.cuda.device_count()
     yield replace(task.cell, parallel="single"), 1
     for name in parallel.NAMES[1:]:
@@ -68,7 +68,7 @@ def _places(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
 
 
 def steps(task: Task, rank: int) -> dict[str, Any]:
-    """Measure some steps of a configuration: time and traffic on this rank, memory over all."""
+    """Measure ten training steps: time and bytes sent on this rank, memory of the largest rank."""
     device = device_of(task, rank)
     training = training_of(task, device, rank)
     for _ in range(WARM_UP):
@@ -98,7 +98,7 @@ def steps(task: Task, rank: int) -> dict[str, Any]:
 
 
 def sent_bytes(training: Training) -> float:
-    """Count the bytes that this rank sends in a step, from the collectives torch's profiler sees.
+    """Return the bytes that this rank sends per step, from the collectives torch's profiler sees.
 
     A mean over as many steps as local SGD needs to its next average.
     """
@@ -115,6 +115,7 @@ def sent_bytes(training: Training) -> float:
 
 
 def _sent(event: Mapping[str, Any], ranks: int) -> float:
+    """Return the bytes that a rank sends in one profiled event; 0 if it is no collective."""
     backend, _, name = event.get("name", "").partition(":")
     kind = next((kind for kind in SHARE if kind in name.strip("_")), None)
     if backend not in ("gloo", "nccl") or kind is None:
@@ -129,7 +130,7 @@ def _sent(event: Mapping[str, Any], ranks: int) -> float:
 
 
 def _held(training: Training) -> int:
-    """Count the bytes of parameters, gradients and optimizer state that this rank holds."""
+    """Return the bytes of parameters, gradients and optimizer state that this rank holds."""
     tensors: list[Tensor] = []
     for network in training.networks.values():
         for parameter in network.parameters():
@@ -143,12 +144,17 @@ def _held(training: Training) -> int:
 
 
 def _together() -> None:
+    """Wait until all ranks are here, if there are several."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def scaling(run: Run, topic: str, model: str) -> pd.DataFrame:
-    """Measure a model's recipe in each configuration, at 2, 4, ... ranks up to the world size."""
+    """Measure a model's training in each parallel configuration, at 2, 4, ... ranks.
+
+    Up to the run's world size. Returns ``table``'s rows, and writes them to ``scaling.csv``. Raises
+    UsageError for an unknown topic or model.
+    """
     sizes = [2**k for k in range(1, run.world_size.bit_length()) if 2**k <= run.world_size]
     task = task_of(run, topic, model)
     with own_executor() as executor:

@@ -1,4 +1,4 @@
-"""What studies share: a recipe as a task, an executor of their own, a table in the run's folder.
+"""What the studies share: a model's default task, an executor, a CSV file in the run's folder.
 
 A study is for a run whose cells are trained, alone on this machine.
 """
@@ -19,7 +19,10 @@ from harness.trial.task import Task
 
 
 def task_of(run: Run, topic: str, model: str) -> Task:
-    """A model's recipe as a task. Raises UsageError for an unknown topic or model."""
+    """Return the task of a model's recipe, its default loss and schedule without parallelism.
+
+    Raises UsageError for an unknown topic or model.
+    """
     if topic not in run.topics:
         raise unknown("topic", topic, run.topics)
     cells = {cell.model: cell for cell in recipes(run.topics[topic])}
@@ -30,7 +33,7 @@ def task_of(run: Run, topic: str, model: str) -> Task:
 
 @contextmanager
 def own_executor() -> Iterator[LocalExecutor]:
-    """An executor for the block, which has this machine alone."""
+    """Yield a local executor on all cores, closed after the block; nothing else should run."""
     executor = LocalExecutor()
     try:
         yield executor
@@ -39,7 +42,7 @@ def own_executor() -> Iterator[LocalExecutor]:
 
 
 def keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:
-    """Write a study's rows to its CSV, in which the rows of other models stay; returns them."""
+    """Write a study's rows to its CSV file, where other models' rows stay, and return them."""
     path, found = run.folder / f"{name}.csv", pd.DataFrame(rows)
     kept = found
     if path.exists():

@@ -1,4 +1,4 @@
-"""Training steps to be timed alone on the machine, by pytest-benchmark."""
+"""Throughput study: a model's training step, for pytest-benchmark to time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.trial import cost
 
 
 class Case:
-    """A model's recipe to be timed step by step; ``report`` tells what a step's time means."""
+    """A model's training under its default loss and schedule, to be timed step by step."""
 
     def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
         loss, schedule = topics[topic].recipe
@@ -24,12 +24,12 @@ class Case:
         self.training = Training(topics[topic], cell, self.budget, self.device)
 
     def step(self) -> None:
-        """Make one training step, and wait until the device has done it."""
+        """Run one training step, and wait until the device has finished it."""
         self.training.advance()
         cost.synchronise(self.device)
 
     def report(self, step_s: float) -> dict[str, Any]:
-        """Rates and costs for a step that takes ``step_s`` seconds.
+        """Return rates and costs for a step that takes ``step_s`` seconds.
 
         samples_per_s, step_ms, peak_memory_mb, flops_per_step, and share_of_peak: FLOP/s as a share
         of what this device was just measured to reach on a float32 matrix product.

@@ -1,1 +1,1 @@
-"""Cells on a Ray cluster."""
+"""Executor that runs tasks on a Ray cluster."""

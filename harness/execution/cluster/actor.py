@@ -1,4 +1,4 @@
-"""One rank on a node of a cluster: what the Ray executor's actors are.
+"""The Ray actor that runs one rank of a task on a cluster's node.
 
 The actor itself trains nothing. It keeps a warm process that trains and one that audits, as the
 local executor does, so a cell's numbers, deadlines and deaths are those of the local executor.
@@ -34,10 +34,10 @@ Files = dict[str, bytes]  # what lies under a task's run folder, by relative pat
 
 @dataclass(frozen=True)
 class Order:
-    """What an actor is to do: one rank's part in a gang's work.
+    """A request to an actor to run one rank of a task.
 
-    task is without its topic, which only ``work`` brings. path is the driver's sys.path, for what a
-    topic imports where the nodes have that too.
+    gang: the name that the ranks of the task share. task is without its topic, which only ``work``
+    brings. path is the driver's sys.path, for what a topic imports where the nodes have that too.
     """
 
     gang: str
@@ -50,7 +50,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rank did: ``returned`` on rank 0, or its ``failure``; neither if told to stop.
+    """A rank's result: what it returned, or its failure; neither if it was told to stop.
 
     at: when it came, in seconds since the epoch.
     """
@@ -61,7 +61,10 @@ class Answer:
 
 
 class RankActor:
-    """Runs one rank on a node, one order at a time; its other methods may be called meanwhile."""
+    """Ray actor that runs one rank at a time in a process on its node.
+
+    Its other methods may be called while ``work`` runs.
+    """
 
     def __init__(self) -> None:
         self.pool = WorkerPool(["ray", *PRELOAD])  # ray: the main module here imports it
@@ -73,15 +76,16 @@ class RankActor:
         self.lock = threading.Lock()
 
     def meet(self) -> str:
-        """Open a store on this node where a gang's ranks find each other; its tcp:// address."""
+        """Open a TCP store on this node where a gang's ranks meet; return its tcp:// address."""
         host = ray.util.get_node_ip_address()
         self.store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
         return f"tcp://{host}:{self.store.port}"
 
     def work(self, order: Order, meeting: str, *files: Files) -> tuple[Answer, Files]:
-        """Carry out an order: the answer, and the files that training left here.
+        """Run a rank's work; return its answer and the files that training wrote, by relative path.
 
-        files: those to begin with.
+        files: those to put into the run folder first. meeting: the URL where the ranks meet, or
+        empty.
         """
         folder = Path(tempfile.mkdtemp(dir=self.pool.folder))
         try:
@@ -98,7 +102,7 @@ class RankActor:
             shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self, gang: str) -> None:
-        """Give up a gang's work, now or when it comes, since its peers cannot go on.
+        """Stop a gang's work, now or when it comes, because a peer has failed.
 
         A process that is about to end by itself may still do so.
         """
@@ -112,11 +116,12 @@ class RankActor:
                 kill([worker])
 
     def close(self) -> None:
-        """Kill what still runs and remove the files."""
+        """Kill the running process, if any, and remove temporary files."""
         self.stop(self.gang)
         self.pool.close()
 
     def _answer(self, order: Order, meeting: str, folder: Path) -> Answer:
+        """Run an order in a process of the pool, which gets it back only if it succeeds."""
         distributed = parallel.is_distributed(order.task.cell.parallel)
         worker = self.pool.take(order.role, order.rank if distributed else None)
         with self.lock:
@@ -138,7 +143,7 @@ class RankActor:
     def _hear(
         self, worker: WorkerProcess, order: Order, meeting: str, folder: Path
     ) -> Returned | Outcome:
-        """Give the process its work and wait: what it returns, or how it fails."""
+        """Send a process its work, and wait for what it returns or describe how it fails."""
         limit_s = order.task.budget.timeout_s
         rank = order.rank if order.task.world_size > 1 else None
         work = pickle.dumps((_Here(order.work, folder, order.path), order.task))
@@ -160,7 +165,7 @@ class RankActor:
 
 @dataclass(frozen=True)
 class _Here:
-    """The work (a pickled function and task) with its files in a folder of this node."""
+    """A picklable function that unpacks work on a node and runs it in a folder there."""
 
     work: bytes
     folder: Path

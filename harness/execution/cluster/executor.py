@@ -1,6 +1,6 @@
-"""The executor for a Ray cluster: cells as gangs of ranks, placed all at once where they fit.
+"""Executor for a Ray cluster: each task runs as a gang of ranks that are placed all at once.
 
-A node or an actor that is lost is the cluster's fault: its cell is put back and runs elsewhere.
+A task whose node or actor is lost is queued again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ SILENCE_S = 120.0  # beyond a cell's deadline: for an actor to start, and for fi
 
 @dataclass(eq=False)
 class Gang:
-    """Slots at work on a task, one a rank. pending: the rank of each answer not there yet."""
+    """The slots (actors) working on one task, one per rank, and what they have answered.
+
+    deadline in ``time.monotonic`` seconds. pending: the rank of each answer not there yet. files:
+    what the ranks left on their nodes. lost: how the cluster lost it, empty if it did not.
+    """
 
     name: str
     task: Task
@@ -53,7 +57,7 @@ class Gang:
 
 
 class ClusterExecutor:
-    """An ``Executor`` on a Ray cluster, with the outcomes of the local one.
+    """Executor that runs tasks on a Ray cluster, with the same outcomes as the local executor.
 
     Connects to the cluster that RAY_ADDRESS names, else to one of this machine, else starts one
     here. Raises UsageError if RAY_ADDRESS leads nowhere. No shared file system is needed: what a
@@ -78,21 +82,21 @@ class ClusterExecutor:
         self._waiting.extend((task, "train", population.train) for task in tasks)
 
     def requeue(self, tasks: Iterable[Task], instead_of: Collection[Task] = ()) -> None:
-        """Queue tasks ahead of all others, and drop the waiting ones that they replace."""
+        """Queue tasks ahead of all others, and drop the queued tasks ``instead_of``."""
         again = [(task, "train", population.train) for task in tasks]
         kept = [waiting for waiting in self._waiting if waiting[0] not in instead_of]
         self._waiting = deque([*again, *kept])
 
     def pending(self) -> list[Task]:
-        """The tasks that wait or run."""
+        """Return the tasks that are queued or running."""
         return [task for task, *_ in self._waiting] + [gang.task for gang in self._gangs]
 
     def running(self) -> list[Task]:
-        """The tasks that processes are at work on."""
+        """Return the tasks that processes are working on."""
         return [gang.task for gang in self._gangs]
 
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
-        """Start what fits and wait for news, at most ``timeout_s``: the tasks that ended."""
+        """Start the tasks that fit, wait at most ``timeout_s`` for news, return ended tasks."""
         self._start()
         watched = {ref: gang for gang in self._gangs for ref in gang.pending}
         forming = [self._slots.forming.ready] if self._slots.forming else []
@@ -109,7 +113,7 @@ class ClusterExecutor:
         return ended
 
     def call(self, function: Function, task: Task) -> Any:
-        """Run function(task, rank) on every rank of a task, and return rank 0's value.
+        """Run ``function(task, rank)`` on every rank of a task, and return rank 0's value.
 
         Only while nothing else is pending. Raises RuntimeError with the reason if it fails.
         """
@@ -124,7 +128,7 @@ class ClusterExecutor:
         return self._called.value
 
     def close(self) -> None:
-        """Kill what still runs and remove temporary files. The cells in flight are lost."""
+        """Kill running processes and remove temporary files; tasks that have not ended are lost."""
         self._waiting.clear()
         self._gangs.clear()
         self._slots.close()
@@ -133,7 +137,7 @@ class ClusterExecutor:
             self.own = False
 
     def _start(self) -> None:
-        """Start the queue's first tasks, each as soon as there are slots for all its ranks."""
+        """Start queued tasks in order, each once there is a slot for every rank."""
         while self._waiting:
             task, role, function = self._waiting[0]
             if not (slots := self._slots.take(Request.of(task))):
@@ -150,6 +154,7 @@ class ClusterExecutor:
         slots: list[Slot],
         files: Iterable[ray.ObjectRef] = (),
     ) -> Gang:
+        """Start a function on a task's slots; ``files`` are written to its run folder first."""
         deadline = time.monotonic() + task.budget.timeout_s + SILENCE_S
         gang = Gang(uuid.uuid4().hex, task, role, function, slots, deadline)
         work, outline = packed(function, task), replace(task, topic=Topic())
@@ -164,6 +169,7 @@ class ClusterExecutor:
         return gang
 
     def _hear(self, gang: Gang, ref: ray.ObjectRef) -> None:
+        """Receive a rank's answer; if it failed, stop its peers, which would wait for it."""
         rank = gang.pending.pop(ref)
         try:
             answer = gang.answers[rank] = ray.get(ref)
@@ -178,7 +184,7 @@ class ClusterExecutor:
             self._over(gang)
 
     def _over(self, gang: Gang) -> None:
-        """Act on a gang whose ranks have all answered: audit, finish, or put the task back."""
+        """Act on a gang whose ranks have all answered: audit, finish, or queue the task again."""
         bad = [answer for answer in gang.answers.values() if answer.failure]
         if gang.role == "train" and not bad and not gang.lost:
             self._take_in(gang)
@@ -207,7 +213,7 @@ class ClusterExecutor:
             self._ended.append((gang.task, returned.value))
 
     def _take_in(self, gang: Gang) -> None:
-        """Write what the ranks left on their nodes into the run's folder."""
+        """Write the files that training left on the nodes into the run's folder."""
         try:
             for files in ray.get(gang.files):
                 for name, data in files.items():
@@ -216,6 +222,7 @@ class ClusterExecutor:
             gang.lost = _last_line(error)
 
     def _fail(self, gang: Gang, failure: Outcome) -> None:
+        """Keep a failure as the outcome of a gang's task."""
         if gang.role == "call":
             self._called = failure
         elif gang.role == "audit":
@@ -224,7 +231,7 @@ class ClusterExecutor:
             self._ended.append((gang.task, failure))
 
     def _put_back(self, gang: Gang) -> None:
-        """Queue a lost gang's task again, a few times, for actors that are known to live."""
+        """Queue a lost gang's task again, unless it was lost TRIES times; drop dead actors."""
         self._slots.idle += gang.slots
         self._slots.drop_dead()
         self._losses[gang.task.cell] += 1
@@ -237,7 +244,7 @@ class ClusterExecutor:
             self._waiting.appendleft((gang.task, "train", population.train))
 
     def _look_around(self) -> None:
-        """Where nothing happened, give up what cannot come: silent gangs, tasks too large."""
+        """Give up silent gangs and tasks too large for the cluster, when nothing has happened."""
         for gang in list(self._gangs):
             if time.monotonic() > gang.deadline:
                 self._gangs.remove(gang)
@@ -261,7 +268,7 @@ class ClusterExecutor:
 
 
 def blame(answer: Answer) -> tuple[bool, bool, bool, float]:
-    """Sort key of a gang's failures, the one to blame first.
+    """Return the sort key of a rank's failure, by which the one to blame comes first.
 
     A death, then an error of its own or where it hangs, then echoes of a peer's, then waiting.
     """
@@ -273,5 +280,5 @@ def blame(answer: Answer) -> tuple[bool, bool, bool, float]:
 
 
 def _last_line(error: Exception) -> str:
-    """The last line of Ray's error, without its guesses at the cause."""
+    """Return the last line of Ray's error, without its guesses at the cause."""
     return str(error).strip().splitlines()[-1].strip().partition(" Worker exit type")[0]

@@ -1,4 +1,4 @@
-"""The cluster: how to reach it, what a task needs of it, and whether it has that."""
+"""Connect to a Ray cluster, and check whether it has the CPUs and GPUs that a task needs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ CONNECT_S = 5.0
 
 
 def connect() -> bool:
-    """Connect this process to Ray if it is not yet; returns whether it is ours to disconnect.
+    """Connect to Ray unless connected, and return whether this call did and so must disconnect.
 
+    The cluster is the one at RAY_ADDRESS, else a running one on this machine, else a new one here.
     Raises UsageError if RAY_ADDRESS leads nowhere.
     """
     if ray.is_initialized():
@@ -44,26 +45,27 @@ def connect() -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """What a slot for each rank takes: one CPU, and one GPU where cells run on GPUs."""
+    """The resources of a task: for each rank one CPU, and one GPU if its cells run on GPUs."""
 
     ranks: int
     gpus: int
 
     @classmethod
     def of(cls, task: Task) -> Request:
-        """The request of a task."""
+        """Return the resources that a task needs."""
         return cls(task.world_size, int(task.device == "cuda"))
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        """The resources of each rank, as Ray's placement groups take them."""
+        """Return the resources of each rank, as the bundles of a Ray placement group."""
         return [{"CPU": 1.0} | ({"GPU": 1.0} if self.gpus else {})] * self.ranks
 
 
 def shortage(task: Task, nodes: Iterable[Mapping[str, Any]]) -> str:
-    """Why a task would wait for ever on these nodes, as ``ray.nodes()`` gives them; empty if not.
+    """Return why a task can never run on these nodes; empty if it can.
 
-    The line says what it needs, what is there and what is missing.
+    nodes: as ``ray.nodes()`` gives them. The line says what it needs, what is there and what is
+    missing.
     """
     request = Request.of(task)
     slots, there = 0, []

@@ -1,4 +1,4 @@
-"""The slots that a run holds on a cluster: placed a gang at a time, kept from cell to cell."""
+"""The Ray actors that a run holds on a cluster, placed a gang at a time and then reused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOSE_S = 5.0
 
 @dataclass(eq=False)
 class Slot:
-    """An actor on a node, held by a bundle of a placement group until the group is removed."""
+    """One Ray actor for one rank, in a placement group that holds its CPU and GPU."""
 
     actor: Any
     group: PlacementGroup
@@ -27,7 +27,7 @@ class Slot:
 
 @dataclass
 class Forming:
-    """A placement group that has been asked for: all of its bundles at once, or none."""
+    """A placement group that was requested and is not there yet: all of its bundles, or none."""
 
     request: Request
     group: PlacementGroup
@@ -35,7 +35,7 @@ class Forming:
 
 
 class Slots:
-    """All slots, those idle now, and the one placement group that is asked for."""
+    """Keeps a run's slots: all, the idle ones, and the placement group it has requested."""
 
     def __init__(self) -> None:
         self.all: list[Slot] = []
@@ -43,7 +43,7 @@ class Slots:
         self.forming: Forming | None = None
 
     def take(self, request: Request) -> list[Slot]:
-        """Take an idle slot for each rank; if they are too few, none, and ask for a group."""
+        """Return an idle slot for each rank; [] if there are too few, after requesting a group."""
         free = [slot for slot in self.idle if slot.gpus == request.gpus]
         if len(free) < request.ranks:
             self.form(request)
@@ -53,7 +53,7 @@ class Slots:
         return slots
 
     def form(self, request: Request | None) -> None:
-        """Ask Ray for a placement group for this request and no other; None: for none at all."""
+        """Request a placement group instead of any other; None only cancels what was requested."""
         if self.forming and self.forming.request != request:
             remove_placement_group(self.forming.group)
             self.forming = None
@@ -62,7 +62,7 @@ class Slots:
             self.forming = Forming(request, group, group.ready())
 
     def formed(self) -> None:
-        """Take in the slots of the group that has just been placed."""
+        """Start an actor in each bundle of the group that is now placed, as an idle slot."""
         forming = self.forming
         assert forming is not None
         self.forming = None
@@ -78,7 +78,7 @@ class Slots:
         self.all += self.idle[-forming.request.ranks :]
 
     def disband(self) -> None:
-        """Give back the groups of which no slot is at work; their actors remove their files."""
+        """Release the groups in which no slot is at work; their actors remove their files."""
         busy = {slot.group.id for slot in self.all if slot not in self.idle}
         leaving = [slot for slot in self.idle if slot.group.id not in busy]
         if closing := [slot.actor.close.remote() for slot in leaving]:
@@ -90,7 +90,7 @@ class Slots:
         self.drop([slot for slot in self.idle if not _lives(slot)])
 
     def drop(self, slots: list[Slot]) -> None:
-        """End these actors, and give back the groups of which no other is left."""
+        """Kill the actors of slots, and release the placement groups that have no other."""
         self.all = [slot for slot in self.all if slot not in slots]
         self.idle = [slot for slot in self.idle if slot not in slots]
         held = {slot.group.id for slot in self.all}
@@ -101,13 +101,14 @@ class Slots:
                 remove_placement_group(group)
 
     def close(self) -> None:
-        """Give everything back, at work or not."""
+        """Kill all actors and release all placement groups, at work or not."""
         self.form(None)
         self.idle = list(self.all)
         self.disband()
 
 
 def _lives(slot: Slot) -> bool:
+    """Return whether a slot's actor answers within CLOSE_S seconds."""
     try:
         ray.get(slot.actor.stop.remote(""), timeout=CLOSE_S)
     except RayError:
