@@ -1,4 +1,4 @@
-"""The built-in topics, and those that other packages have registered.
+"""The built-in topics (learning problems), and a function that finds all registered ones.
 
 A topic of its own reads top to bottom in one file: data, networks, objective, evaluation. The
 classes are imported on first use.

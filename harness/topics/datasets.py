@@ -1,4 +1,4 @@
-"""Datasets: scikit-learn's digits and diabetes are embedded; torchvision's come on request.
+"""Load datasets: scikit-learn's digits and diabetes are embedded; torchvision's come on request.
 
 Shapes: N samples, C channels, H height, W width, F features.
 """
@@ -23,7 +23,7 @@ LEVELS = {"digits": 17, "binary-mnist": 2}  # of a pixel, where they are not 256
 
 
 class Split(NamedTuple):
-    """Inputs and targets of the two halves, and a hash over all four."""
+    """A dataset's training and test inputs and targets, and a hash over all four tensors."""
 
     train_x: Tensor
     train_y: Tensor
@@ -33,6 +33,7 @@ class Split(NamedTuple):
 
 
 def _split(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Split:
+    """Make a Split; its hash covers the tensors' shapes, types and values."""
     sha = hashlib.sha256()
     for tensor in (train_x, train_y, test_x, test_y):
         sha.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -41,7 +42,7 @@ def _split(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> 
 
 
 def _one_in_five(n: int) -> tuple[Tensor, Tensor]:
-    """Indices of a fixed 80/20 split, the same for every cell and seed."""
+    """Return training and test indices of a fixed 80/20 split, equal for every cell and seed."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(98))
     return order[n // 5 :], order[: n // 5]
 
@@ -103,7 +104,7 @@ def fit_images(x_NCHW: Tensor, size: int) -> Tensor:
 
 @cache
 def table(file: str | None = None, target: str | None = None) -> Split:
-    """Load a table: features x_NF and a target y_N, float32, standardised by the training half.
+    """Load a table as features x_NF and a target y_N, float32, standardised by the training set.
 
     Without a file: scikit-learn's diabetes (442 x 10). A file is CSV or Parquet; text columns
     become one-hot, rows with gaps are dropped. Raises UsageError for what cannot be used.
@@ -133,6 +134,7 @@ def table(file: str | None = None, target: str | None = None) -> Split:
 
 
 def _read_table(path: Path, target: str | None) -> tuple[pd.DataFrame, str]:
+    """Read a CSV or Parquet file, and check that it has the target column."""
     if target is None:
         raise UsageError(f"--table {path} needs --target COLUMN")
     try:

@@ -1,4 +1,8 @@
-"""Pure functions: predictions -> named floats. Shapes: N samples, K classes."""
+"""Evaluation metrics: pure functions from predictions to named floats.
+
+Shapes: N samples or scenes, K classes, P predicted boxes, T true boxes; A and B boxes of either.
+Boxes are x0, y0, x1, y1; those without area are empty.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -
 
 
 def share(right: Tensor) -> float:
-    """The share of a tensor that is true."""
+    """Return the share of a boolean tensor that is true."""
     return right.double().mean().item()
 
 
@@ -51,7 +55,7 @@ def box_iou(a_NA4: Tensor, b_NB4: Tensor) -> Tensor:
 
 
 def match(iou_NPT: Tensor, threshold: float) -> Tensor:
-    """Match predictions, the surest first, to true boxes: taken_NP, -1 where it takes none.
+    """Match predicted boxes, the surest first, to true ones: taken_NP, an index or -1 for none.
 
     Each takes the best of those left with an IoU of ``threshold`` or more, as in COCO (Lin et al.
     2014).
@@ -70,7 +74,7 @@ def match(iou_NPT: Tensor, threshold: float) -> Tensor:
 def detection(
     score_NP: Tensor, box_NP4: Tensor, truth_NT4: Tensor, threshold: float = 0.5
 ) -> dict[str, float]:
-    """Judge boxes with scores in 0..1 against true ones, of which empty ones count as absent.
+    """Compute ap50 and box_iou of boxes with scores in 0..1 against true ones, empty ones ignored.
 
     ap50: average precision at an IoU of 0.5, precision read at COCO's 101 recalls. box_iou: the
     mean over the true boxes of the IoU with the box that takes each (at any IoU) among those with
@@ -92,7 +96,7 @@ def detection(
 
 
 def _average_precision(score_P: Tensor, right_P: Tensor, truths: int) -> float:
-    """The precision that is still reached at 101 recalls from 0 to 1, on average."""
+    """Compute COCO's average precision: the best precision at recalls of 0 to 1, averaged."""
     right_P = right_P[score_P.argsort(dim=0, descending=True, stable=True)].double()
     hits_P = right_P.cumsum(0)
     precision_P = hits_P / torch.arange(1, len(hits_P) + 1, device=hits_P.device)
@@ -103,7 +107,7 @@ def _average_precision(score_P: Tensor, right_P: Tensor, truths: int) -> float:
 
 
 def mean_iou(predicted: Tensor, target: Tensor, classes: int) -> float:
-    """Compute the IoU of each class over all pixels, and the mean over those that occur."""
+    """Compute the mean over classes of the IoU of their pixels; absent classes are left out."""
     pairs = torch.bincount(target.flatten() * classes + predicted.flatten(), minlength=classes**2)
     confusion = pairs.reshape(classes, classes).double()
     shared = confusion.diagonal()

@@ -1,4 +1,4 @@
-"""What a command line may say of the built-in topics' data: fields that topics share.
+"""Command-line options of the built-in topics, as dataclasses that topics derive from.
 
 Nothing here imports torch, so that a command line is read fast.
 """
@@ -21,7 +21,7 @@ IMAGE_DATASETS = tuple(SHAPES)
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Which images a topic learns from, and where they are."""
+    """Options of topics that learn from images: the dataset, and the folder it is in."""
 
     dataset: str = option("digits", f"images: {', '.join(IMAGE_DATASETS)}")
     data_dir: str | None = option(None, "where torchvision's datasets are", "DIR")
@@ -30,21 +30,21 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class FIDOptions:
-    """Which network FID looks through."""
+    """Option of image generators: the file of InceptionV3's weights for FID."""
 
     fid_weights: str | None = option(None, "InceptionV3's weights, for FID", "FILE")
 
 
 @dataclass(frozen=True)
 class EnvironmentOptions:
-    """What agents act in."""
+    """Option of reinforcement learning: the Gymnasium environment."""
 
     env: str = option("CartPole-v1", "rl in this Gymnasium environment", "ID")
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Which table a regression learns from."""
+    """Options of regression: the table's file, and the column to predict."""
 
     table: str | None = option(None, "regression on this CSV or Parquet file", "FILE")
     target: str | None = option(None, "the table's column to predict", "COLUMN")

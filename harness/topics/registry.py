@@ -1,4 +1,4 @@
-"""The topics that are installed."""
+"""Find the topics that installed packages provide, by entry point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.training.topic import Topic
 
 
 def registered_topics(**options: Any) -> dict[str, Topic]:
-    """The topics under the entry point ``harness.topics``, by name.
+    """Return the topics registered under the entry point group ``harness.topics``, by name.
 
     options are set on every topic that has a field of that name; None leaves the default.
     """

@@ -31,7 +31,7 @@ BINS = 32
 
 
 class RBF(nn.Module):
-    """Kernel features phi(x) = exp(-gamma |x - c|^2) around the training points c_CF.
+    """Kernel features x_BF -> phi_BC: exp(-gamma |x - c|^2) for each of the points c in centres_CF.
 
     With the linear layer on top this is the kernel machine of scikit-learn's SVR in its primal;
     gamma is scikit-learn's ``scale``.
@@ -55,7 +55,11 @@ class RBF(nn.Module):
 
 @dataclass(frozen=True)
 class Regression(TableOptions, Topic):
-    """Predicts a numeric target from a table, the diabetes table unless ``table`` names another."""
+    """Topic that predicts a numeric target from a table, by default the diabetes table.
+
+    hidden: the mlp's width; trees: the forest's; depth: the tree's; kernel_points: the svr's at
+    most.
+    """
 
     hidden: int = 64
     trees: int = 100
@@ -169,5 +173,6 @@ class Regression(TableOptions, Topic):
 
 
 def _bin(y_N: np.ndarray) -> np.ndarray:
+    """Map standardised targets to indices of BINS equal bins over SUPPORT, clipped at the ends."""
     low, high = SUPPORT
     return np.clip((y_N - low) / (high - low) * BINS, 0, BINS - 1).astype("int64")

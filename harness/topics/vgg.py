@@ -28,7 +28,7 @@ SIZE = 32
 
 @dataclass(frozen=True)
 class VGG(ImageOptions, Topic):
-    """Image classification by torchvision's VGG.
+    """Topic that classifies images by torchvision's VGG networks.
 
     width is the first layer's channels: torchvision's 64, or 16 for the 8x8 digits, which hold
     too little to need more. There is no dropout, so that parallel configurations are comparable.

@@ -1,4 +1,4 @@
-"""What the four image generators share: their data, and how their images are judged."""
+"""What the image generators' topics share: their data, and evaluation by FID."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FID_SEED = 0
 
 @dataclass(frozen=True)
 class GeneratorTopic(ImageOptions, FIDOptions, Topic):
-    """A topic that makes images like those of a dataset, at the size they have.
+    """Base class of topics that generate images like a dataset's, at the dataset's image size.
 
-    fid_weights: a file of InceptionV3's weights; without it ``extractor.load`` chooses.
+    fid_weights: a file of InceptionV3's weights; without it ``feature_extractor.load`` chooses.
     fid_samples: images on each side of an FID, fewer where the data has fewer; the real ones are
-    the first of the training half, which a generator is asked to imitate.
+    the first of the training set, which a generator is asked to imitate.
     """
 
     fid_samples: int = 10_000
@@ -39,29 +39,32 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
 
     @property
     def images(self) -> datasets.Split:
-        """The dataset's two halves."""
+        """Return the dataset's training and test images, with their labels."""
         return datasets.images(self.dataset, self.data_dir, self.download)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The images' channels and size, known without loading them."""
+        """Return the images' channels and side in pixels, without loading them."""
         return SHAPES[self.dataset]
 
     @property
     def levels(self) -> int:
-        """How many values a pixel has: 17 for the digits, which are printed in so many greys."""
+        """Return how many values a pixel can have: 17 for the digits, 256 for most others."""
         return datasets.LEVELS.get(self.dataset, 256)
 
     def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """Metrics from the held-out images' probabilities; none where a model has none."""
+        """Return metrics of held-out images' likelihood; empty if the model has none."""
         return {}
 
     def simple_bits(self, held_out: int) -> dict[str, float]:
-        """bits/dim of models without structure, to stand beside a likelihood on as many images."""
+        """Return the bits/dim of two simple models on the first ``held_out`` test images.
+
+        A histogram and a Gaussian per pixel, to compare a likelihood on the same images with.
+        """
         return _simple_bits(self.dataset, self.data_dir, self.download, self.levels, held_out)
 
     def real(self) -> Tensor:
-        """The images an FID compares with."""
+        """Return the real images that an FID compares generated ones with."""
         return self.images.train_x[: self.fid_samples]
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         return self.likelihood(networks, cell) | found | fid.describe(real, made, eyes)
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:
-        """Find mode collapse: images that differ among themselves far less than real ones do."""
+        """Report mode collapse: generated images that differ far less than real ones do."""
         made = self.sample(networks, cell, LOOKED_AT, torch.Generator().manual_seed(cell.seed))
         share = _mean_distance(made) / _mean_distance(self.real()[:LOOKED_AT])
         if share < COLLAPSED:
@@ -83,12 +86,15 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
 
 
 def halvings(size: int) -> int:
-    """How often an image side can be halved without going below 4: 8 -> 1, 28 -> 2, 64 -> 4."""
+    """Return how often an image's side can be halved down to 4 at least.
+
+    8 -> 1, 28 -> 2, 64 -> 4.
+    """
     return 1 + halvings(size // 2) if size % 2 == 0 and size >= 8 else 0
 
 
 def _mean_distance(images_NCHW: Tensor) -> float:
-    """The mean distance between two images."""
+    """Return the mean Euclidean distance between two of the images."""
     return torch.pdist(images_NCHW.flatten(1).double()).mean().item()
 
 
@@ -96,6 +102,7 @@ def _mean_distance(images_NCHW: Tensor) -> float:
 def _simple_bits(
     dataset: str, folder: str | None, download: bool, levels: int, held_out: int
 ) -> dict[str, float]:
+    """Compute ``GeneratorTopic.simple_bits``, once a process for each argument."""
     split = datasets.images(dataset, folder, download)
     train = pixels.to_levels(split.train_x, levels)
     test = pixels.to_levels(split.test_x[:held_out], levels)

@@ -1,4 +1,4 @@
-"""What FID looks through: digits-net, shipped here, or torch-fidelity's InceptionV3.
+"""Feature extractors for FID: digits-net, shipped here, or torch-fidelity's InceptionV3.
 
 digits-net is a small convolutional classifier of scikit-learn's digits, trained once by
 ``experiments/train_extractor.py``; its features are the 64 inputs of the last layer's ReLU, scaled
@@ -52,20 +52,20 @@ class DigitsNet(nn.Module):
         self.head = nn.Linear(FEATURES, 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Features (N, 64) of uint8 images."""
+        """Return features (N, 64) of uint8 images (N, C, H, W)."""
         features: Tensor = self.body(prepare(x_NCHW))
         return features
 
     def classify(self, x_NCHW: Tensor) -> Tensor:
-        """Logits (N, 10) of uint8 images."""
+        """Return logits (N, 10) of uint8 images (N, C, H, W)."""
         logits: Tensor = self.head(self(x_NCHW).relu())
         return logits
 
 
 def prepare(x_NCHW: Tensor) -> Tensor:
-    """uint8 images as digits-net sees them: (N, 1, 32, 32) in 0..1, grey the mean over channels.
+    """Turn uint8 images into digits-net's input: grey, (N, 1, 32, 32), in 0..1.
 
-    Bilinear, with antialiasing where the image shrinks.
+    Grey is the mean over channels; resizing is bilinear, with antialiasing where the image shrinks.
     """
     grey = x_NCHW.float().mean(1, keepdim=True) / 255
     if grey.shape[-2:] == (SIZE, SIZE):
@@ -109,11 +109,12 @@ class Extractor:
 
     @property
     def id(self) -> str:
+        """Return the name with the first 12 digits of the weights' SHA-256."""
         return f"{self.name}@{self.sha256[:12]}"
 
     @torch.no_grad()
     def __call__(self, x_NCHW: Tensor) -> Tensor:
-        """Features (N, F), float64, of one batch of uint8 images."""
+        """Return features (N, F), float64, of one batch of uint8 images (N, C, H, W)."""
         if self.channels == 3 and x_NCHW.shape[1] == 1:
             x_NCHW = x_NCHW.expand(-1, 3, -1, -1)
         features: Tensor = self.network(x_NCHW.to(self.device))[0]
@@ -126,11 +127,11 @@ def load(
     samples: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """Load the extractor of that name, or of that file of InceptionV3 weights.
+    """Load a feature extractor by its name or by a file of InceptionV3's weights.
 
     With neither: InceptionV3 if torch-fidelity has once downloaded it and ``samples`` (images on
-    the smaller side; None: enough) are more than its 2,048 features, else digits-net.
-    Raises UsageError for an unknown name, and for weights that are not there or are not right.
+    the smaller side; None: enough) are more than its 2,048 features, else digits-net. Raises
+    UsageError for an unknown name, and for weights that are not there or are not right.
     """
     if name not in (None, DIGITS, INCEPTION):
         raise unknown("extractor", str(name), (DIGITS, INCEPTION))
@@ -150,6 +151,7 @@ def load(
 
 @cache
 def _load(name: str, path: Path, device: torch.device) -> Extractor:
+    """Load an extractor from its file of weights, once a process for each name and device."""
     from torch_fidelity.utils import create_feature_extractor
 
     register()
@@ -183,7 +185,7 @@ def _first_line(error: Exception) -> str:
 
 @cache
 def register() -> None:
-    """Make digits-net known to torch-fidelity, once a process, for its own functions too."""
+    """Register digits-net with torch-fidelity, once a process, for its own functions too."""
     from torch_fidelity import register_feature_extractor
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 

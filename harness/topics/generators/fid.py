@@ -1,4 +1,4 @@
-"""FID, KID, precision and recall of generated images against real ones.
+"""Compute FID, KID, precision and recall of generated images against real ones.
 
 FID (Heusel et al. 2017) is torch-fidelity's, in float64. KID (Binkowski et al. 2018) is the
 unbiased MMD with the kernel (x.y / F + 1)^3 over all pairs, where torch-fidelity averages over
@@ -34,10 +34,10 @@ ROWS = 100  # of a block of pairs, so that it stays in the cache: 8 MB at 10,000
 
 
 class Statistics(NamedTuple):
-    """What FID, KID, precision and recall need to know of one set of images.
+    """Statistics of one set of images, from which FID, KID, precision and recall are computed.
 
-    mean_F and covariance_FF; reach_N, the squared distance to the third nearest neighbour on the
-    same side; kernel, the mean KID kernel over pairs of different images. All float64.
+    mean_F and covariance_FF; reach_N, the squared distance to the third nearest neighbour in the
+    same set; kernel, the mean KID kernel over pairs of different images. All float64.
     """
 
     features_NF: Tensor
@@ -48,12 +48,18 @@ class Statistics(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/decathlon/fid``, by default under ``~/.cache``."""
+    """Return the folder for cached statistics, by default ``~/.cache/decathlon/fid``.
+
+    It is under ``$XDG_CACHE_HOME`` if that is set.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "decathlon", "fid")
 
 
 def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
-    """Extract features (N, F), float64, on the CPU. Raises UsageError for what are no images."""
+    """Extract the features (N, F) of uint8 images (N, C, H, W), as float64 on the CPU.
+
+    Raises UsageError for anything but such images, and for no more of them than features.
+    """
     if x_NCHW.dtype != torch.uint8 or x_NCHW.ndim != 4 or x_NCHW.shape[1] not in (1, 3):
         raise UsageError(
             f"{x_NCHW.dtype} of shape {tuple(x_NCHW.shape)} are no images: "
@@ -68,7 +74,7 @@ def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
 
 
 def statistics(features_NF: Tensor) -> Statistics:
-    """Compute the statistics of one set of images from its features, N > F."""
+    """Compute the statistics of one set of images from its features (N, F), where N > F."""
     from torch_fidelity.metric_fid import fid_features_to_statistics
 
     n = len(features_NF)
@@ -88,12 +94,13 @@ def statistics(features_NF: Tensor) -> Statistics:
 
 
 def _kernel(product: Tensor, size: int) -> Tensor:
+    """Return KID's kernel (x.y / F + 1)^3 from products x.y; size: F."""
     base = product / size + 1
     return base * base * base
 
 
 def _pairs(x_NF: Tensor, y_MF: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Blocks of rows of x: their slice, squared distances and KID kernel to every y."""
+    """Yield blocks of x's rows: their slice, squared distances to every y, and KID kernels."""
     norm_N, norm_M = x_NF.square().sum(1), y_MF.square().sum(1)
     for start in range(0, len(x_NF), ROWS):
         rows = slice(start, start + ROWS)
@@ -103,7 +110,7 @@ def _pairs(x_NF: Tensor, y_MF: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]
 
 
 def frechet(real: Statistics, generated: Statistics) -> float:
-    """Compute the Frechet distance of two Gaussians (torch-fidelity), in squared feature units."""
+    """Compute FID, the Frechet distance of two Gaussians, in squared feature units."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     sides = (
@@ -114,10 +121,10 @@ def frechet(real: Statistics, generated: Statistics) -> float:
 
 
 def compare(real: Statistics, generated: Statistics) -> dict[str, float]:
-    """Compute kid, precision and recall of generated images against real ones.
+    """Compute KID, precision and recall of generated images against real ones.
 
-    precision: the share of generated images within reach of a real one; recall: the share of real
-    images within reach of a generated one.
+    precision: the share of generated images within reach (``Statistics.reach_N``) of a real one;
+    recall: the share of real images within reach of a generated one.
     """
     total = 0.0
     near_real = []
@@ -135,11 +142,11 @@ def compare(real: Statistics, generated: Statistics) -> dict[str, float]:
 
 
 def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float, float]:
-    """The FID's 95 % bootstrap interval: what other draws of as many generated images would give.
+    """Return a 95 % bootstrap interval of the FID over draws of as many generated images.
 
     FID -+ 1.96 standard deviations over 100 resamples of the generated images (20 where F > 256)
-    against these real ones, never below 0. It is not taken from the resamples' quantiles since
-    a resample's FID is too high: it has fewer different images.
+    against these real ones, never below 0. It is not taken from the resamples' quantiles since a
+    resample's FID is too high: it has fewer different images.
     """
     replicates = 100 if len(real.mean_F) <= 256 else 20
     values, vectors = torch.linalg.eigh(real.covariance_FF)
@@ -162,9 +169,9 @@ def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float,
 
 
 def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Statistics:
-    """Statistics of real images, from the folder ``cache`` if they are there and whole.
+    """Return the statistics of real images, read from the folder ``cache`` if they are there.
 
-    The key is the content of the images and of the extractor's weights. None: nothing is cached.
+    The key is a hash of the images and of the extractor's weights. None: nothing is cached.
     """
     if cache is None:
         return statistics(features(x_NCHW, extractor))
@@ -189,6 +196,7 @@ def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Stati
 
 
 def _read(path: Path) -> Statistics | None:
+    """Read cached statistics; None if the file is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -213,5 +221,5 @@ def evaluate(
 
 
 def describe(real: Tensor, generated: Tensor, extractor: Extractor) -> dict[str, str | int]:
-    """Extractor and counts, which must be equal for two evaluations to be comparable."""
+    """Return the extractor and image counts, which must agree for two FIDs to be comparable."""
     return {"extractor": extractor.id, "real": len(real), "generated": len(generated)}

@@ -25,7 +25,7 @@ PENALTY = 10.0  # of the gradient (Gulrajani et al. 2017)
 
 
 class Generator(nn.Sequential):
-    """The generator: z_BZ -> x_BCHW in -1..1."""
+    """DCGAN generator: latents z_BZ -> images x_BCHW in -1..1."""
 
     def __init__(self, channels: int, size: int, features: int, latents: int) -> None:
         side = size >> halvings(size)
@@ -44,7 +44,7 @@ class Generator(nn.Sequential):
 
 
 class Discriminator(nn.Sequential):
-    """The discriminator: x_BCHW -> score_B."""
+    """DCGAN discriminator: images x_BCHW -> score_B, which is higher for real ones."""
 
     def __init__(self, channels: int, size: int, features: int) -> None:
         layers: list[nn.Module] = [nn.Conv2d(channels, features, 3, padding=1), nn.LeakyReLU(0.2)]
@@ -58,7 +58,7 @@ class Discriminator(nn.Sequential):
 
 @dataclass(frozen=True)
 class GAN(GeneratorTopic):
-    """Digits by a GAN of two players: the discriminator moves first, the generator answers."""
+    """Topic that trains a GAN to generate images; at each step the discriminator moves first."""
 
     latents: int = 32
     features: int = 32
@@ -145,9 +145,10 @@ class GAN(GeneratorTopic):
 def gradient_penalty(
     critic: nn.Module, real_BCHW: Tensor, fake_BCHW: Tensor, mix_B111: Tensor
 ) -> Tensor:
-    """WGAN-GP's penalty: (|gradient| - 1)^2 at points between real and fake images.
+    """Compute WGAN-GP's penalty: (|gradient| - 1)^2 at points between real and fake images.
 
-    mix_B111 is standard normal; its rank says how near the real image a point is.
+    mix_B111 is standard normal; its normal CDF is the real image's share in a point. Returns a
+    scalar.
     """
     share_B111 = torch.special.ndtr(mix_B111)
     between = (share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW).requires_grad_()

@@ -25,13 +25,16 @@ from harness.training.topic import Batch, Networks, Player
 
 
 def gate(x: Tensor) -> Tensor:
-    """Gated activation: tanh of the first half of the channels, times sigmoid of the second."""
+    """Apply a gated activation: tanh of half the channels, times sigmoid of the other half."""
     a, b = x.chunk(2, dim=1)
     return a.tanh() * b.sigmoid()
 
 
 class Layer(nn.Module):
-    """A gated layer of both stacks; the first sees neither its own row nor its own pixel."""
+    """A gated layer: vertical and horizontal features (B, F, H, W) -> the next ones of each.
+
+    The first layer sees neither its own row (vertical) nor its own pixel (horizontal).
+    """
 
     def __init__(self, inputs: int, features: int, first: bool) -> None:
         super().__init__()
@@ -49,13 +52,13 @@ class Layer(nn.Module):
         return gate(above), self.join(left, above, h_BFHW)
 
     def join(self, left: Tensor, above: Tensor, h: Tensor) -> Tensor:
-        """The horizontal stack's next features, from its left and from the vertical stack."""
+        """Return the horizontal stack's next features, from its left and the vertical stack."""
         joined = self.out(gate(left + self.down(above)))
         return joined if self.first else joined + h
 
 
 class Head(nn.Module):
-    """Outputs of each image channel from the features and from the channels before it."""
+    """Output layer: h_BFHW, x_BCHW -> outputs_BCHWP; a channel also sees those before it."""
 
     def __init__(self, features: int, channels: int, width: int) -> None:
         super().__init__()
@@ -69,7 +72,7 @@ class Head(nn.Module):
         )
 
     def one(self, h_BFHW: Tensor, x_BCHW: Tensor, channel: int) -> Tensor:
-        """Outputs BPHW of one channel; of x only the channels before it are read."""
+        """Return the outputs BPHW of one channel; of x only the channels before it are read."""
         return self.channels[channel](torch.cat([h_BFHW, x_BCHW[:, :channel]], 1))
 
     def forward(self, h_BFHW: Tensor, x_BCHW: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ class PixelCNN(nn.Module):
 
     def __init__(self, channels: int, width: int, features: int, depth: int) -> None:
         super().__init__()
-        sizes = [channels + 1] + [features] * (depth - 1)  # one more: where the image is
+        sizes = [channels + 1] + [features] * (depth - 1)  # one more: 1 inside of the image
         self.layers = nn.ModuleList(
             Layer(size, features, first=index == 0) for index, size in enumerate(sizes)
         )
@@ -96,9 +99,10 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def sample(self, form: pixels.Form, uniform_BCHW: Tensor, levels: int) -> Tensor:
-        """Levels_BCHW drawn pixel by pixel, each layer computed once for each pixel.
+        """Draw level_BCHW pixel by pixel, by inverting each one's CDF at ``uniform_BCHW`` in 0..1.
 
-        Of the vertical stack a row, of the horizontal stack a pixel is kept for the layer above.
+        Each layer is computed once for each pixel: of the vertical stack a row, of the horizontal
+        stack a pixel is kept for the layer above.
         """
         batch, channels, height, width = uniform_BCHW.shape
         layers = cast(list[Layer], list(self.layers))
@@ -141,7 +145,7 @@ class PixelCNN(nn.Module):
 
 @dataclass(frozen=True)
 class PixelCNNTopic(GeneratorTopic):
-    """Digits by PixelCNN: an exact likelihood, one pixel after the other."""
+    """Topic that trains a PixelCNN to generate images, with an exact likelihood."""
 
     fid_samples: int = 2_000  # drawn pixel by pixel
     features: int = 32

@@ -38,7 +38,7 @@ READING_NOISE = 0.5
 
 @dataclass(frozen=True)
 class StyleGAN(GeneratorTopic):
-    """Moves digits into the styles of ``styles.STYLES`` by an adversarial network."""
+    """Topic that trains a GAN to redraw digits in the styles of ``styles.STYLES``."""
 
     code: int = 8
     features: int = 16
@@ -112,17 +112,20 @@ class StyleGAN(GeneratorTopic):
 
     @property
     def size(self) -> int:
-        """8x8 digits are drawn at 16x16, for the sake of their texture."""
+        """Return the side of styled images: the dataset's, but 16 at least.
+
+        8x8 digits are drawn at 16x16, for the sake of their texture.
+        """
         return max(16, self.shape[1])
 
     def _content(self, images_NCHW: Tensor) -> Tensor:
-        """Stroke in 0..1: the images' brightness, as MNIST and its kin have it."""
+        """Turn uint8 images into content (N, 1, H, W): brightness in 0..1, at the styled size."""
         grey = images_NCHW.float().mean(1, keepdim=True) / 255
         return F.interpolate(grey, (self.size, self.size), mode="bilinear", antialias=True)
 
     @torch.no_grad()
     def transfer(self, networks: Networks, content_N1HW: Tensor, example_N3HW: Tensor) -> Tensor:
-        """The contents in the styles of the examples: uint8 (N, 3, H, W)."""
+        """Paint contents in the styles of the examples: uint8 images (N, 3, H, W)."""
         device = next(networks["painter"].parameters()).device
         parts = []
         for content, example in zip(content_N1HW.split(500), example_N3HW.split(500), strict=True):
@@ -132,14 +135,15 @@ class StyleGAN(GeneratorTopic):
 
     @property
     def _held_out(self) -> tuple[Tensor, Tensor]:
-        """Contents that no network saw, and their digits."""
+        """Return up to 500 test images' contents, and their digits."""
         return self._content(self.images.test_x[:500]), self.images.test_y[:500]
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """Measure fid and its kin, as means over the styles, each against its real images.
+        """Measure FID, KID, precision, recall and content_accuracy, as means over the styles.
 
-        content_accuracy: how often styles-net, which never saw these networks, reads the content's
-        digit from a held-out image moved to each style; content_accuracy_real: from the real ones.
+        Each style is judged against its real images. content_accuracy: how often styles-net, which
+        never saw these networks, reads the content's digit from a held-out image moved to each
+        style; content_accuracy_real: from the real ones.
         """
         device = next(networks["painter"].parameters()).device
         eyes = styles.extractor(device)
@@ -168,7 +172,10 @@ class StyleGAN(GeneratorTopic):
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
     ) -> Tensor:
-        """Rows of eight images: a held-out content in each style, then half-way between pairs."""
+        """Return rows of eight images: a held-out content in each style, then between two pairs.
+
+        The last two use codes half-way between styles. uint8 (count, 3, H, W).
+        """
         device = next(networks["painter"].parameters()).device
         content = self._content(self.images.test_x)
         pick = torch.randint(len(content), (count // 8 + 1,), generator=generator)
@@ -187,13 +194,16 @@ class StyleGAN(GeneratorTopic):
 
 
 class StyledBatches(Batches):
-    """Contents, each with an example of a style: another digit of the batch, drawn in it."""
+    """Batches of contents, each with an example of a style: another digit drawn in it."""
 
     def __init__(self, batches: WithNoise) -> None:
         self.batches = batches
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """content, example, the style's number, and noise for the reader."""
+        """Return content, digit and noise, with example, example_digit and number, all (B, ...).
+
+        number: the index of the example's style.
+        """
         batch = self.batches.draw(size)
         content = batch["content"]
         number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
@@ -210,11 +220,13 @@ class StyledBatches(Batches):
 
 
 def _to_uint8(image: Tensor) -> Tensor:
+    """Turn images in 0..1 into uint8."""
     return (image * 255).round().to(torch.uint8)
 
 
 @cache
 def _real_accuracy(topic: StyleGAN) -> float:
+    """Return styles-net's mean accuracy on held-out contents drawn in each style by rule."""
     held_out, label_N = topic._held_out
     right = [
         _accuracy(_to_uint8(styles.render(held_out, style)), label_N, torch.device("cpu"))
@@ -225,6 +237,7 @@ def _real_accuracy(topic: StyleGAN) -> float:
 
 @torch.no_grad()
 def _accuracy(image_N3HW: Tensor, label_N: Tensor, device: torch.device) -> float:
+    """Return the share of images whose digit styles-net reads right."""
     critic_loss = styles.network(device)
     right = [
         (critic_loss.classify(image.to(device)).argmax(1).cpu() == label).double()

@@ -1,4 +1,4 @@
-"""The networks of style transfer: what reads a style, paints in it, reads back and judges.
+"""The networks of style transfer: style encoder, painter, reader of content, and critic.
 
 Shapes: B batch, H height, W width, F features, Z style code. Content is grey in 0..1 (B, 1, H, W),
 where 1 is stroke; styled images are RGB in 0..1 (B, 3, H, W).
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class StyleEncoder(nn.Module):
-    """Reads a style: image (B, 3, H, W) -> code (B, Z), averaged over pixels."""
+    """Encodes an image's style: (B, 3, H, W) -> code (B, Z), from statistics over its pixels."""
 
     def __init__(self, features: int, code: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class AdaIN(nn.Module):
 
 
 class Painter(nn.Module):
-    """Content (B, 1, H, W) and code (B, Z) -> image (B, 3, H, W)."""
+    """Paints content (B, 1, H, W) in the style of a code (B, Z): image (B, 3, H, W)."""
 
     def __init__(self, features: int, code: int) -> None:
         super().__init__()
@@ -70,7 +70,10 @@ class Painter(nn.Module):
 
 
 def _phase(x_BFHW: Tensor) -> Tensor:
-    """Where a pixel is in a period of four, so that a texture can have a phase: (B, 3, H, W)."""
+    """Return planes (B, 3, H, W) of +-1 that tell where a pixel is in a period of four.
+
+    They let a texture have a phase.
+    """
     batch, _, height, width = x_BFHW.shape
     i = torch.arange(height, device=x_BFHW.device)[:, None] // 2 % 2 * 2.0 - 1
     j = torch.arange(width, device=x_BFHW.device)[None] // 2 % 2 * 2.0 - 1
@@ -79,7 +82,7 @@ def _phase(x_BFHW: Tensor) -> Tensor:
 
 
 class Reader(nn.Sequential):
-    """Image (B, 3, H, W) -> its content (B, 1, H, W)."""
+    """Reads the content back from an image: (B, 3, H, W) -> (B, 1, H, W)."""
 
     def __init__(self, features: int) -> None:
         super().__init__(
@@ -93,7 +96,7 @@ class Reader(nn.Sequential):
 
 
 class Critic(nn.Module):
-    """Image (B, 3, H, W), its style's number (B,) and its digit (B,) -> score (B,)."""
+    """Scores images (B, 3, H, W), given their styles' and digits' numbers (B,): score (B,)."""
 
     def __init__(self, features: int, count: int, digits: int) -> None:
         super().__init__()

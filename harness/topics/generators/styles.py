@@ -1,4 +1,4 @@
-"""Digits in styles: stroke, colour and texture, and the network that knows them apart.
+"""Draw digits in styles of stroke, colour and texture; styles-net classifies digit and style.
 
 Shapes: B batch, C channels (1 in, 3 out), H height, W width, N images. Values in 0..1.
 """
@@ -26,7 +26,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """How digits are drawn in a style.
+    """One style of drawing: stroke width, colours of ink and paper, and texture.
 
     stroke: -1 thinner to 1 bolder; ink and paper in RGB; texture: of the ink.
     """
@@ -60,17 +60,18 @@ def render(x_B1HW: Tensor, style: Style) -> Tensor:
 
 
 def render_each(x_B1HW: Tensor, style_B: Tensor) -> Tensor:
-    """Draw each image in a style of its own, given by number."""
+    """Draw each image (B, 1, H, W) in a style of its own, given by its index in STYLES."""
     all_SB3HW = torch.stack([render(x_B1HW, style) for style in STYLES])
     return all_SB3HW[style_B, torch.arange(len(x_B1HW), device=x_B1HW.device)]
 
 
 def _colour(colour: Colour, like: Tensor) -> Tensor:
+    """Return an RGB colour as a tensor (1, 3, 1, 1)."""
     return torch.tensor(colour, dtype=like.dtype, device=like.device)[None, :, None, None]
 
 
 def _texture(name: str, like: Tensor) -> Tensor:
-    """Brightness of the ink (H, W): full and half, in a pattern two pixels wide."""
+    """Return the brightness of the ink (H, W): full and half, in a pattern two pixels wide."""
     rows = torch.arange(like.shape[-2], device=like.device)[:, None] // 2
     columns = torch.arange(like.shape[-1], device=like.device)[None] // 2
     pattern = {
@@ -83,7 +84,7 @@ def _texture(name: str, like: Tensor) -> Tensor:
 
 
 class StylesNet(DigitsNet):
-    """digits-net in colour, with a second head for the style: its features know both."""
+    """Classifier of an image's digit and style: digits-net in colour, with a second head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,23 +92,23 @@ class StylesNet(DigitsNet):
         self.style_head = nn.Linear(self.head.in_features, len(STYLES))
 
     def forward(self, x_N3HW: Tensor) -> Tensor:
-        """Features (N, 64) of uint8 images."""
+        """Return features (N, 64) of uint8 images (N, 3, H, W)."""
         features: Tensor = self.body(prepare(x_N3HW))
         return features
 
     def classify(self, x_N3HW: Tensor) -> Tensor:
-        """Logits (N, 10) of the digit."""
+        """Return logits (N, 10) of the digit."""
         logits: Tensor = self.head(self(x_N3HW).relu())
         return logits
 
     def classify_style(self, x_N3HW: Tensor) -> Tensor:
-        """Logits (N, S) of the style."""
+        """Return logits (N, S) of the style."""
         logits: Tensor = self.style_head(self(x_N3HW).relu())
         return logits
 
 
 def prepare(x_N3HW: Tensor) -> Tensor:
-    """uint8 images as styles-net sees them: (N, 3, 32, 32) in 0..1."""
+    """Turn uint8 images into styles-net's input: (N, 3, 32, 32) in 0..1."""
     x_N3HW = x_N3HW.float() / 255
     if x_N3HW.shape[-1] == SIZE:
         return x_N3HW
@@ -127,7 +128,7 @@ def network(device: torch.device | str = "cpu") -> StylesNet:
 
 
 def extractor(device: torch.device | str = "cpu") -> Extractor:
-    """Make styles-net an extractor, as FID looks through one."""
+    """Return styles-net as a feature extractor, as ``fid.evaluate`` takes one."""
     trained = network(device)
     size = trained.head.in_features
     return Extractor(

@@ -26,7 +26,7 @@ HELD_OUT = 1000  # images at most
 
 
 class Encoder(nn.Module):
-    """Infers z: x_BCHW in -1..1 -> its mean and log standard deviation, each (B, Z)."""
+    """VAE encoder: images x_BCHW in -1..1 -> mean and log standard deviation of z, each (B, Z)."""
 
     def __init__(self, channels: int, size: int, features: int, latents: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Draws from z: z_BZ -> outputs_BCHWP, as the pixels' loss takes them."""
+    """VAE decoder: latents z_BZ -> outputs_BCHWP, as the pixels' loss takes them."""
 
     def __init__(self, channels: int, size: int, features: int, latents: int, width: int) -> None:
         super().__init__()
@@ -66,9 +66,9 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True)
 class VAE(GeneratorTopic):
-    """Digits by a VAE, trained on the evidence lower bound.
+    """Topic that trains a variational autoencoder to generate images, on the evidence lower bound.
 
-    kl and log_loss put their own pixel loss into it.
+    Under kl and log_loss that loss stands for the pixels' likelihood in it.
     """
 
     latents: int = 16
@@ -104,7 +104,7 @@ class VAE(GeneratorTopic):
         form = pixels.form(cell.loss, self.levels)
 
         def objective(networks: Networks, batch: Batch) -> Tensor:
-            """The pixels' loss plus KL(q(z|x) || N(0, 1)), in nats an image value."""
+            """Return the pixels' loss plus KL(q(z|x) || N(0, 1)), in nats per image value."""
             level_BCHW = batch["level"]
             mean_BZ, log_sd_BZ = networks["encoder"](self._centred(level_BCHW))
             outputs = networks["decoder"](mean_BZ + log_sd_BZ.exp() * batch["noise"])
@@ -128,10 +128,10 @@ class VAE(GeneratorTopic):
 
     @torch.no_grad()
     def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """elbo in nats an image, and bits_per_dim from the tighter importance-weighted bound.
+        """Return elbo in nats per image, and bits_per_dim from the importance-weighted bound.
 
-        Both over IMPORTANCE samples of z (Burda et al. 2016); both bound the held-out images'
-        likelihood from the side that flatters nobody.
+        Both over IMPORTANCE samples of z (Burda et al. 2016). They are bounds: the true likelihood
+        of the held-out images is no worse.
         """
         form = pixels.form(cell.loss, self.levels)
         generator = torch.Generator().manual_seed(cell.seed)
@@ -165,7 +165,7 @@ class VAE(GeneratorTopic):
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
     ) -> Tensor:
-        """The expected level of each pixel, given z from the prior."""
+        """Return images of the expected level of each pixel, for z drawn from the prior."""
         form = pixels.form(cell.loss, self.levels)
         device = next(networks["decoder"].parameters()).device
         parts = [
@@ -175,4 +175,5 @@ class VAE(GeneratorTopic):
         return pixels.to_images(torch.cat(parts), self.levels)
 
     def _centred(self, level: Tensor) -> Tensor:
+        """Map levels to -1..1."""
         return 2 * level / (self.levels - 1) - 1

@@ -1,4 +1,4 @@
-"""How several tasks share one trunk: learned uncertainty, projected gradients (note 99).
+"""Balance several tasks that share a trunk: learned uncertainty, projected gradients (note 99).
 
 Shapes: T tasks, P parameters of the trunk.
 """
@@ -14,7 +14,7 @@ from harness.axes import parallel
 
 
 class Uncertainty(nn.Module):
-    """Weighs tasks by learned uncertainty: losses_T -> scalar (Kendall et al. 2018).
+    """Weighs task losses by learned uncertainty: losses_T -> scalar (Kendall et al. 2018).
 
     Their form for a categorical likelihood, exp(-s) L + s / 2 with s = log variance, for all tasks;
     at its best s each weight is 1 / (2 L).
@@ -29,7 +29,7 @@ class Uncertainty(nn.Module):
 
 
 def project(gradients_TP: Tensor, order_TT: Tensor) -> Tensor:
-    """Take out of each task's gradient what conflicts with others' (PCGrad, Yu et al. 2020).
+    """Remove from each task's gradient what conflicts with the others' (PCGrad, Yu et al. 2020).
 
     Task i meets the others in the order of order_TT[i]; of a gradient that conflicts with another
     (negative inner product), only the part at right angles to it stays.
@@ -47,7 +47,7 @@ def project(gradients_TP: Tensor, order_TT: Tensor) -> Tensor:
 def pcgrad(
     losses_T: Tensor, trunk: nn.Module, heads: Sequence[nn.Module], order_TT: Tensor
 ) -> Tensor:
-    """The losses' sum, but its gradient for the trunk is the sum of the tasks' projected ones.
+    """Return the losses' sum, whose gradient for the trunk is the sum of the projected gradients.
 
     heads: each task's own network, whose gradient is that of its loss. Where the trunk has replicas
     on other ranks, a task's gradients are averaged over them before any is projected: the result

@@ -6,8 +6,8 @@ whichever digit it is. Which pixel shows which: a path back up (FPN, Lin et al. 
 balance the tasks: equal weights, learned uncertainty, PCGrad. The only_* models are the same trunk
 with one head: what a task gains or loses by the others is measured against them.
 
-Shapes: B scenes, C channels, H height, W width, F features, G cells a side, N cells, D places for
-digits, K classes, L labels (K and the ground), T tasks; V outputs a number.
+Shapes: B scenes, C channels, H height, W width, F features, G cells a side, N cells, D digits a
+scene at most, K classes, L labels (K and the ground), T tasks; V outputs a number.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SCENE_SEED = 99
 
 
 class SceneBatches(Batches):
-    """Batches of new scenes without end. All of their state is the loop's generator.
+    """Endless batches of newly composed scenes; their only state is the loop's generator.
 
     order_BTT is PCGrad's and the same in every row, so that each rank's share has it.
     """
@@ -59,7 +59,7 @@ class SceneBatches(Batches):
         self.canvas, self.x_NCHW, self.y_N, self.generator = canvas, x_NCHW, y_N, generator
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """``size`` scenes of 1 to 3 digits: the fields of ``scenes.Scenes``, and order_BTT."""
+        """Return ``size`` scenes of 1 to 3 digits: the fields of ``Scenes``, and order_BTT."""
         count_B = torch.randint(1, MOST + 1, (size,), generator=self.generator)
         scenes = self.canvas.compose(self.x_NCHW, self.y_N, count_B, self.generator)
         order_TT = torch.rand(len(TASKS), len(TASKS), generator=self.generator).argsort(1)
@@ -69,7 +69,7 @@ class SceneBatches(Batches):
 
 @dataclass(frozen=True)
 class Multitask(ImageOptions, Topic):
-    """Classification, detection and segmentation of the same scenes.
+    """Topic that learns to classify, detect and segment the digits of the same scenes.
 
     features: the trunk's channels after the first halving. Canvases have 3 x 3 cells and 24 pixels
     a side for the 8x8 digits, 48 for larger images.
@@ -111,12 +111,12 @@ class Multitask(ImageOptions, Topic):
 
     @property
     def _halvings(self) -> int:
-        """How often the canvas is halved until a cell is a pixel."""
+        """Return how often the canvas is halved until a cell is one pixel."""
         return 3 if SHAPES[self.dataset][1] == 8 else 4
 
     @property
     def canvas(self) -> Canvas:
-        """What scenes are composed on."""
+        """Return the canvas that scenes are composed on."""
         photographs = SHAPES[self.dataset][0] == 3
         return Canvas(CELLS * 2**self._halvings, CELLS, opaque=photographs)
 
@@ -165,17 +165,17 @@ class Multitask(ImageOptions, Topic):
         return SceneBatches(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
 
     def held_out(self, most: int) -> Scenes:
-        """Scenes of 1 to ``most`` digits that no training sees; always the same."""
+        """Compose scenes of 1 to ``most`` test digits, which no training sees; always the same."""
         generator = torch.Generator().manual_seed(SCENE_SEED)
         count_B = torch.randint(1, most + 1, (HELD_OUT,), generator=generator)
         return self.canvas.compose(self._data.test_x, self._data.test_y, count_B, generator)
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """Measure on scenes of 1 to 3 digits; as single_* on scenes of one, accuracy of ten digits.
+        """Measure each learned task on scenes of 1 to 3 digits, and on scenes of one as single_*.
 
         A model has the metrics of the tasks it learns. accuracy: the share of scenes with exactly
-        the right digits called present. box_iou, ap50: ``metrics.detection``. miou: over the digits
-        and the ground.
+        the right digits called present; single_accuracy: the share whose likeliest of ten digits is
+        right. box_iou, ap50: ``metrics.detection``. miou: over the digits and the ground.
         """
         found = {}
         for prefix, most in (("", MOST), ("single_", 1)):
@@ -190,6 +190,7 @@ class Multitask(ImageOptions, Topic):
 
     @torch.no_grad()
     def _outputs(self, networks: Networks, cell: Cell, scenes: Scenes) -> dict[str, Tensor]:
+        """Return each learned task's outputs on scenes, on the CPU."""
         device = next(networks["trunk"].parameters()).device
         parts = []
         for x_BCHW in scenes.x.split(128):
@@ -199,22 +200,25 @@ class Multitask(ImageOptions, Topic):
 
 
 def sides_form(family: str) -> losses.Form:
-    """The loss of a box's sides, in cells from its cell's middle: -0.5 to 1.5 become -4 to 4."""
+    """Return the loss of a box's four sides, as ``losses.numeric`` on values in -4..4.
+
+    Distances of -0.5 to 1.5 cells from a cell's middle are mapped to that range.
+    """
     return losses.numeric(family, -4, 4)
 
 
 def presence(outputs_BK2: Tensor, family: str) -> Tensor:
-    """The probability that each digit is there, (B, K), from classification's outputs."""
+    """Return the probability that each digit is there, (B, K), from classification's outputs."""
     return losses.categorical(family, 2).decode(outputs_BK2)[..., 1]
 
 
 def present(label_BD: Tensor) -> Tensor:
-    """Which digits are there: 0 or 1, (B, K)."""
+    """Return which digits are there, (B, K): 0 or 1."""
     return F.one_hot(label_BD, LABELS).amax(1)[:, 1:]
 
 
 def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batch], Tensor]]:
-    """The loss of each task: (its head's outputs, batch) -> a mean over scenes.
+    """Return each task's loss, a function of its head's outputs and a batch to a mean over scenes.
 
     Means over scenes average over shards exactly. classification sums a scene's ten questions, as
     the log-likelihood of independent answers does; detection adds the mean over cells to the mean
@@ -250,7 +254,7 @@ def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batc
 def scores(
     outputs: Mapping[str, Tensor], scenes: Scenes, family: str, canvas: Canvas
 ) -> dict[str, float]:
-    """Compute the metrics of the tasks whose outputs are given."""
+    """Compute the metrics of the tasks whose outputs are given, on scenes on the CPU."""
     binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
     found: dict[str, float] = {}
     if "classification" in outputs:

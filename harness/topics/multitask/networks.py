@@ -15,7 +15,7 @@ LABELS = 1 + CLASSES
 
 
 def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """A convolution with GroupNorm, so that a scene's result does not depend on its shard."""
+    """Return a convolution with GroupNorm, so that a scene's result is the same in any shard."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 2 + stride, stride, padding=1, bias=False),
         nn.GroupNorm(4, outputs),
@@ -46,7 +46,7 @@ class Trunk(nn.Module):
 
 
 class Classification(nn.Module):
-    """The trunk's last features -> outputs_BK2: is the digit absent or present?"""
+    """Classification head: trunk features -> outputs_BK2, if each digit is absent or present."""
 
     def __init__(self, features: tuple[int, ...]) -> None:
         super().__init__()
@@ -59,7 +59,10 @@ class Classification(nn.Module):
 
 
 class Detection(nn.Module):
-    """The trunk's last features, G x G -> outputs_BNO: is a digit there (2), its sides (4 V)."""
+    """Detection head: trunk features -> outputs_BNO, for each cell a digit's presence and sides.
+
+    From the last features, G x G: is a digit there (2 outputs), its sides (4 V).
+    """
 
     def __init__(self, features: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -71,7 +74,7 @@ class Detection(nn.Module):
 
 
 class Segmentation(nn.Module):
-    """The trunk's features -> outputs_BHWL."""
+    """Segmentation head: trunk features of all sizes -> outputs_BHWL, the label of each pixel."""
 
     def __init__(self, features: tuple[int, ...]) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Scenes composed of labelled images: what is in them, where, and which pixel shows what.
+"""Compose scenes of labelled images, with their labels, boxes and pixel masks.
 
-A scene has a grid of cells, and at most one image has its middle in a cell, near the cell's own:
-so images overlap and none hides another.
+A scene has a grid of cells, and at most one image has its middle in a cell, near the cell's own: so
+images overlap and none hides another.
 
-Shapes: B scenes, D images a scene at most, C channels, H height, W width of the canvas, N images
-to choose from; the canvas is square. Boxes are x0, y0, x1, y1 in pixels, ends excluded.
+Shapes: B scenes, D images a scene at most, C channels, H height, W width of the canvas, N images to
+choose from; the canvas is square. Boxes are x0, y0, x1, y1 in pixels, ends excluded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JITTER = 0.25  # how far from a cell's middle an image's may lie, in cells
 
 
 class Scenes(NamedTuple):
-    """Composed scenes and what is in them.
+    """A batch of composed scenes, with the labels, boxes and pixel masks of what is in them.
 
     x_BCHW in 0..1. label_BD: 1 + the image's class, 0 where there is none. cell_BD: where its
     middle is, row by row. box_BD4 encloses all of its ink, also what a later image covers; zeros
@@ -41,9 +41,8 @@ class Scenes(NamedTuple):
 class Canvas:
     """A square on which scenes are composed, with a grid of cells.
 
-    size: pixels a side; cells: a side, of equal whole size, as many as MOST or more in all.
-
-    opaque: an image covers its whole square (a photograph), not only where it is bright.
+    size: pixels a side; cells: a side, of equal whole size, as many as MOST or more in all. opaque:
+    an image covers its whole square (a photograph), not only where it is bright.
     """
 
     size: int
@@ -92,18 +91,18 @@ class Canvas:
         return Scenes(x_BCHW, label_BD, cell_BD.to(device), around(ink_BDHW), mask_BHW)
 
     def middles(self, cell: Tensor) -> Tensor:
-        """The middles of cells by their number, in pixels: x and y in a last dimension."""
+        """Return the middles of cells by their number, in pixels: x and y in a last dimension."""
         cell_xy = torch.stack([cell % self.cells, cell // self.cells], -1)
         return (cell_xy + 0.5) * self.size / self.cells
 
     def sides(self, box_BD4: Tensor, cell_BD: Tensor) -> Tensor:
-        """How far boxes reach left, up, right and down from their cells' middles, in cells."""
+        """Return boxes' reach left, up, right and down from their cells' middles, in cells."""
         middle_BD2 = self.middles(cell_BD)
         reach = torch.cat([middle_BD2 - box_BD4[..., :2], box_BD4[..., 2:] - middle_BD2], -1)
         return reach * self.cells / self.size
 
     def boxes(self, sides_BN4: Tensor) -> Tensor:
-        """Boxes from how far they reach from their cells: the inverse of ``sides``, one a cell."""
+        """Return the box of each cell from how far it reaches: the inverse of ``sides``."""
         reach = sides_BN4 * self.size / self.cells
         middle_N2 = self.middles(torch.arange(self.cells**2, device=reach.device))
         return torch.cat([middle_N2 - reach[..., :2], middle_N2 + reach[..., 2:]], -1)
@@ -111,7 +110,7 @@ class Canvas:
     def _paste(
         self, images_BDCHW: Tensor, middle_BD2: Tensor, side_BD: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Put each image alone on a canvas (bilinear); also which pixels are its own."""
+        """Draw each image alone on a canvas (bilinear); return these, and each one's pixels."""
         at = torch.arange(self.size, device=side_BD.device) + 0.5
         at_BD2S = (at - middle_BD2[..., None]) / (side_BD[..., None, None] / 2)
         shape = (*side_BD.shape, self.size, self.size)
@@ -126,7 +125,7 @@ class Canvas:
 
 
 def around(ink: Tensor) -> Tensor:
-    """The smallest boxes (..., 4) around what is true in ink (..., H, W); zeros around nothing."""
+    """Return the smallest boxes (..., 4) around the true pixels of ink (..., H, W), or zeros."""
     sides = []
     for along in (ink.any(-2), ink.any(-1)):  # columns, rows
         first = along.int().argmax(-1)
@@ -136,5 +135,6 @@ def around(ink: Tensor) -> Tensor:
 
 
 def _brightened(images: Tensor) -> Tensor:
+    """Scale each image to 0..1 by its brightest pixel."""
     images = images.float()
     return images / images.amax((-3, -2, -1), keepdim=True).clamp_min(1)

@@ -38,7 +38,7 @@ EPISODES = 50
 
 @dataclass(frozen=True)
 class DQN:
-    """A DQN agent's flags: double (van Hasselt et al. 2016), dueling (Wang et al. 2016)."""
+    """Options of a DQN agent: double (van Hasselt et al. 2016), dueling (Wang et al. 2016)."""
 
     double: bool = False
     dueling: bool = False
@@ -46,7 +46,7 @@ class DQN:
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """A policy-gradient agent's flag: whole episodes, or segments.
+    """Options of a policy-gradient agent: whether it learns from segments or whole episodes.
 
     segments: environments go on from batch to batch, and the critic bootstraps.
     """
@@ -66,7 +66,7 @@ AGENTS = {
 
 @dataclass(frozen=True)
 class RL(EnvironmentOptions, Topic):
-    """Agents in a Gymnasium environment, with their settings; the network is CleanRL's."""
+    """Topic that trains agents in a Gymnasium environment, with the network of CleanRL."""
 
     gamma: float = 0.99
     hidden_sizes: tuple[int, ...] = (120, 84)
@@ -139,7 +139,7 @@ class RL(EnvironmentOptions, Topic):
         optimizer = self.base_optimizer(cell.model)
 
         def td(networks: Networks, batch: Batch) -> Tensor:
-            """The cell's loss on r + gamma Q'(s', a'), nothing following a terminated step."""
+            """Return the loss of Q(s, a) on r + gamma Q'(s', a'), or on r if s' is terminal."""
             assert isinstance(agent, DQN)
             with torch.no_grad():
                 next_BA = form.decode(networks["target"](batch["next_obs"]))
@@ -153,6 +153,7 @@ class RL(EnvironmentOptions, Topic):
             return form.loss(outputs_BAW.gather(1, index_B1W)[:, 0], target_B).mean()
 
         def act(networks: Networks, batch: Batch) -> Tensor:
+            """Return the policy-gradient loss, with a bonus for entropy."""
             log_A = networks["policy"](batch["obs"]).log_softmax(-1)
             taken = log_A.gather(-1, batch["action"][..., None])[..., 0]
             entropy = -(log_A.exp() * log_A).sum(-1)
@@ -160,6 +161,7 @@ class RL(EnvironmentOptions, Topic):
             return -(batch["weight"] * gain).mean()
 
         def criticise(networks: Networks, batch: Batch) -> Tensor:
+            """Return the critic's loss on the value targets."""
             outputs = networks["value"](batch["obs"])
             return (batch["weight"] * form.loss(outputs, batch["target"])).mean()
 
@@ -208,7 +210,7 @@ class RL(EnvironmentOptions, Topic):
 
     @torch.no_grad()
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
-        """Play EPISODES episodes greedily, with seeds of their own: the mean return."""
+        """Play EPISODES episodes greedily, with seeds of their own, and return the mean return."""
         form = self._form(cell)
         device = next(next(iter(networks.values())).parameters()).device
 
@@ -220,7 +222,7 @@ class RL(EnvironmentOptions, Topic):
         return self._returns(greedy, cell)
 
     def baseline(self, cell: Cell) -> dict[str, Any]:
-        """The return of actions at random."""
+        """Return the mean return of random actions."""
         generator = torch.Generator().manual_seed(cell.seed)
         _, actions = _spaces(self.env)
         return self._returns(
@@ -228,6 +230,7 @@ class RL(EnvironmentOptions, Topic):
         )
 
     def _returns(self, act: Any, cell: Cell) -> dict[str, Any]:
+        """Play EPISODES episodes by ``act``; return the mean and deviation of their returns."""
         seeds = torch.Generator().manual_seed(EVALUATION_SEED + cell.seed)
         return_N = play(Environments(self.env, EPISODES, seeds), act)
         return {
@@ -237,17 +240,20 @@ class RL(EnvironmentOptions, Topic):
         }
 
     def _form(self, cell: Cell) -> losses.Form:
+        """Return the cell's loss for values in the range that the environment's have."""
         return losses.numeric(cell.loss, *_support(self.env, self.gamma), bins=51)
 
 
 @cache
 def _spaces(env: str) -> tuple[tuple[int, ...], int]:
+    """Return an environment's observation shape and its number of actions."""
     made = make(env)
     return made.observation_space.shape or (), int(made.action_space.n)  # type: ignore[attr-defined]
 
 
 @cache
 def _support(env: str, gamma: float) -> tuple[float, float]:
+    """Return the least and the greatest discounted return to expect in an environment."""
     if env in SUPPORT:
         return SUPPORT[env]
     low, high = reward_range(env)

@@ -24,10 +24,9 @@ TIME_LIMIT = 5_000  # steps, for environments that bring none
 
 
 class Step(NamedTuple):
-    """What a step of all environments gave.
+    """The result of one step of all environments.
 
     reward_N float32; next_obs_NO the observation after the action, also where it was the last.
-
     terminated_N: the episode ended by itself, so nothing follows; truncated_N: it was cut off, so
     its last observation has a value still.
     """
@@ -63,7 +62,7 @@ def make(env: str) -> gymnasium.Env:
 
 
 class Forgetful(gymnasium.Wrapper):
-    """Resets MinAtar's last action too, which a sticky one would repeat in the next episode."""
+    """Wrapper that resets MinAtar's last action, lest the next episode begin by repeating it."""
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
@@ -71,10 +70,11 @@ class Forgetful(gymnasium.Wrapper):
 
 
 class Environments:
-    """``count`` copies of an environment, stepped together; every seed comes from ``generator``.
+    """Copies of an environment stepped together, whose state can be saved and restored.
 
-    obs_NO: what they show now. finished: the last returns. env_steps: steps of all together.
-    solved_at: env_steps when the mean of WINDOW returns first reached the environment's threshold.
+    count: how many. generator: where all their seeds come from. obs_NO: the current observations.
+    finished: the last WINDOW returns. env_steps: steps of all together. solved_at: env_steps when
+    the mean of WINDOW returns first reached the environment's threshold.
     """
 
     def __init__(self, env: str, count: int, generator: torch.Generator) -> None:
@@ -92,14 +92,14 @@ class Environments:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new episode everywhere; what was under way is dropped."""
+        """Begin a new episode in every environment, dropping those under way."""
         self.seeds = self._new_seeds(self.count)
         self.actions: list[list[int]] = [[] for _ in range(self.count)]
         self.returns = np.zeros(self.count)
         self.obs = _tensor(self.vector.reset(seed=self.seeds)[0])
 
     def step(self, action_N: Tensor) -> Step:
-        """Take the actions (int64, from 0), and begin new episodes where one ended."""
+        """Step by actions (int64, from 0), and begin a new episode where one ended."""
         taken = action_N.numpy() + self.first_action
         obs, reward, terminated, truncated, _ = self.vector.step(taken)
         for history, action in zip(self.actions, taken.tolist(), strict=True):
@@ -118,7 +118,7 @@ class Environments:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Each episode's seed and its actions so far, from which it can be played again."""
+        """Return each episode's seed and its actions so far, from which it can be played again."""
         return {
             "seeds": list(self.seeds),
             "actions": [torch.tensor(history, dtype=torch.int64) for history in self.actions],
@@ -130,7 +130,7 @@ class Environments:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Play every episode again up to its step.
+        """Restore a saved state by playing every episode again up to its step.
 
         Raises UsageError if the environment then shows something else: it is not deterministic.
         """
@@ -149,7 +149,7 @@ class Environments:
         self.env_steps, self.solved_at = state["env_steps"], state["solved_at"]
 
     def summary(self) -> dict[str, float]:
-        """env_steps, and steps_to_solve if the environment was solved."""
+        """Return env_steps, and steps_to_solve if the environment was solved."""
         found = {"env_steps": float(self.env_steps)}
         return found if self.solved_at is None else found | {"steps_to_solve": self.solved_at}
 
@@ -157,6 +157,7 @@ class Environments:
         return torch.randint(2**31 - 1, (count,), generator=self.generator).tolist()
 
     def _begin_again(self, done_N: np.ndarray) -> None:
+        """Keep the returns of the episodes that are done, and reset their environments."""
         for index, seed in zip(done_N.nonzero()[0], self._new_seeds(done_N.sum()), strict=True):
             self.finished.append(float(self.returns[index]))
             self.seeds[index], self.actions[index], self.returns[index] = seed, [], 0.0
@@ -173,7 +174,7 @@ class Environments:
 
 
 def play(envs: Environments, act: Callable[[Tensor], Tensor]) -> Tensor:
-    """Play one whole episode in each environment: their returns, float64 (N,)."""
+    """Play one whole episode in each environment, and return the returns, float64 (N,)."""
     envs.reset()
     total_N = torch.zeros(envs.count, dtype=torch.float64)
     going_N = torch.ones(envs.count, dtype=torch.bool)
@@ -185,7 +186,7 @@ def play(envs: Environments, act: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def reward_range(env: str, seed: int = 0, steps: int = 1_000) -> tuple[float, float]:
-    """The least and the greatest reward that a random policy meets."""
+    """Return the least and the greatest reward that a random policy meets in ``steps`` steps."""
     generator = torch.Generator().manual_seed(seed)
     envs = Environments(env, 1, generator)
     actions = int(envs.vector.single_action_space.n)  # type: ignore[attr-defined]

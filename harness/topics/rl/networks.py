@@ -1,4 +1,4 @@
-"""The networks of agents: what sees an observation, and what values actions.
+"""The networks of deep-RL agents: a torso that encodes observations, and action values.
 
 Shapes: B batch, O... one observation, F features, A actions, W outputs a value.
 """
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 class Torso(nn.Sequential):
-    """obs_BO -> features_BF, any leading dimensions; images go through a convolution first."""
+    """Encodes observations: obs_BO -> features_BF; images go through a convolution first.
+
+    Any number of leading dimensions will do.
+    """
 
     def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
         layers: list[nn.Module] = []

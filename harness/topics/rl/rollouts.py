@@ -1,8 +1,8 @@
-"""How experience becomes batches: from a replay, in segments, in whole episodes (note 97).
+"""Batches from agents' experience: from a replay, in segments, in whole episodes (note 97).
 
 Shapes: B batch, N environments, T time, O... one observation, A actions. Each is a ``Batches``:
-every rank plays the same environments with the same seeds, so that a global batch can be shared
-out.
+every rank plays the same environments with the same seeds, so that each can take its shard of a
+global batch.
 """
 
 from __future__ import annotations
@@ -62,12 +62,13 @@ class Replay(Batches):
 
     @property
     def epsilon(self) -> float:
+        """Return the probability of a random action at this point of the training."""
         return max(
             self.epsilon_end, 1 - (1 - self.epsilon_end) * self.drawn / max(1, self.epsilon_batches)
         )
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """obs and next_obs_BO, action_B, reward_B, terminated_B (1 where nothing follows)."""
+        """Return obs_BO, next_obs_BO, action_B, reward_B, terminated_B (1 if nothing follows)."""
         while self.filled < min(self.learning_starts, self.capacity):
             self._act(1.0)
         for _ in range(self.rounds):
@@ -81,6 +82,7 @@ class Replay(Batches):
 
     @torch.no_grad()
     def _act(self, epsilon: float) -> None:
+        """Take one epsilon-greedy step in every environment, and store it."""
         obs_NO = self.envs.obs
         chance_N = torch.rand(len(obs_NO), generator=self.envs.generator)
         values_NA = self.q_values(obs_NO.to(self.device)).cpu()
@@ -122,7 +124,7 @@ class Replay(Batches):
 
 
 class Segments(Batches):
-    """Batches of the next steps of every environment, on policy, with their advantages (A2C).
+    """On-policy batches of the next steps of every environment, with their advantages (A2C).
 
     A batch is as many whole steps of all environments as fit into its size.
     """
@@ -142,7 +144,7 @@ class Segments(Batches):
 
     @torch.no_grad()
     def draw(self, size: int) -> dict[str, Tensor]:
-        """obs_BO, action_B, advantage_B, target_B (of the critic), weight_B of 1."""
+        """Return obs_BO, action_B, advantage_B, target_B (of the critic), weight_B of 1."""
         steps: list[Step] = []
         seen, acted = [], []
         for _ in range(max(1, size // self.envs.count)):
@@ -185,7 +187,7 @@ class Segments(Batches):
 
 
 class Episodes(Segments):
-    """Batches of one whole episode of each environment (REINFORCE, Williams 1992).
+    """On-policy batches of one whole episode of each environment (REINFORCE, Williams 1992).
 
     Episodes end at different steps: shorter ones are padded with weight 0, and the weights make a
     mean over the padded batch the mean over the steps that were played.
@@ -193,7 +195,7 @@ class Episodes(Segments):
 
     @torch.no_grad()
     def draw(self, size: int) -> dict[str, Tensor]:
-        """obs_NTO, action_NT, advantage_NT, target_NT, weight_NT; size is N."""
+        """Return obs_NTO, action_NT, advantage_NT, target_NT, weight_NT; size is N."""
         self.envs.reset()
         going_N = torch.ones(size, dtype=torch.bool)
         seen, acted, steps, played = [], [], [], []
