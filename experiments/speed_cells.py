@@ -1,4 +1,4 @@
-"""What the harness itself costs: cells through the executor against bare loops, in one run.
+"""Measure the harness's overhead: cells through the executor against bare PyTorch loops.
 
 ``nox -s speed`` runs this on an idle machine. A cell does more than its training: it is saved,
 audited in another process, evaluated again there and, once for its model, loss and seed, before any
@@ -30,7 +30,7 @@ def one_thread():
 
 
 def bare(network, optimizer, schedule, objective, x, y, steps):
-    """A PyTorch user's own loop over shuffled batches of 64."""
+    """Run a PyTorch user's own training loop over shuffled batches of 64."""
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         if len(order) < 64:
@@ -43,6 +43,7 @@ def bare(network, optimizer, schedule, objective, x, y, steps):
 
 
 def bare_vgg(cell, steps):
+    """Train and evaluate a vgg cell by a bare loop."""
     torch.manual_seed(cell.seed)
     network = TOPICS["vgg"].networks(cell)["model"]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -61,6 +62,7 @@ def bare_vgg(cell, steps):
 
 
 def bare_linear(cell, steps):
+    """Train and evaluate a linear regression cell by a bare loop."""
     torch.manual_seed(cell.seed)
     split = datasets.table()
     network = torch.nn.Linear(split.train_x.shape[1], 1)
@@ -73,7 +75,7 @@ def bare_linear(cell, steps):
 
 @pytest.fixture
 def warm_run(tmp_path):
-    """A run whose worker and auditor have done a cell."""
+    """Yield a run whose worker and auditor processes have done a cell already."""
     run = Run(tmp_path, TOPICS, "smoke", rerun=True, report=lambda line: None)
     run.start([Cell("regression", "linear", "mse", "cosine", seed=99)])
     run.finish()
@@ -82,7 +84,7 @@ def warm_run(tmp_path):
 
 
 def beside(benchmark, run, profile, own, cells):
-    """Times each cell through the harness, alone, right after its bare loop ``own``."""
+    """Time each cell through the harness, alone, right after its bare loop ``own``."""
     run.profile = profile
     bare_s, waiting = [], iter(cells)
 

@@ -1,7 +1,7 @@
-"""FID, KID and precision/recall end to end against torch-fidelity's own call, in one run.
+"""Time FID, KID and precision/recall end to end against torch-fidelity's own call.
 
-Both take images through digits-net to all measures; torch-fidelity in this process, uncached.
-10,000 images a side with ``--profile full`` (over a minute), else 2,000.
+Both take images through digits-net to all measures in one run; torch-fidelity in this process,
+uncached. 10,000 images a side with ``--profile full`` (over a minute), else 2,000.
 """
 
 import time
@@ -28,7 +28,7 @@ class Images(Dataset[Tensor]):
 
 
 def noisy_digits(n: int, seed: int) -> Tensor:
-    """n different uint8 images (n, 1, 28, 28)."""
+    """Return n different uint8 images (n, 1, 28, 28): digits with noise."""
     generator = torch.Generator().manual_seed(seed)
     digits = images("digits").train_x.float()
     x = digits[torch.randint(len(digits), (n,), generator=generator)]

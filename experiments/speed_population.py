@@ -1,4 +1,4 @@
-"""Populations beside the same cells trained alone, and a whole matrix beside fresh processes.
+"""Time populations against the same cells trained alone, and a whole matrix against processes.
 
 ``nox -s speed`` runs this on an idle machine. Steps are timed in turn, alone and together, so that
 what else the machine does falls on both; ``gain`` is the median over rounds. ``share_of_peak`` is
@@ -41,6 +41,7 @@ def one_thread():
 
 
 def seconds(work, times):
+    """Return the seconds that ``work()`` takes, a mean over ``times`` calls."""
     begun = time.perf_counter()
     for _ in range(times):
         work()
@@ -86,7 +87,7 @@ def test_steps(model, loss):
 
 
 def trained(folder, cells, **options):
-    """Seconds a cell, through the executor on one core, its processes warm; and the records."""
+    """Train cells through the executor on one core: seconds per cell, and the records."""
     run = Run(folder, TOPICS, "full", rerun=True, report=lambda line: None, **options)
     run.executor = LocalExecutor(cores=1)
     try:
@@ -101,8 +102,11 @@ def trained(folder, cells, **options):
 
 
 def test_cells_of_the_mlp_on_one_core(tmp_path):
-    """Everything a cell does: saved twice, audited elsewhere, evaluated, written. The compiled
-    population's time has its compilation in it, from the cache that the one before left."""
+    """Time whole cells, alone and in populations: trained, saved, audited, evaluated, written.
+
+    The compiled population's time has its compilation in it, from the cache that the one before
+    left.
+    """
     cells = [Cell("regression", "mlp", "mse", "cosine", seed=seed) for seed in range(MEMBERS)]
     trained(tmp_path / "first", cells, compile=True)
     ways = {"sequential": {"population": 1}, "eager": {}, "compiled": {"compile": True}}
@@ -125,9 +129,9 @@ def test_cells_of_the_mlp_on_one_core(tmp_path):
 
 
 def test_the_whole_matrix(tmp_path):
-    """``full`` for mlp, linear and svr: the harness on all cores against a fresh process a cell.
+    """Time ``full`` for mlp, linear and svr on all cores against a fresh process per cell.
 
-    The fresh side is a sample spread over the matrix, one after the other on the whole machine.
+    The fresh side is a sample from over the matrix, one after the other on the whole machine.
     """
     models = ("mlp", "linear", "svr")
     axes = (models, losses.FAMILIES, schedules.NAMES, range(SEEDS))

@@ -1,8 +1,9 @@
-"""The dqn loop's speed at CleanRL's hyper-parameters, beside other loops, in one run on one thread.
+"""Time the dqn training loop at CleanRL's hyper-parameters against other implementations.
 
-Learning every 10 environment steps from 128 transitions, a 120-84 network, Adam at 2.5e-4, a target
-copied every 500 steps, a replay of 10,000. ``nox -s speed`` runs this on an idle machine.
-The others step one environment, as their users do; stable-baselines3 also ten at a time, as we do.
+All run in turn on one thread: learning every 10 environment steps from 128 transitions, a 120-84
+network, Adam at 2.5e-4, a target copied every 500 steps, a replay of 10,000. ``nox -s speed`` runs
+this on an idle machine. The others step one environment, as their users do; stable-baselines3 also
+ten at a time, as we do.
 """
 
 import time
@@ -31,6 +32,7 @@ class CleanRLSettings(RL):
 
 
 def ours():
+    """Return the harness's environment steps per second, and each part's share of the time."""
     budget = Budget(steps=(STEPS - START) // 10, batch_size=128)
     copies = budget.steps // 50
     topic = CleanRLSettings(
@@ -63,6 +65,7 @@ def ours():
 
 
 def stable_baselines3(environments):
+    """Return stable-baselines3's environment steps per second, in so many environments."""
     sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     from stable_baselines3.common.env_util import make_vec_env
 
@@ -87,7 +90,10 @@ def stable_baselines3(environments):
 
 
 def plain_loop():
-    """One file, one environment, NumPy in the replay: how CleanRL's dqn.py goes about it."""
+    """Return the environment steps per second of a plain loop, written as CleanRL's dqn.py is.
+
+    One file, one environment, NumPy in the replay.
+    """
     torch.manual_seed(0)
     draw = np.random.default_rng(0)
     envs = gymnasium.vector.SyncVectorEnv(

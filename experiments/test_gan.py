@@ -1,4 +1,4 @@
-"""GANs (notes 91 and 93) under every loss, schedule and parallel configuration here."""
+"""Train GANs (notes 91 and 93) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

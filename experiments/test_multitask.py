@@ -1,4 +1,4 @@
-"""Multi-task learning (note 99): three tasks together, under each balance, and each alone."""
+"""Train multi-task models (note 99): three tasks together, balanced in each way, and alone."""
 
 import pytest
 

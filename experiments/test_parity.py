@@ -1,4 +1,4 @@
-"""Every topic in every parallel configuration is single's training, or says why not (note 96)."""
+"""Check each topic's parallel training against single-process training (note 96)."""
 
 import pytest
 

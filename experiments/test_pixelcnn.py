@@ -1,4 +1,4 @@
-"""PixelCNN (note 93) under every loss, schedule and parallel configuration here."""
+"""Train PixelCNN (note 93) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Regression (note 95) under every loss, schedule and parallel configuration of the profile."""
+"""Train regression models (note 95) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

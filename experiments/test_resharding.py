@@ -1,4 +1,4 @@
-"""Saved under one parallel configuration, loaded under another (notes 96 and 100)."""
+"""Save under one parallel configuration and load under another (notes 96 and 100)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Deep RL (note 97) under every loss, schedule and parallel configuration of the profile."""
+"""Train deep-RL agents (note 97) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What parallel configurations cost (note 96): speed, traffic, memory, alone on the machine."""
+"""Measure parallel training's speed, traffic and memory, alone on the machine (note 96)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Style transfer (note 93) under every loss, schedule and parallel configuration here."""
+"""Train style transfer (note 93) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

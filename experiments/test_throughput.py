@@ -1,4 +1,4 @@
-"""Throughput, alone on the machine: one recipe per model, after every cell is trained."""
+"""Time models' training steps, alone on the machine, after every cell is trained."""
 
 import pytest
 import torch

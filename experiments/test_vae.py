@@ -1,4 +1,4 @@
-"""The VAE (note 93) under every loss, schedule and parallel configuration here."""
+"""Train the VAE (note 93) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

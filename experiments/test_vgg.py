@@ -1,4 +1,4 @@
-"""VGG (note 94) under every loss, schedule and parallel configuration of the profile."""
+"""Train VGG (note 94) under every loss, schedule and parallelism of the profile."""
 
 import pytest
 

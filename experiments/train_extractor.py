@@ -1,8 +1,9 @@
 """Train digits-net, the FID extractor, once: ``python experiments/train_extractor.py``.
 
-Seeded and on one thread: the same machine and torch give the same file. Prints the accuracy on
-the held-out digits and the SHA-256 that belongs into ``harness/extractor.py``. A new file makes
-FIDs incomparable with those of the old one.
+Seeded and on one thread: the same machine and torch give the same file. Prints the accuracy on the
+held-out digits and the SHA-256 that belongs into
+``harness/topics/generators/feature_extractor.py``. A new file makes FIDs incomparable with those of
+the old one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BATCH = 64
 
 
 def augment(x_B1HW: Tensor, generator: torch.Generator) -> Tensor:
-    """Turned, sheared, shifted, shrunk and with other strokes, as MNIST's differ from these."""
+    """Turn, shear, shift, shrink and re-ink digits (B, 1, H, W), as MNIST's differ from these."""
     b = len(x_B1HW)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -48,6 +49,7 @@ def augment(x_B1HW: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train() -> DigitsNet:
+    """Train digits-net on augmented digits, and scale its features to a mean square of 1."""
     split = images("digits")
     x, y = prepare(split.train_x), split.train_y
     generator = torch.Generator().manual_seed(SEED)
@@ -75,6 +77,7 @@ def train() -> DigitsNet:
 
 
 def main(path: Path = WEIGHTS) -> None:
+    """Train digits-net, write its weights as float16, and print their accuracy and SHA-256."""
     torch.set_num_threads(1)
     state = {
         name: value.half() if value.is_floating_point() else value

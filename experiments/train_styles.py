@@ -1,7 +1,7 @@
-"""Train styles-net, style_gan's judge, once: ``python experiments/train_styles.py``.
+"""Train styles-net, which judges style_gan, once: ``python experiments/train_styles.py``.
 
 Seeded and on one thread: the same machine and torch give the same file. Prints the accuracies on
-the held-out digits and the SHA-256 that belongs into ``harness/styles.py``.
+the held-out digits and the SHA-256 that belongs into ``harness/topics/generators/styles.py``.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ SIZES = (16, 28, 32)  # styles are drawn at these; the network sees 32
 
 
 def styled(x_B1HW: Tensor, style_B: Tensor, size: int) -> Tensor:
-    """uint8 images (B, 3, size, size) of grey ones in 0..1."""
+    """Return uint8 images (B, 3, size, size) of grey ones in 0..1, each drawn in its style."""
     x_B1HW = F.interpolate(x_B1HW, (size, size), mode="bilinear", antialias=True)
     return (styles.render_each(x_B1HW, style_B) * 255).round().to(torch.uint8)
 
 
 def train() -> styles.StylesNet:
+    """Train styles-net on augmented digits in every style, and scale its features."""
     split = images("digits")
     x, y = split.train_x.float() / 255, split.train_y
     x = F.interpolate(x, (32, 32), mode="bilinear")
@@ -64,6 +65,7 @@ def train() -> styles.StylesNet:
 
 @torch.no_grad()
 def main() -> None:
+    """Train styles-net, write its weights as float16, and print their accuracies and SHA-256."""
     torch.set_num_threads(1)
     with torch.enable_grad():
         trained = train()
