@@ -118,9 +118,9 @@ def plain_loop():
         else:
             acts = q(torch.as_tensor(obs)).argmax(1).numpy()
         next_obs, rewards, terminated, _, _ = envs.step(acts)
-        place = step % 10_000
-        seen[place], following[place], action[place] = obs[0], next_obs[0], acts[0]
-        reward[place], ended[place] = rewards[0], terminated[0]
+        slot = step % 10_000
+        seen[slot], following[slot], action[slot] = obs[0], next_obs[0], acts[0]
+        reward[slot], ended[slot] = rewards[0], terminated[0]
         obs = next_obs
         if step > START and step % 10 == 0:
             index = draw.integers(min(step, 10_000), size=128)

@@ -141,16 +141,18 @@ class Run:
                 reused += 1
             else:
                 tasks.append(self.task(cell))
-        if self.executor_kind == "local":
-            tasks = self._grouping.group(tasks)
-        tasks.sort(key=lambda task: (-task.world_size, -self._work_s(task)))
-        cell_s = {cell: self._cell_s(task, cell) for task in tasks for cell in task.cells}
-        self.progress = Progress(cell_s, lambda line: self.report(line), self.stand)
+        count = len(tasks)
         if self.executor is None:
             self.executor = executor_class(self.executor_kind)()
+        left = [(cell, task.world_size) for task in self.executor.pending() for cell in task.cells]
+        left += [(task.cell, task.world_size) for task in tasks]
+        cell_s = {cell: self.predict(cell) * ranks for cell, ranks in left}
+        if self.executor_kind == "local":
+            tasks = self._grouping.group(tasks)
+        tasks.sort(key=lambda task: (-task.world_size, -sum(cell_s[c] for c in task.cells)))
+        self.progress = Progress(cell_s, lambda line: self.report(line), self.stand)
         self.executor.submit(tasks)
-        known = reused + len(cell_s)
-        return f"cells to train: {len(cell_s)}; reused: {reused} of {known}; skipped: {skipped}"
+        return f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
 
     def result(self, cell: Cell) -> Record:
         """Return the cell's record; works on the queue until it is there.
@@ -211,14 +213,6 @@ class Run:
         self.store.write(record)
         self.records[cell] = record
         return record
-
-    def _work_s(self, task: Task) -> float:
-        """Return the seconds of one core that a task is expected to take."""
-        return sum(self._cell_s(task, cell) for cell in task.cells)
-
-    def _cell_s(self, task: Task, cell: Cell) -> float:
-        """Return the seconds of one core that one of a task's cells is expected to take."""
-        return self.predict(cell) * task.world_size
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
         """Keep the records of a task's cells, or queue them again if they failed."""

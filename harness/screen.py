@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ class Screen:
     def show(self, run: Run) -> None:
         """Have the run report here; without a terminal reporter, nowhere."""
         run.report = self.line
-        if self._reporter is not None and self._reporter.isatty:
+        moves = os.environ.get("TERM") != "dumb"  # whose cursor goes nowhere but on
+        if self._reporter is not None and self._reporter.isatty and moves:
             run.stand = self.stand
 
     def line(self, text: str) -> None:

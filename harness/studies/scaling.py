@@ -46,7 +46,7 @@ def table(executor: LocalExecutor, task: Task, sizes: Iterable[int]) -> list[dic
     peak in the steps measured. mb are MiB.
     """
     rows = []
-    for cell, ranks in _places(task, sizes):
+    for cell, ranks in _layouts(task, sizes):
         found = executor.call(steps, replace(task, cell=cell, world_size=ranks))
         rows.append({"topic": cell.topic, "model": cell.model, "parallel": cell.parallel} | found)
         rows[-1]["speedup"] = rows[0]["step_ms"] / found["step_ms"]
@@ -54,7 +54,7 @@ def table(executor: LocalExecutor, task: Task, sizes: Iterable[int]) -> list[dic
     return rows
 
 
-def _places(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
+def _layouts(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
     """Yield (cell, ranks) to measure: single-process first, then all that can run here."""
     devices = torch.cuda.device_count()
     yield replace(task.cell, parallel="single"), 1

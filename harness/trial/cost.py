@@ -45,6 +45,11 @@ class Clock:
             self._inside = outside + spent
 
 
+def times(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return a record's wall_s, train_s, eval_s and audit_s; 0 where nothing was measured."""
+    return {name: seconds.get(name, 0.0) for name in ("wall_s", "train_s", "eval_s", "audit_s")}
+
+
 def of_training(
     training: Training, seconds: Mapping[str, float], peak_memory_mb: float
 ) -> dict[str, float]:
@@ -54,7 +59,7 @@ def of_training(
     """
     train_s = seconds["train_s"]
     return {
-        **{name: seconds.get(name, 0.0) for name in ("wall_s", "train_s", "eval_s", "audit_s")},
+        **times(seconds),
         "step_ms": 1e3 * train_s / max(1, training.step),
         "samples_per_s": training.budget.batch_size * training.step / train_s,
         "peak_memory_mb": peak_memory_mb,

@@ -75,7 +75,6 @@ def finish(
     saved: of the middle checkpoint. diverged: how the training came to nothing, None if it did not.
     All ranks call it together; only rank 0's outcome is whole. It has no cost yet.
     """
-    outcome = Outcome()
     with clock.measure("eval_s"):
         if diverged is None:
             metrics, evaluation = measured(task, training.evaluate())
@@ -157,5 +156,5 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
         metrics=metrics,
         baseline=baseline,
         saved=Saved(estimators.digest(estimator), size, save_s, metrics=metrics),
-        cost={"wall_s": clock.elapsed(), **clock.seconds},
+        cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
     )

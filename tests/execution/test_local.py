@@ -11,6 +11,7 @@ from harness.axes import parallel
 from harness.cell import Budget, Cell
 from harness.execution.local import LocalExecutor
 from harness.run import Run
+from harness.topics import Regression
 from harness.trial.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=60)
@@ -180,3 +181,22 @@ def test_a_call_gives_rank_0s_value_or_raises_the_reason(executor, tmp_path):
         executor.call(place, ranked)
     while executor.pending():
         executor.pump()
+
+
+def test_a_run_may_start_more_cells_while_some_are_left(tmp_path):
+    one = Run(tmp_path, {"toy": Toy()}, "quick", report=lambda line: None)
+    first, later = [replace(CELL, seed=seed) for seed in range(4)], replace(CELL, seed=4)
+    try:
+        assert one.start(first) == "cells to train: 4; reused: 0 of 4; skipped: 0"
+        assert one.start([later]) == "cells to train: 1; reused: 0 of 1; skipped: 0"
+        one.finish()
+    finally:
+        one.close()
+    assert {record.status for record in one.records.values()} == {"done"} and len(one.records) == 5
+
+
+def test_all_costs_in_time_are_known_of_an_estimator_too(tmp_path):
+    tree = Cell("regression", "tree", "mse", "constant")
+    (outcome,) = run(tmp_path, Task(Regression(), tree, BUDGET, tmp_path))
+    assert list(outcome.cost) == ["wall_s", "train_s", "eval_s", "audit_s"]
+    assert outcome.cost["audit_s"] == 0 < outcome.cost["train_s"] < outcome.cost["wall_s"]

@@ -238,9 +238,9 @@ def _real_accuracy(topic: StyleGAN) -> float:
 @torch.no_grad()
 def _accuracy(image_N3HW: Tensor, label_N: Tensor, device: torch.device) -> float:
     """Return the share of images whose digit styles-net reads right."""
-    critic_loss = styles.network(device)
+    trained = styles.network(device)
     right = [
-        (critic_loss.classify(image.to(device)).argmax(1).cpu() == label).double()
+        (trained.classify(image.to(device)).argmax(1).cpu() == label).double()
         for image, label in zip(image_N3HW.split(128), label_N.split(128), strict=True)
     ]
     return torch.cat(right).mean().item()
