@@ -178,7 +178,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     except checkpoint.CheckpointError as error:
         raise UsageError(str(error)) from None
     for name, value in topic.evaluate(networks, cell).items():
-        print(f"{name} {value:.6g}")
+        print(f"{name} {value:.6g}" if isinstance(value, int | float) else f"{name} {value}")
     return 0
 
 

@@ -9,6 +9,7 @@ from harness import checkpoint, cli
 from harness.cell import Budget, Cell
 from harness.results import compare, tables
 from harness.results.record import Record
+from harness.results.store import Store
 from harness.topics.generators import base
 from harness.topics.generators.gan import GAN
 from harness.topics.generators.pixelcnn import PixelCNNTopic
@@ -127,3 +128,15 @@ def test_runs_with_other_extractors_or_counts_are_not_compared():
     for other in ({"extractor": "a@2"}, {"generated": 8}, {"real": 8}):
         with pytest.raises(compare.NotComparable, match=next(iter(other))):
             compare.compare(frame(), frame(**other))
+
+
+def test_the_command_line_evaluates_a_generator_text_included(tmp_path, capsys):
+    """The extractor's name stands beside the numbers."""
+    cell = Cell("vae", "vae", "ce", "constant")
+    training = Training(VAE(), cell, Budget(2, 8))
+    path = Store(tmp_path).checkpoint(cell, "final")
+    checkpoint.save(path, training.state_dict())
+    arguments = ["evaluate", cell.id, "--profile", "smoke", "--run-dir", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    told = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert told["extractor"].startswith("digits-net@") and float(told["fid"]) > 0
