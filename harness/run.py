@@ -126,13 +126,14 @@ class Run:
         Returns in a line how many are of each kind. May be called again: the processes are warm by
         then.
         """
+        cells = list(dict.fromkeys(cells))
         tasks: list[Task] = []
         reused = skipped = 0
         self.store.tidy()
         write_atomically(
             self.folder / "environment.json", json.dumps(self.environment, indent=1).encode()
         )
-        for cell in dict.fromkeys(cells):
+        for cell in cells:
             if reason := self.skip_reason(cell):
                 self.keep(cell, Outcome(status=Status.SKIPPED, reason=reason))
                 skipped += 1
@@ -141,6 +142,9 @@ class Run:
                 reused += 1
             else:
                 tasks.append(self.task(cell))
+        for topic in dict.fromkeys(cell.topic for cell in cells):
+            for note in self.topics[topic].data_notes():
+                self.report(f"{topic}: {note}")
         count = len(tasks)
         if self.executor is None:
             self.executor = executor_class(self.executor_kind)()
@@ -199,6 +203,7 @@ class Run:
             fitted=cell.model in topic.fits,
             profile=self.profile,
             dataset=topic.dataset_id(),
+            data_notes=topic.data_notes(),
             world_size=parallel.ranks(cell.parallel, self.world_size),
             accumulate=self.accumulate,
             attempts=attempts,

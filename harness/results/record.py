@@ -29,6 +29,7 @@ class Record:
     not measured; parity then has its ``reason``. population: how many cells trained as one with
     this one, itself included. Its numbers are then those of a single training within the tolerance
     of ``population``, its times and rates its share of theirs, its peak memory all of theirs.
+    data_notes: how its data was taken, a line for each thing that is not plain.
     ``tables.cells`` turns records into a DataFrame.
     """
 
@@ -41,6 +42,7 @@ class Record:
     fitted: bool = False
     profile: str = ""
     dataset: str = ""
+    data_notes: list[str] = field(default_factory=list)
     world_size: int = 1
     accumulate: int = 1
     attempts: int = 1

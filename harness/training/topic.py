@@ -67,6 +67,17 @@ class Topic:
         """Return a name and hash of the data, for the record and the fingerprint."""
         raise NotImplementedError
 
+    def data_notes(self) -> list[str]:
+        """Return what a person should know of how the data was taken, a line each.
+
+        Said before training and kept in the record; none for data that is plain.
+        """
+        return []
+
+    def code(self) -> list[type]:
+        """Return classes from elsewhere, such as an environment's, that decide the numbers too."""
+        return []
+
     def skip(self, cell: Cell) -> str | None:
         """Return why a cell is not worth training here, as a sentence; None if it is."""
         return None
