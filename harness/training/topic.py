@@ -74,7 +74,7 @@ class Topic:
         """
         return []
 
-    def code(self) -> list[type]:
+    def depends_on(self) -> list[type]:
         """Return classes from elsewhere, such as an environment's, that decide the numbers too."""
         return []
 
