@@ -2,40 +2,140 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
-import inspect
 import json
-from collections.abc import Iterable
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Protocol
 
 HERE = Path(__file__).parent
 DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own folder beside them
+STDLIB = Path(ast.__file__).resolve().parent
+INSTALLED = ("site-packages", "dist-packages")
+
+
+class Topic(Protocol):
+    """What is asked of a topic here."""
+
+    def depends_on(self) -> list[type]:
+        """Return classes from elsewhere whose code decides its numbers too."""
 
 
 @cache
 def code_hash() -> str:
     """Hash all code in the rooms that decide a cell's numbers, whatever the topic."""
     shared = (HERE / "topics").glob("*.py")  # what topics share, and those of a single file
-    return _hash([*shared, *(path for room in DECIDING for path in (HERE / room).rglob("*.py"))])
+    files = [*shared, *(path for room in DECIDING for path in (HERE / room).rglob("*.py"))]
+    return _hash({path: str(path.relative_to(HERE)) for path in files})
 
 
-def topic_hash(topic: object) -> str:
-    """Hash the code of a topic: its package's folder, or its file if it is in no package."""
-    file = Path(inspect.getfile(type(topic)))
-    return _folder_hash(file.parent) if (file.parent / "__init__.py").exists() else _hash([file])
+def topic_hash(topic: Topic) -> str:
+    """Hash the code of a topic and of the classes it depends on, with all that they import.
+
+    Imports are found in the sources, at any depth, also inside of functions. What is installed
+    counts by its version only, but for the packages of these classes themselves. Classes without a
+    file, as in a notebook, have another hash in every process: nothing of theirs is reused.
+    """
+    return _classes_hash(type(topic), *topic.depends_on())
 
 
 @cache
-def _folder_hash(folder: Path) -> str:
-    return _hash(folder.rglob("*.py"))
+def _classes_hash(*kinds: type) -> str:
+    sources: dict[Path, str] = {}
+    for kind in dict.fromkeys(base for own in kinds for base in own.__mro__):
+        file = _file(kind.__module__)
+        if file is not None:
+            home = _package(file) if kind in kinds else None
+            sources |= _imported(kind.__module__, file, home)
+        elif kind in kinds:
+            return uuid.uuid4().hex[:12]
+    return _hash(sources)
 
 
-def _hash(files: Iterable[Path]) -> str:
+def _imported(module: str, file: Path, home: Path | None) -> dict[Path, str]:
+    """Return the names of a module and of all that it imports and that counts, by file.
+
+    home: the folder of an installed package that counts too.
+    """
+    found: dict[Path, str] = {}
+    waiting = [(module, file)]
+    while waiting:
+        name, path = waiting.pop()
+        if path in found or not _counts(path, home):
+            continue
+        found[path] = name
+        if path.suffix == ".py" and path != HERE / "topics" / "__init__.py":  # which names them all
+            others = ((other, _file(other)) for other in _imports(name, path))
+            waiting += [(other, origin) for other, origin in others if origin is not None]
+    return found
+
+
+def _counts(path: Path, home: Path | None) -> bool:
+    """Whether a module's code is hashed: a project's own, a topic's, or one below ``home``."""
+    if path.is_relative_to(HERE):
+        return path.is_relative_to(HERE / "topics")
+    installed = _package(path) is not None or path.is_relative_to(STDLIB)
+    return not installed or (home is not None and path.is_relative_to(home))
+
+
+def _package(path: Path) -> Path | None:
+    """Return the folder (or file) of the installed package that a file is of; None if of none."""
+    for index, part in enumerate(path.parts):
+        if part in INSTALLED:
+            return Path(*path.parts[: index + 2])
+    return None
+
+
+def _imports(module: str, path: Path) -> Iterator[str]:
+    """Yield the names that a module's source imports, and their packages; some are no modules."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: 1 - node.level or None] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """Return the file of a module, without importing it; None if it has none or does not exist."""
+    if module in sys.modules:
+        file = getattr(sys.modules[module], "__file__", None)
+    else:
+        package = module.rpartition(".")[0]
+        where = _folders(package) if package else None
+        spec = PathFinder.find_spec(module, where) if where or not package else None
+        file = spec.origin if spec and spec.has_location else None
+    return Path(file).resolve() if file else None
+
+
+def _folders(package: str) -> Sequence[str]:
+    """Return the folders of a package's modules, without importing it; none if it is no package."""
+    if package in sys.modules:
+        return list(getattr(sys.modules[package], "__path__", []))
+    above = package.rpartition(".")[0]
+    where = _folders(above) if above else None
+    spec = PathFinder.find_spec(package, where) if where or not above else None
+    return list(spec.submodule_search_locations or []) if spec else []
+
+
+def _hash(names: Mapping[Path, str]) -> str:
+    """Hash files by their names, as given, and their contents."""
     sha = hashlib.sha256()
-    for path in sorted(files):
-        sha.update(f"{path.name} {path.stat().st_size};".encode())
+    for path, name in sorted(names.items(), key=lambda item: item[1]):
+        sha.update(f"{name} {path.stat().st_size};".encode())
         sha.update(path.read_bytes())
     return sha.hexdigest()[:12]
 
@@ -44,13 +144,33 @@ def fingerprint(**parts: object) -> str:
     """Hash named parts that together decide a cell's numbers, to 12 hex digits.
 
     Dataclasses and plain values only, else TypeError; equal parts give equal fingerprints on every
-    machine.
+    machine. Of a field declared as a place (``options.option``) a file's content counts, not where
+    it lies; a folder does not count.
     """
 
     def plain(value: object) -> object:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {"": type(value).__qualname__, **dataclasses.asdict(value)}
+            fields = dataclasses.asdict(value)
+            for one in dataclasses.fields(value):
+                if one.metadata.get("place"):
+                    fields[one.name] = _content(fields[one.name])
+            return {"": type(value).__qualname__, **fields}
         raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
 
     text = json.dumps(parts, sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _content(place: object) -> str | None:
+    """Return a hash of the file at a place; None for a folder or nothing."""
+    path = Path(place).resolve() if isinstance(place, str) else None
+    if path is None or not path.is_file():
+        return None
+    stat = path.stat()
+    return _content_hash(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _content_hash(path: Path, modified_ns: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

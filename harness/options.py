@@ -11,9 +11,13 @@ from typing import Any
 from harness.cell import UsageError
 
 
-def option(default: Any, text: str, metavar: str | None = None) -> Any:
-    """Make a dataclass field that is a command-line option too, ``--its-name``, with its help."""
-    return dataclasses.field(default=default, metadata={"help": text, "metavar": metavar})
+def option(default: Any, text: str, metavar: str | None = None, place: bool = False) -> Any:
+    """Make a dataclass field that is a command-line option too, ``--its-name``, with its help.
+
+    place: it says where something is, not what: a fingerprint then takes a file's content.
+    """
+    told = {"help": text, "metavar": metavar, "place": place}
+    return dataclasses.field(default=default, metadata=told)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,6 @@ class Run:
     def fingerprint(self, cell: Cell) -> str:
         """Return a hash that changes with the cell, its budget, data, code, versions or device."""
         topic = self.topics[cell.topic]
-        versions = {k: self.environment[k] for k in ("torch", "device", "threads")}
         return fingerprint(
             cell=cell,
             budget=self.budget(cell),
@@ -96,7 +95,7 @@ class Run:
             code=[code_hash(), topic_hash(topic)],
             world_size=parallel.ranks(cell.parallel, self.world_size),
             accumulate=self.accumulate,
-            versions=versions,
+            versions={name: self.environment[name] for name in cost.DECIDING},
         )
 
     def skip_reason(self, cell: Cell) -> str | None:

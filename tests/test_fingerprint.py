@@ -1,15 +1,18 @@
 """Code that decides a cell's numbers is in its fingerprint, wherever it lies."""
 
+import importlib
 import shutil
+import sys
+import types
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import toy
 from toy import Toy
 
 from harness import fingerprint
 from harness.cell import Cell
+from harness.options import option
+from harness.run import Run
 from harness.topics import RL, VAE
 
 
@@ -50,15 +53,112 @@ def test_a_change_elsewhere_does_not(hashes, module):
     assert hashes() == before
 
 
-def test_a_topic_s_whole_folder_is_hashed():
+def test_a_topic_s_own_code_is_hashed_and_not_its_settings():
     assert fingerprint.topic_hash(RL()) != fingerprint.topic_hash(VAE())
     assert fingerprint.topic_hash(RL()) == fingerprint.topic_hash(RL(gamma=0.5))
-    folder = fingerprint.HERE / "topics" / "rl"
-    assert fingerprint.topic_hash(RL()) == fingerprint._hash(folder.rglob("*.py"))
 
 
-def test_one_of_a_single_file_is_its_file():
-    assert fingerprint.topic_hash(Toy()) == fingerprint._hash([Path(toy.__file__)])
+TOPIC = """
+import torch
+from toy import Toy
+from layers import line
+from shop.parts import wheel
+
+class Mine(Toy):
+    def networks(self, cell):
+        from shop import late
+        return late.make()
+"""
+PROJECT = {  # file: what it holds; shop has no __init__
+    "mine.py": TOPIC,
+    "layers/__init__.py": "from .deep import core",
+    "layers/line.py": "",
+    "layers/deep/__init__.py": "",
+    "layers/deep/core.py": "from .. import sibling",
+    "layers/sibling.py": "",
+    "shop/parts/wheel.py": "import spoke",
+    "shop/late.py": "",
+    "spoke.py": "",
+    "unused.py": "",
+    "layers/unused.py": "",
+}
+
+
+@pytest.fixture
+def own_topic(tmp_path, monkeypatch):
+    """A project's topic; ``now`` hashes it as a new process would."""
+
+    def now(root=tmp_path):
+        own = {"mine", "layers", "shop", "spoke"}
+        for name in [name for name in sys.modules if name.split(".")[0] in own]:
+            del sys.modules[name]
+        for cached in (fingerprint._classes_hash, fingerprint._file):
+            cached.cache_clear()
+        importlib.invalidate_caches()
+        with monkeypatch.context() as patched:
+            patched.syspath_prepend(root)
+            kind = importlib.import_module("mine").Mine
+            return fingerprint.topic_hash(kind())
+
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return now
+
+
+@pytest.mark.parametrize("name", PROJECT)
+def test_all_that_an_own_topic_imports_is_hashed_at_any_depth(own_topic, tmp_path, name):
+    before = own_topic()
+    with open(tmp_path / name, "a") as file:
+        file.write("\nX = 1\n")
+    assert (own_topic() != before) == ("unused" not in name)
+
+
+def test_a_project_that_moved_is_the_same(own_topic, tmp_path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "project"
+    before = own_topic()
+    shutil.copytree(tmp_path, elsewhere)
+    assert own_topic(elsewhere) == before
+
+
+def test_classes_that_a_topic_depends_on_are_hashed(monkeypatch):
+    before = fingerprint.topic_hash(Toy())
+    monkeypatch.setattr(Toy, "depends_on", lambda self: [RL])
+    assert fingerprint.topic_hash(Toy()) != before
+
+
+def test_what_has_no_file_is_never_the_same(monkeypatch):
+    notebook = types.ModuleType("notebook_cells")
+    monkeypatch.setitem(sys.modules, "notebook_cells", notebook)
+    kind = type("Cells", (Toy,), {"__module__": "notebook_cells"})
+    before = fingerprint.topic_hash(kind())
+    fingerprint._classes_hash.cache_clear()
+    assert fingerprint.topic_hash(kind()) != before
+
+
+@dataclass(frozen=True)
+class Placed:
+    file: str | None = option(None, "a file", place=True)
+
+
+def test_of_a_place_the_content_counts(tmp_path):
+    for name, text in (("a", "1"), ("moved", "1"), ("other", "2")):
+        (tmp_path / name).write_text(text)
+
+    def of(name):
+        return fingerprint.fingerprint(placed=Placed(name and str(tmp_path / name)))
+
+    assert of("a") == of("moved") != of("other")
+    assert of("") == of(None) != of("a")  # a folder says nothing
+
+
+@pytest.mark.parametrize("name", ["cpu", "numpy", "torchvision", "scikit_learn", "gymnasium"])
+def test_what_computes_is_in_a_cell_s_fingerprint(tmp_path, name):
+    run, cell = Run(tmp_path, {"toy": Toy()}, "smoke"), Cell("toy", "line", "mse", "cosine")
+    before = run.fingerprint(cell)
+    assert run.environment[name]
+    run.environment = run.environment | {name: "another"}
+    assert run.fingerprint(cell) != before
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ class ImageOptions:
     """Options of topics that learn from images: the dataset, and the folder it is in."""
 
     dataset: str = option("digits", f"images: {', '.join(IMAGE_DATASETS)}")
-    data_dir: str | None = option(None, "where torchvision's datasets are", "DIR")
-    download: bool = option(False, "let torchvision fetch them")
+    data_dir: str | None = option(None, "where torchvision's datasets are", "DIR", place=True)
+    download: bool = option(False, "let torchvision fetch them", place=True)
 
 
 @dataclass(frozen=True)
 class FIDOptions:
     """Option of image generators: the file of InceptionV3's weights for FID."""
 
-    fid_weights: str | None = option(None, "InceptionV3's weights, for FID", "FILE")
+    fid_weights: str | None = option(None, "InceptionV3's weights, for FID", "FILE", place=True)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EnvironmentOptions:
 class TableOptions:
     """Options of regression: the table's file, and the column to predict."""
 
-    table: str | None = option(None, "regression on this CSV or Parquet file", "FILE")
+    table: str | None = option(None, "regression on this CSV or Parquet file", "FILE", place=True)
     target: str | None = option(None, "the table's column to predict", "COLUMN")
 
 

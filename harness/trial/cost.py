@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.training.loop import Training
+
+COMPUTING = ("torchvision", "numpy", "scipy", "scikit-learn", "gymnasium", "torch-fidelity")
+# of an environment, what decides a cell's numbers
+DECIDING = ("torch", *(name.replace("-", "_") for name in COMPUTING), "device", "cpu", "threads")
 
 
 class Clock:
@@ -130,12 +135,10 @@ def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) ->
 
 def environment(device: str) -> dict[str, Any]:
     """Return versions, device and machine: what a figure depends on besides its cell."""
-    import torchvision
-
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        **{name.replace("-", "_"): version(name) for name in COMPUTING},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
