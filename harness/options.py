@@ -41,31 +41,50 @@ class RunOptions:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: it must be {least} or more")
 
 
+@dataclass(frozen=True)
+class PlanOptions:
+    """The option to run nothing."""
+
+    plan: bool = option(False, "show cells, skips and cost; run nothing")
+
+
 REPEATED = ("world_size", "accumulate")  # those that ``replay`` must be told again
 
 
 def add(
-    add_option: Callable[..., Any], kinds: Iterable[type], only: Iterable[str] | None = None
+    add_option: Callable[..., Any],
+    kinds: Iterable[type],
+    only: Iterable[str] | None = None,
+    prefix: str = "",
+    dest: str = "",
 ) -> None:
     """Add the options of dataclasses to a parser, each once; with ``only``, just those so named.
 
-    add_option: argparse's ``add_argument`` or pytest's ``addoption``. What is not given is None.
+    add_option: argparse's ``add_argument`` or pytest's ``addoption``. prefix: of the flags; dest:
+    of the names under which the parser keeps their values. What is not given is None.
     """
-    for name, kind in _fields(kinds).items():
+    for name, kind in fields(kinds).items():
         if only is not None and name not in only:
             continue
-        flag, text = f"--{name.replace('_', '-')}", kind.metadata["help"]
+        flag = f"--{prefix}{name.replace('_', '-')}"
+        told: dict[str, Any] = {"dest": f"{dest}{name}", "help": kind.metadata["help"]}
         if isinstance(kind.default, bool):
-            add_option(flag, action="store_true", default=None, help=text)
+            add_option(flag, action="store_true", default=None, **told)
         else:
             number = {"type": int} if kind.type in ("int", "int | None") else {}
-            add_option(flag, metavar=kind.metadata["metavar"], help=text, **number)
+            metavar = kind.metadata["metavar"] or name.upper()
+            add_option(flag, metavar=metavar, **told, **number)
 
 
-def given(chosen: object, kinds: Iterable[type]) -> dict[str, Any]:
+def given(chosen: object, kinds: Iterable[type], dest: str = "") -> dict[str, Any]:
     """Return the options that a command line gave, by field name. chosen: a parser's namespace."""
-    values = {name: getattr(chosen, name, None) for name in _fields(kinds)}
+    values = {name: getattr(chosen, f"{dest}{name}", None) for name in fields(kinds)}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def places(kinds: Iterable[type]) -> list[str]:
+    """Return the names of the options that say where something is."""
+    return [name for name, kind in fields(kinds).items() if kind.metadata["place"]]
 
 
 def arguments(values: Mapping[str, Any]) -> str:
@@ -77,7 +96,7 @@ def arguments(values: Mapping[str, Any]) -> str:
     return "".join(f" {word}" for word in words)
 
 
-def _fields(kinds: Iterable[type]) -> dict[str, dataclasses.Field]:
+def fields(kinds: Iterable[type]) -> dict[str, dataclasses.Field]:
     """Return by name the fields of dataclasses that are options."""
     every = (one for kind in kinds for one in dataclasses.fields(kind))
     return {one.name: one for one in every if "help" in one.metadata}

@@ -2,32 +2,41 @@
 
 A test marked ``decathlon(topic="vgg")`` that takes the fixture ``record`` becomes one item a cell.
 When collection is done the selected cells start; each item waits for its record.
+
+Installed it is loaded in every project, so nothing that takes time is imported before a marked test
+is collected.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
-import torch
 
-from harness import matrix, options
-from harness.cell import Cell, UsageError, unknown
+from harness import options
+from harness.cell import Cell, Status, UsageError, unknown
 from harness.files import write_atomically
-from harness.results.record import Record
-from harness.results.report import write_report
-from harness.run import Run, executor_class
-from harness.screen import Screen
 from harness.topics.options import TOPIC_OPTIONS
-from harness.topics.registry import registered_topics
 
-RUN = pytest.StashKey[Run]()
-CELLS = pytest.StashKey[dict[str, list[Cell]]]()
-SCREEN = pytest.StashKey[Screen]()
+if TYPE_CHECKING:
+    from harness.results.record import Record
+    from harness.run import Run
+    from harness.screen import Screen
+
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+CELLS: pytest.StashKey[dict[str, list[Cell]]] = pytest.StashKey()
+SCREEN: pytest.StashKey[Screen] = pytest.StashKey()
+SAID: pytest.StashKey[list[str]] = pytest.StashKey()  # lines for the end of pytest's output
+OPTIONS = (options.RunOptions, options.PlanOptions, *TOPIC_OPTIONS)
+DEST = "decathlon_"  # before the names of our values among pytest's
 
 
 class Hooks:
@@ -45,34 +54,69 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the command-line options of runs and of topics' data."""
+    """Add the options of runs and of topics' data, as ``--decathlon-NAME``."""
     group = parser.getgroup("decathlon", "Decathlon: the experiment matrix")
-    options.add(group.addoption, (options.RunOptions, *TOPIC_OPTIONS))
-    group.addoption("--plan", action="store_true", help="show cells, skips and cost; run nothing")
+    options.add(group.addoption, OPTIONS, prefix="decathlon-", dest=DEST)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None]:
+    """Add each option as ``--NAME`` too, unless the project or another plugin has one so named."""
+    flags = {name: f"--{name.replace('_', '-')}" for name in options.fields(OPTIONS)}
+    paths = early_config.known_args_namespace.file_or_dir
+    for flag, value in pairwise(args):  # what pytest took for paths, not knowing the flags yet
+        if flag in flags.values() and value in paths:
+            paths.remove(value)
+    yield
+    free = [name for name, flag in flags.items() if _is_free(parser, flag)]
+    options.add(parser.getgroup("decathlon").addoption, OPTIONS, only=free, dest=DEST)
+
+
+def _is_free(parser: pytest.Parser, flag: str) -> bool:
+    """Whether no option has this name yet."""
+    try:
+        return flag in parser.parse_known_and_unknown_args([flag])[1]
+    except pytest.UsageError:  # it is one that wants a value
+        return False
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark ``decathlon``, which makes a test one item for each cell of a topic."""
     config.addinivalue_line("markers", "decathlon(topic): one item for each cell of the topic")
+    config.stash[SAID] = []
 
 
 def _run(config: pytest.Config) -> Run:
-    """Return this pytest call's run, made on first use. Raises pytest.UsageError for bad input."""
+    """Return this pytest call's run, made on first use. Raises UsageError for bad input."""
     if RUN not in config.stash:
-        try:
-            config.stash[RUN], config.stash[CELLS] = _make_run(config)
-        except UsageError as error:
-            raise pytest.UsageError(str(error)) from None
+        config.stash[RUN], config.stash[CELLS] = _make_run(config)
     return config.stash[RUN]
+
+
+def _stop(error: UsageError) -> NoReturn:
+    """End this pytest call with one line and exit code 2."""
+    pytest.exit(f"decathlon: {error}", returncode=2)
 
 
 def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
     """Make the run that the options ask for; return it, and its profile's cells by topic."""
-    chosen = options.RunOptions(**options.given(config.option, [options.RunOptions]))
-    told = options.given(config.option, TOPIC_OPTIONS)
-    topics = registered_topics(**told)
-    for own in config.hook.pytest_decathlon_topics():
-        topics |= {topic.name: topic for topic in own}
+    import torch
+
+    from harness import matrix
+    from harness.project import with_own
+    from harness.run import Run, executor_class
+    from harness.topics.registry import registered_topics
+
+    if hasattr(config, "workerinput"):
+        raise UsageError(
+            "cells run in processes of their own already, and each of pytest-xdist's workers "
+            "would train them all: leave -n out"
+        )
+    chosen = options.RunOptions(**options.given(config.option, [options.RunOptions], DEST))
+    told = options.given(config.option, TOPIC_OPTIONS, DEST)
+    topics = with_own(registered_topics(**told), config.hook.pytest_decathlon_topics())
     executor_class(chosen.executor)
     devices = torch.cuda.device_count()
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
@@ -97,6 +141,7 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
         accumulate=chosen.accumulate,
         retries=chosen.retries,
         options=options.arguments(told),
+        project=[argument.split("::")[0] for argument in config.args],
         executor_kind=chosen.executor,
         compile=chosen.compile,
     )
@@ -106,23 +151,39 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item of a marked test for each cell of its topic."""
     mark = metafunc.definition.get_closest_marker("decathlon")
-    if mark is None or "record" not in metafunc.fixturenames:
+    if mark is None:
         return
-    run = _run(metafunc.config)
+    if "record" not in metafunc.fixturenames:
+        raise pytest.Collector.CollectError(
+            f"{metafunc.definition.nodeid} is marked decathlon and must take the fixture record, "
+            "the record of one cell"
+        )
+    try:
+        run = _run(metafunc.config)
+    except UsageError as error:  # it concerns all files: the next ones are not collected
+        metafunc.definition.session.shouldstop = str(error)
+        raise pytest.Collector.CollectError(f"decathlon: {error}") from None
     name = mark.kwargs.get("topic") or (mark.args[0] if mark.args else "")
     if name not in run.topics:
-        raise pytest.UsageError(str(unknown("topic", name, run.topics)))
+        raise pytest.Collector.CollectError(str(unknown("topic", str(name), run.topics)))
     cells = metafunc.config.stash[CELLS].get(name, [])
     metafunc.parametrize("record", cells, ids=[cell.id for cell in cells], indirect=True)
 
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    """The cell's record: status, metrics, baseline, curve, cost, checkpoint, parity."""
+    """The cell's record: status, metrics, baseline, curve, cost, checkpoint, parity.
+
+    Skips the test if the cell was skipped, and fails it, with the cell's reason, if the cell failed
+    or was given up.
+    """
     with _waiting(request.config) as run:
         found = run.result(request.param)
-    if found.status == "skipped":
+    if found.status is Status.SKIPPED:
         pytest.skip(found.reason)
+    if found.status in (Status.FAILED, Status.TIMEOUT):
+        told = f"{found.cell.id} {found.status}: {found.reason}\n{found.traceback}"
+        pytest.fail(told.rstrip(), pytrace=False)
     return found
 
 
@@ -139,6 +200,8 @@ def _waiting(config: pytest.Config) -> Iterator[Run]:
     """Yield the run to a test that waits for it, then clear the run's progress from the screen."""
     try:
         yield _run(config)
+    except UsageError as error:  # nothing can be kept any more
+        _stop(error)
     finally:
         if SCREEN in config.stash:
             config.stash[SCREEN].clear()
@@ -150,57 +213,80 @@ def _cells(session: pytest.Session) -> list[Cell]:
     return [c.params["record"] for c in calls if c and isinstance(c.params.get("record"), Cell)]
 
 
+def _plans(config: pytest.Config) -> bool:
+    return bool(getattr(config.option, f"{DEST}plan", False))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the trainings of the selected cells; each item then waits for its record."""
-    if session.config.option.collectonly or session.config.option.plan or session.testsfailed:
+    config = session.config
+    if config.option.collectonly or _plans(config) or session.testsfailed:
         return
     if cells := _cells(session):
-        run = _run(session.config)
-        session.config.stash[SCREEN] = Screen(session.config)
-        session.config.stash[SCREEN].show(run)
+        from harness.screen import Screen
+
+        run = _run(config)
+        screen = config.stash[SCREEN] = Screen(config)
+        screen.show(run)
+        _end_as_by_ctrl_c(config)
         try:
-            session.config.stash[SCREEN].line(run.start(cells))
+            screen.line(run.start(cells))
         except UsageError as error:
-            raise pytest.UsageError(str(error)) from None
+            _stop(error)
+
+
+def _end_as_by_ctrl_c(config: pytest.Config) -> None:
+    """Have SIGTERM and SIGHUP end this pytest call in order, unless they are handled already."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
+            config.add_cleanup(partial(_by_default, number))
+
+
+def _by_default(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """With ``--plan``, print what would run and what it would cost, and run nothing."""
-    if not session.config.option.plan:
+    if not _plans(session.config):
         return None
-    cells = list(dict.fromkeys(_cells(session)))
-    run = _run(session.config)
-    total = 0.0
-    for cell in cells:
-        if reason := run.skip_reason(cell):
-            print(f"skip  {cell.id}: {reason}")
-        elif run.done(cell):
-            print(f"have  {cell.id}")
-        else:
-            ranks = 1 if cell.parallel == "single" else run.world_size
-            total += run.predict(cell) * ranks
-            print(f"train {cell.id}: about {run.predict(cell):.1f} s")
-    print(f"{len(cells)} cells, about {total / (os.cpu_count() or 1) / 60:.1f} minutes to train")
+    if cells := list(dict.fromkeys(_cells(session))):
+        from harness.plan import lines
+
+        for line in lines(_run(session.config), cells):
+            print(line)
     return True
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Close the run, and write its tables and page."""
-    if RUN not in session.config.stash:
+    config = session.config
+    if RUN not in config.stash:
         return
-    run = session.config.stash[RUN]
+    from harness.results.report import write_report
+
+    run = config.stash[RUN]
     run.close()
-    if run.records:
-        _write_benchmark(session.config, run.folder)
-        write_report(run.folder)
+    try:
+        if _write_benchmark(config, run.folder) or run.records:
+            config.stash[SAID] += [*run.store.set_aside, f"see {write_report(run.folder)}"]
+    except (OSError, UsageError) as error:
+        config.stash[SAID] += [*run.store.set_aside, f"no page was written: {error}"]
 
 
-def _write_benchmark(config: pytest.Config, folder: Path) -> None:
-    """Write pytest-benchmark's own JSON into the folder, if a benchmark ran."""
+def _write_benchmark(config: pytest.Config, folder: Path) -> bool:
+    """Write pytest-benchmark's own JSON into the folder; return whether a benchmark ran."""
     measured = getattr(config, "_benchmarksession", None)
     if measured is None or not measured.benchmarks:
-        return
+        return False
     body = config.hook.pytest_benchmark_generate_json(
         config=config,
         benchmarks=measured.benchmarks,
@@ -209,13 +295,10 @@ def _write_benchmark(config: pytest.Config, folder: Path) -> None:
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
     write_atomically(folder / "benchmark.json", json.dumps(body, indent=1, default=str).encode())
+    return True
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print where the run's page is, and which records could not be read."""
-    config = terminalreporter.config
-    if RUN in config.stash and config.stash[RUN].records:
-        run = config.stash[RUN]
-        for line in run.store.set_aside:
-            terminalreporter.write_line(f"decathlon: {line}")
-        terminalreporter.write_line(f"decathlon: see {run.folder / 'index.html'}")
+    for line in terminalreporter.config.stash.get(SAID, []):
+        terminalreporter.write_line(f"decathlon: {line}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from harness.execution.local import LocalExecutor
 from harness.files import write_atomically
 from harness.fingerprint import code_hash, fingerprint, topic_hash
 from harness.progress import Progress
+from harness.results.lock import FolderLock
 from harness.results.record import Record
 from harness.results.store import Store
 from harness.training.topic import Topic
@@ -52,7 +55,8 @@ class Run:
     rerun: train cells again even if the folder has their records with the same fingerprint.
     accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
     or runs out of time goes on from its middle checkpoint, or from the start if it had none.
-    options: what ``replay`` must be told to train a cell of this run again. executor_kind: one of
+    options: what ``replay`` must be told to train a cell again. project: what pytest was
+    told to collect, so that ``replay`` finds its conftests. executor_kind: one of
     EXECUTORS. population: the most cells that train as one; compile: whether their step is
     compiled then. report is called with a line after each finished cell; stand, if there is one,
     with where the run stands, as ``Progress`` says.
@@ -66,6 +70,7 @@ class Run:
     accumulate: int = 1
     retries: int = 0
     options: str = ""
+    project: Sequence[str] = ()
     population: int = LARGEST
     compile: bool = False
     report: Callable[[str], None] = print
@@ -76,6 +81,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
+        self._lock = FolderLock(self.folder)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.environment = cost.environment(self.device)
         self._grouping = Grouping(self.population, self.compile)
@@ -93,16 +99,20 @@ class Run:
             topic=topic,
             data=topic.dataset_id(),
             code=[code_hash(), topic_hash(topic)],
-            world_size=parallel.ranks(cell.parallel, self.world_size),
+            world_size=self.ranks(cell),
             accumulate=self.accumulate,
             versions={name: self.environment[name] for name in cost.DECIDING},
         )
+
+    def ranks(self, cell: Cell) -> int:
+        """Return how many processes train the cell."""
+        return parallel.ranks(cell.parallel, self.world_size)
 
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why the cell would measure nothing in this run; None if it is worth a training."""
         topic = self.topics[cell.topic]
         reason = matrix.skip_reason(topic, cell, torch.cuda.device_count())
-        parts = parallel.ranks(cell.parallel, self.world_size) * self.accumulate
+        parts = self.ranks(cell) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
             reason = f"a batch of {size} does not divide into {parts} equal parts"
@@ -128,10 +138,10 @@ class Run:
         cells = list(dict.fromkeys(cells))
         tasks: list[Task] = []
         reused = skipped = 0
+        self._lock.acquire()
         self.store.tidy()
-        write_atomically(
-            self.folder / "environment.json", json.dumps(self.environment, indent=1).encode()
-        )
+        told = self.environment | {"project": list(self.project)}
+        write_atomically(self.folder / "environment.json", json.dumps(told, indent=1).encode())
         for cell in cells:
             if reason := self.skip_reason(cell):
                 self.keep(cell, Outcome(status=Status.SKIPPED, reason=reason))
@@ -182,13 +192,14 @@ class Run:
             pass
 
     def close(self) -> None:
-        """End the executor; cells in flight are lost."""
+        """End the executor; cells in flight are lost. Another run may use the folder then."""
         if self.executor is not None:
             self.executor.close()
+        self._lock.release()
 
     def task(self, cell: Cell) -> Task:
         """Return the task by which a process is told of a cell of this run."""
-        ranks = parallel.ranks(cell.parallel, self.world_size)
+        ranks = self.ranks(cell)
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
         return Task(topic, cell, budget, self.folder, self.device, ranks, self.accumulate)
@@ -203,10 +214,10 @@ class Run:
             profile=self.profile,
             dataset=topic.dataset_id(),
             data_notes=topic.data_notes(),
-            world_size=parallel.ranks(cell.parallel, self.world_size),
+            world_size=self.ranks(cell),
             accumulate=self.accumulate,
             attempts=attempts,
-            command=f"python -m harness replay {cell.id} --profile {self.profile}{self.options}",
+            command=self._command(cell),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             budget=self.budget(cell),
             directions=dict(topic.directions),
@@ -214,9 +225,23 @@ class Run:
             environment=self.environment,
             **outcome.record_fields(),
         )
-        self.store.write(record)
+        try:
+            self.store.write(record)
+        except OSError as error:
+            kept = sum(1 for _ in self.store.cells.glob("*.json"))
+            raise UsageError(
+                f"{self.folder} cannot be written ({error.strerror or error}): its {kept} records "
+                "are kept, and the next call goes on from them"
+            ) from None
         self.records[cell] = record
         return record
+
+    def _command(self, cell: Cell) -> str:
+        """Return the command that trains a cell of this run again, from the present folder."""
+        inside = self.folder.absolute().is_relative_to(Path.cwd())
+        folder = os.path.relpath(self.folder) if inside else str(self.folder.absolute())
+        where = f"--profile {self.profile} --run-dir {shlex.quote(folder)}"
+        return f"python -m harness replay {cell.id} {where}{self.options}"
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
         """Keep the records of a task's cells, or queue them again if they failed."""

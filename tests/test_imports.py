@@ -21,8 +21,8 @@ FLOORS = (  # a room imports from lower floors only, and nothing from its own fl
     {"training"},
     {"trial", "matrix"},
     {"execution", "topics", "progress"},
-    {"run"},
-    {"studies", "screen", "cli"},
+    {"run", "project"},
+    {"studies", "screen", "plan", "cli"},
     {"plugin"},
     {"__main__"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -149,7 +150,8 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
         metrics = task.topic.evaluate({"model": estimator}, task.cell)
         baseline = task.topic.baseline(task.cell)
     begun = time.perf_counter()
-    tree = {"cell": task.cell.id, "estimator": estimators.dumps(estimator)}
+    settings = dataclasses.asdict(task.topic)
+    tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
     size = checkpoint.save(task.folder / "final.pt", tree)
     save_s = time.perf_counter() - begun
     return Outcome(

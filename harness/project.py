@@ -1,0 +1,63 @@
+"""Find the topics of the project that a command stands in: installed ones, and its conftests'."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cell import UsageError
+from harness.topics.registry import registered_topics
+from harness.training.topic import Topic
+
+
+def topics(run_folder: Path, **options: Any) -> dict[str, Topic]:
+    """Return all topics by name: installed ones with these options set, and the project's own.
+
+    run_folder: of a run in this project. Conftests are loaded that were when it ran, which may also
+    register environments. Raises UsageError if one of them cannot be loaded.
+    """
+    return with_own(registered_topics(**options), _conftests(_collected(run_folder)))
+
+
+def with_own(installed: dict[str, Topic], own: Iterable[Iterable[Topic]]) -> dict[str, Topic]:
+    """Add what each conftest returned to the installed topics."""
+    return installed | {topic.name: topic for some in own for topic in some}
+
+
+def _collected(run_folder: Path) -> list[str]:
+    """Return the paths that pytest collected in a run, of those that are here."""
+    try:
+        environment = json.loads((run_folder / "environment.json").read_bytes())
+        told = [str(path) for path in environment.get("project", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
+    return [path for path in told if Path(path).exists()]
+
+
+class _Topics:
+    """A pytest plugin that asks the conftests for their topics, and collects nothing."""
+
+    found: list[list[Topic]]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> int:
+        """Take the place of pytest's main loop, once it has loaded the conftests."""
+        self.found = config.hook.pytest_decathlon_topics()
+        return 0
+
+
+def _conftests(paths: list[str]) -> list[list[Topic]]:
+    """Return what the conftests that pytest loads for these paths give as topics."""
+    asked, said = _Topics(), io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        code = pytest.main([*paths], plugins=[asked])
+    if code:
+        lines = [line for line in said.getvalue().splitlines() if line.strip()] or [f"exit {code}"]
+        raise UsageError(f"the project's conftest cannot be loaded: {lines[-1].removeprefix('E ')}")
+    return asked.found
