@@ -10,6 +10,7 @@ from torch import nn, optim
 
 from harness.cell import unknown
 
+KINDS = ("sgd", "adam", "rmsprop")
 Make = Callable[..., optim.Optimizer]  # (class, parameters, **settings) -> optimizer
 
 
@@ -25,7 +26,7 @@ class OptimizerSpec:
     """Which optimizer moves a player's parameters, and its settings.
 
     kind: sgd, adam or rmsprop. adaptive_lr is the rate of the schedules adam and rmsprop, which
-    bring their own optimizer.
+    bring their own optimizer. Raises UsageError if the kind is unknown.
     """
 
     kind: str
@@ -34,6 +35,10 @@ class OptimizerSpec:
     momentum: float = 0.9
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("optimizer", self.kind, KINDS)
 
     def build(
         self, kind: str, parameters: Iterable[nn.Parameter], make: Make = make_optimizer
@@ -53,4 +58,4 @@ class OptimizerSpec:
             return make(optim.Adam, parameters, betas=self.betas, fused=True, **settings)
         if kind == "rmsprop":
             return make(optim.RMSprop, parameters, **settings)
-        raise unknown("optimizer", kind, ("sgd", "adam", "rmsprop"))
+        raise unknown("optimizer", kind, KINDS)

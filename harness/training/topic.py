@@ -17,6 +17,8 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.training.batches import Batches
 
+PROFILES = ("smoke", "quick", "full")
+
 Networks = Mapping[str, nn.Module]
 Batch = Mapping[str, Tensor]
 
