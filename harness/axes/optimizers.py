@@ -41,17 +41,25 @@ class OptimizerSpec:
             raise unknown("optimizer", self.kind, KINDS)
 
     def build(
-        self, kind: str, parameters: Iterable[nn.Parameter], make: Make = make_optimizer
+        self,
+        kind: str,
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        make: Make = make_optimizer,
     ) -> optim.Optimizer:
         """Build torch's optimizer ``kind``, at ``lr`` if that is its own, else at ``adaptive_lr``.
 
+        parameters: or torch's groups of them; one with an ``lr`` keeps its ratio to the others'.
         make: puts class, parameters and settings together, as ``parallel.Layout.optimizer`` does.
         Raises UsageError if the kind is unknown.
         """
-        settings: dict[str, Any] = {
-            "lr": self.lr if kind == self.kind else self.adaptive_lr,
-            "weight_decay": self.weight_decay,
-        }
+        rate = self.lr if kind == self.kind else self.adaptive_lr
+        settings: dict[str, Any] = {"lr": rate, "weight_decay": self.weight_decay}
+
+        def in_proportion(group: Any) -> Any:
+            own = isinstance(group, dict) and "lr" in group
+            return group | {"lr": group["lr"] * (rate / self.lr)} if own else group
+
+        parameters = [in_proportion(group) for group in parameters]
         if kind == "sgd":
             return make(optim.SGD, parameters, momentum=self.momentum, **settings)
         if kind == "adam":

@@ -1,5 +1,7 @@
 """A population's members against the same cells trained alone."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from toy import Toy
@@ -129,6 +131,14 @@ def test_a_population_resumes_bit_for_bit_and_a_member_alone_within_tolerance(sc
     assert differ(weights(whole.members[0]), weights(single)) < 1e-5
 
 
+@dataclass(frozen=True)
+class PartFrozen(Crowded):
+    def networks(self, cell):
+        networks = super().networks(cell)
+        networks["model"][0].requires_grad_(False)
+        return networks
+
+
 class Acting(Crowded):
     """Its networks change between the steps as well."""
 
@@ -144,6 +154,7 @@ class Acting(Crowded):
         (Acting(), cells(2), "change between the steps"),
         (Crowded(), cells(1) + cells(1, loss="ce"), "another model or loss"),
         (Crowded(together="raise"), cells(2), "planted under vmap"),
+        (PartFrozen(), cells(2, model="dropout"), "a part of its networks is frozen"),
     ],
 )
 def test_cells_that_cannot_train_as_one_say_why(topic, some, reason):
