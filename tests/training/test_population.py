@@ -10,7 +10,7 @@ from toy_population import SHORT, Crowded, alone, cells, differ, together, weigh
 from harness import checkpoint
 from harness.axes import losses, schedules
 from harness.cell import Budget, Cell
-from harness.checkpoint import tree
+from harness.checkpoint import state, tree
 from harness.topics.generators.vae import VAE
 from harness.topics.regression import Regression
 from harness.training import agreement
@@ -160,3 +160,17 @@ class Acting(Crowded):
 def test_cells_that_cannot_train_as_one_say_why(topic, some, reason):
     with pytest.raises(NotStackable, match=reason):
         Population(topic, some, SHORT)
+
+
+def test_a_member_s_steps_are_put_where_its_optimizer_counts_them(monkeypatch):
+    """A fused Adam on a GPU reads them there when the member goes on alone."""
+    placed = []
+
+    def place(optimizer):
+        steps = [kept["step"].item() for kept in optimizer.state.values()]
+        placed.append((optimizer, set(steps)))
+
+    monkeypatch.setattr(state, "place_steps", place)
+    trained = together(Crowded(), cells(2, schedule="adam"), SHORT)
+    optimizers = [stacking.optimizer(member) for member in trained.members]
+    assert placed[-2:] == [(optimizer, {20.0}) for optimizer in optimizers]
