@@ -9,9 +9,8 @@ from allpairspy import AllPairs
 
 from harness.axes import losses, parallel, schedules
 from harness.cell import Cell, UsageError, unknown
-from harness.training.topic import Topic
+from harness.training.topic import PROFILES, Topic
 
-PROFILES = ("smoke", "quick", "full")
 FULL_SEEDS = (0, 1, 2)
 
 

@@ -6,7 +6,7 @@ adam and rmsprop are the note's adaptive rates: a constant schedule over another
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler as lrs
@@ -51,9 +51,9 @@ def _warmup_cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
 
 def _one_cycle(optimizer: optim.Optimizer, steps: int) -> Schedule:
     """Raise the rate and let it fall once (Smith & Topin 2018); momentum stays as it is."""
-    peak = optimizer.param_groups[0]["lr"]
+    peaks = [group["lr"] for group in optimizer.param_groups]
     # OneCycleLR divides by zero when a phase is empty and raises one step past its end
-    return lrs.OneCycleLR(optimizer, peak, total_steps=max(steps, 9) + 1, cycle_momentum=False)
+    return lrs.OneCycleLR(optimizer, peaks, total_steps=max(steps, 9) + 1, cycle_momentum=False)
 
 
 _BUILD: dict[str, Callable[[optim.Optimizer, int], Schedule]] = {
@@ -74,13 +74,14 @@ ADAPTIVE = ("adam", "rmsprop")
 def build(
     name: str,
     base: OptimizerSpec,
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     steps: int,
     make: Make = make_optimizer,
 ) -> tuple[optim.Optimizer, Schedule]:
     """Build an optimizer and its learning-rate schedule over ``steps`` steps.
 
-    base: the optimizer, unless the schedule is adam or rmsprop. make: as in
+    base: the optimizer, unless the schedule is adam or rmsprop. parameters: or torch's parameter
+    groups; one with an ``lr`` of its own keeps its ratio to the others. make: as in
     ``OptimizerSpec.build``. Raises UsageError if the schedule is unknown.
     """
     if name not in _BUILD:

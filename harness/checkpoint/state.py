@@ -5,10 +5,12 @@ Everything is checked before anything in memory changes.
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, nn, optim
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,6 +21,10 @@ from harness.checkpoint.networks import fits, shape_of
 from harness.checkpoint.tree import CheckpointError, plain
 
 SCALARS = ("step", "eta", "mu", "mu_product")  # optimizer state without its parameter's shape
+SHAPED = (  # optimizers whose other state has its parameter's shape
+    *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.SparseAdam),
+    *(optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.ASGD, optim.Rprop),
+)
 
 
 def snapshot(
@@ -50,7 +56,9 @@ def validate(
 
     Nothing is changed. Compared are all names; tensors' shapes and dtypes; optimizers' and
     schedules' classes; groups and the parameters in each; every state tensor's shape and dtype
-    with its parameter's.
+    with its parameter's, or with those that the optimizer itself gives it in a first step
+    (Adafactor keeps a row and a column of a matrix). LBFGS, whose state belongs to no parameter, is
+    refused.
     """
     parts = {"networks": networks, "optimizers": optimizers, "schedules": schedules}
     try:
@@ -85,6 +93,7 @@ def restore(
         load_network(network, tree["networks"][name])
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(_laid_out(tree["optimizers"][name]["state"], optimizer))
+        place_steps(_inner(optimizer))
     for name, schedule in schedules.items():
         schedule.load_state_dict(plain(tree["schedules"][name]["state"]))
 
@@ -101,13 +110,56 @@ def _check_optimizer(name: str, state: Mapping[str, Any], optimizer: Optimizer) 
         raise CheckpointError(f"optimizer {name}: groups of {saved} parameters, here of {own}")
     parameters = _by_index(state, optimizer)
     for index, values in state["state"].items():
+        parameter = parameters[index]
+        made = _first_state(name, optimizer, parameter)
         for key, value in values.items():
-            scalar = key in SCALARS and getattr(value, "ndim", 0) == 0
-            if isinstance(value, Tensor) and not scalar and not fits(value, parameters[index]):
+            like = made.get(key, parameter)
+            scalar = key not in made and key in SCALARS and getattr(value, "ndim", 0) == 0
+            if isinstance(value, Tensor) and not scalar and not fits(value, like):
                 raise CheckpointError(
                     f"optimizer {name}: {key} of parameter {index} is {shape_of(value)}, "
-                    f"its parameter {shape_of(parameters[index])}"
+                    f"{'here' if key in made else 'its parameter'} {shape_of(like)}"
                 )
+
+
+def _first_state(name: str, optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """Return the state tensors that an optimizer makes for a parameter, by a step on a copy of it.
+
+    Empty for those that are ``SHAPED``: they need no trial. Raises CheckpointError if it makes no
+    step on a single parameter.
+    """
+    (group,) = (g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    optimizer = _inner(optimizer)
+    if type(optimizer) in SHAPED:
+        return {}
+    copy = nn.Parameter(parameter.detach().clone())
+    copy.grad = torch.zeros_like(copy)
+    twin = object.__new__(type(optimizer))
+    vars(twin).update(vars(optimizer), state=defaultdict(dict))
+    twin.param_groups = [{**group, "params": [copy]}]
+    for key in vars(twin):
+        if key.endswith("_hooks"):
+            setattr(twin, key, OrderedDict())
+    try:
+        type(twin).step(twin)
+    except Exception as error:  # LBFGS wants a closure; others of anybody's make
+        raise CheckpointError(
+            f"optimizer {name}: what state {_kind(optimizer)} keeps cannot be told: {error}"
+        ) from error
+    return {key: value for key, value in twin.state[copy].items() if isinstance(value, Tensor)}
+
+
+def place_steps(optimizer: Optimizer) -> None:
+    """Move the counts of steps where torch wants them: beside a fused optimizer's parameters.
+
+    A capturable one's too. zero1's loading puts them on the CPU, where a GPU's kernel fails.
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused") or group.get("capturable"):
+            for parameter in group["params"]:
+                kept = optimizer.state.get(parameter, {})
+                if isinstance(step := kept.get("step"), Tensor):
+                    kept["step"] = step.to(parameter.device)
 
 
 def _laid_out(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
@@ -149,7 +201,11 @@ def _state(thing: Optimizer | LRScheduler) -> dict[str, Any]:
 
 def _kind(thing: object) -> str:
     """Return a class name, with those of the schedules inside; for zero1 the inner optimizer's."""
-    if isinstance(thing, ZeroRedundancyOptimizer):
-        thing = thing.optim
+    thing = _inner(thing)
     nested = getattr(thing, "_schedulers", ())
     return type(thing).__name__ + (f"({', '.join(map(_kind, nested))})" if nested else "")
+
+
+def _inner(thing: Any) -> Any:
+    """Return the optimizer that zero1 wraps on this rank; anything else as it is."""
+    return thing.optim if isinstance(thing, ZeroRedundancyOptimizer) else thing

@@ -119,7 +119,7 @@ class Training:
         for index, player in enumerate(self.players):
             optimizer = self.optimizers[player.name]
             if len(self.players) > 1:
-                self._only_moves(player)
+                self.layout.freeze_others(player.name)
             optimizer.zero_grad(set_to_none=True)
             loss = self._backward(player, batch)
             if index == 0:
@@ -172,11 +172,6 @@ class Training:
             state = parallel.full_tensors(dict(network.state_dict()))
             checkpoint.load_network(copies[name].to(self.device).eval(), state)
         return copies
-
-    def _only_moves(self, player: Player) -> None:
-        """Freeze all networks except those that the player moves."""
-        for name, network in self.networks.items():
-            network.requires_grad_(name in player.networks)
 
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""

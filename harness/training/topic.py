@@ -17,6 +17,8 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.training.batches import Batches
 
+PROFILES = ("smoke", "quick", "full")
+
 Networks = Mapping[str, nn.Module]
 Batch = Mapping[str, Tensor]
 
@@ -94,7 +96,10 @@ class Topic:
         raise NotImplementedError
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
-        """Return fresh networks on the CPU by name, initialised by torch's global generator."""
+        """Return fresh networks on the CPU by name, initialised by torch's global generator.
+
+        Parameters that are frozen here (``requires_grad_(False)``) stay as they are.
+        """
         raise NotImplementedError
 
     def players(self, cell: Cell) -> list[Player]:
@@ -121,8 +126,9 @@ class Topic:
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         """Measure networks on held-out data: metrics named as in ``directions``, for the record.
 
-        What else it returns is kept beside them: how they were measured (an extractor's name and
-        hash, a sample count, an interval), or why one is missing.
+        Each is one number, a float or a tensor of one, and the primary one is always there (for a
+        model in ``alone`` its task's). What else it returns is kept beside them: how they were
+        measured (an extractor's name and hash, a sample count, an interval), or why one is missing.
         """
         raise NotImplementedError
 

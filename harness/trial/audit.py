@@ -36,5 +36,5 @@ def _audit_estimator(task: Task, saved: Saved) -> Audited:
     tree = checkpoint.load(task.folder / "final.pt")
     estimator = estimators.loads(tree["estimator"])
     load_s = time.perf_counter() - begun
-    metrics = task.topic.evaluate({"model": estimator}, task.cell)
+    metrics, _ = measured(task, task.topic.evaluate({"model": estimator}, task.cell))
     return saved.hold_to(estimators.digest(estimator), None, metrics, load_s)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness.axes import parallel
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import digest
 from harness.training.loop import Training
 from harness.training.topic import Topic
@@ -66,11 +70,52 @@ def training_of(task: Task, device: torch.device, rank: int, watched_steps: int 
     return Training(task.topic, task.cell, task.budget, device, *ranks)
 
 
-def measured(task: Task, values: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Split what a topic's ``evaluate`` returned into metrics and how they were measured."""
-    metrics = {name: values[name] for name in task.topic.directions if name in values}
-    rest = {name: value for name, value in values.items() if name not in metrics}
+def measured(
+    task: Task, values: dict[str, Any], method: str = "evaluate"
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Split what a topic's ``evaluate`` or ``baseline`` returned: metrics, and how they were taken.
+
+    Tensors and NumPy values of one number become that number. What has no direction is no metric,
+    and kept beside them. Raises UsageError for what a record cannot hold, for metrics that are no
+    numbers, and where ``evaluate`` left out the primary one; for a model in ``alone``, its task's.
+    """
+    topic, cell = task.topic, task.cell
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{method} returned a {type(values).__name__}: a dict is needed")
+    numbers = {name: _number(value) for name, value in values.items()}
+    metrics = {name: numbers[name] for name in topic.directions if name in numbers}
+    rest = {name: value for name, value in numbers.items() if name not in metrics}
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{method} returned {_told(name, value)}: a metric is one number")
+    for name, value in rest.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"{method} returned {_told(name, value)}: numbers, text, lists and dicts of them "
+                "are kept beside the metrics"
+            ) from None
+    needed = [name for name, model in topic.alone.items() if model == cell.model]
+    lacking = [n for n in needed or [next(iter(topic.directions))] if n not in metrics]
+    if lacking and method == "evaluate" and parallel.is_rank_zero():  # alone in evaluating
+        what = "the primary metric" if not needed else f"which {cell.model} is to measure"
+        raise UsageError(
+            f"evaluate returned no {lacking[0]!r}, {what}: "
+            f"it returned {', '.join(map(repr, values)) or 'nothing'}"
+        )
     return metrics, rest
+
+
+def _told(name: str, value: object) -> str:
+    return f"{name} = {' '.join(repr(value).split()):.80}"
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a tensor or NumPy value holds if it is one; else the value itself."""
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic) and math.prod(value.shape) == 1:
+        return value.item()
+    return value
 
 
 def network_digest(training: Training) -> str:

@@ -90,7 +90,7 @@ def finish(
     if training.rank != 0:
         return outcome
     with clock.measure("eval_s"):
-        baseline, _ = measured(task, _baseline(task.topic, task.cell))
+        baseline, _ = measured(task, _baseline(task.topic, task.cell), "baseline")
     return replace(outcome, baseline=baseline, curve=training.curve())
 
 
@@ -147,8 +147,8 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)
     with clock.measure("eval_s"):
-        metrics = task.topic.evaluate({"model": estimator}, task.cell)
-        baseline = task.topic.baseline(task.cell)
+        metrics, evaluation = measured(task, task.topic.evaluate({"model": estimator}, task.cell))
+        baseline, _ = measured(task, task.topic.baseline(task.cell), "baseline")
     begun = time.perf_counter()
     settings = dataclasses.asdict(task.topic)
     tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
@@ -156,6 +156,7 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
     save_s = time.perf_counter() - begun
     return Outcome(
         metrics=metrics,
+        evaluation=evaluation,
         baseline=baseline,
         saved=Saved(estimators.digest(estimator), size, save_s, metrics=metrics),
         cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),

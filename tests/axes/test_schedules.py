@@ -76,3 +76,18 @@ def test_a_schedule_that_equals_another_says_so():
 def test_an_unknown_schedule_is_named():
     with pytest.raises(UsageError, match="unknown schedule 'cosin': choose from cosine"):
         schedules.build("cosin", BASE, [], 1)
+
+
+@pytest.mark.parametrize("name", schedules.NAMES)
+def test_groups_keep_the_ratio_of_their_own_rates(name):
+    slow, fast = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    groups = [{"params": [slow], "lr": 0.01}, {"params": [fast]}]
+    optimizer, schedule = schedules.build(name, BASE, groups, 40)
+    alone = rates(name, 40)
+    for step in range(40):
+        slow.grad, fast.grad = torch.ones(2), torch.ones(2)
+        first, second = (group["lr"] for group in optimizer.param_groups)
+        assert second == pytest.approx(alone[step], rel=1e-9, abs=1e-12), step
+        assert first == pytest.approx(second / 10, rel=1e-6, abs=1e-9), step
+        optimizer.step()
+        schedules.step(schedule, 1.0)

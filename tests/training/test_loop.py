@@ -1,14 +1,18 @@
 """A training repeats, resumes and diverges as it should."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
-from toy import Toy
+from torch import nn
+from toy import Toy, outcome
 
 from harness import checkpoint
 from harness.axes import schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint.tree import digest
 from harness.training.loop import Diverged, Training
+from harness.training.topic import Player
 
 BUDGET = Budget(steps=20, batch_size=8)
 
@@ -72,3 +76,82 @@ def test_a_loss_that_is_not_finite_is_seen_with_its_step():
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(UsageError, match="8 does not divide among 3"):
         Training(Toy(), Cell("toy", "line", "mse", "cosine"), BUDGET, world_size=3)
+
+
+@dataclass(frozen=True)
+class Frozen(Toy):
+    """Two players on networks of which the topic froze parts, one of them whole.
+
+    line moves body and fixed, head moves head; both have a layer that stays.
+    """
+
+    def networks(self, cell):
+        body = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4))
+        head = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+        body[0].requires_grad_(False)
+        head[0].weight.requires_grad_(False)
+        return {"body": body, "fixed": nn.Linear(4, 4).requires_grad_(False), "head": head}
+
+    def players(self, cell):
+        def objective(networks, batch):
+            hidden = networks["fixed"](networks["body"](batch["x"]))
+            return (networks["head"](hidden)[:, 0] - batch["y"]).square().mean()
+
+        optimizer = self.base_optimizer(cell.model)
+        return [
+            Player("line", ("body", "fixed"), objective, optimizer),
+            Player("head", ("head",), objective, optimizer),
+        ]
+
+    def evaluate(self, networks, cell):
+        return {"mse": 0.0} | {
+            f"{name}.{key}": value.double().sum().item()
+            for name, network in networks.items()
+            for key, value in network.state_dict().items()
+        }
+
+
+STAYS = {
+    *("body.0.weight", "body.0.bias", "fixed.weight", "fixed.bias", "head.0.weight"),
+}
+
+
+def moved(before, after):
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_what_a_topic_froze_stays_beside_another_player():
+    training = Training(Frozen(), Cell("toy", "line", "mse", "constant"), BUDGET)
+    states = {
+        name: {key: value.clone() for key, value in network.state_dict().items()}
+        for name, network in training.networks.items()
+    }
+    training.run(20)
+    for name, network in training.networks.items():
+        for key, value in network.state_dict().items():
+            assert torch.equal(states[name][key], value) is (f"{name}.{key}" in STAYS), (name, key)
+
+
+@pytest.mark.parametrize("configuration", ["ddp", "fsdp", "zero1", "local_sgd"])
+def test_it_stays_in_every_configuration(configuration, executor, tmp_path):
+    cell = Cell("toy", "line", "mse", "constant", configuration)
+    found = outcome(executor, Frozen(), cell, tmp_path)
+    assert found.status == "done", found.reason
+    start = Frozen().baseline(cell)
+    assert moved(start, start | found.evaluation) == start.keys() - STAYS - {"mse"}
+    assert found.audited.resume_equal and found.audited.state_equal
+
+
+def test_a_parameter_of_two_networks_moves_with_either():
+    class Tied(Frozen):
+        def networks(self, cell):
+            networks = super().networks(cell)
+            networks["head"].append(networks["body"])
+            return networks
+
+    training = Training(Tied(), Cell("toy", "line", "mse", "constant"), BUDGET)
+    tied = training.networks["body"][2].weight
+    training.layout.freeze_others("line")
+    assert tied.requires_grad and not training.networks["head"][1].weight.requires_grad
+    training.layout.freeze_others("head")
+    assert tied.requires_grad and not training.networks["body"][0].weight.requires_grad

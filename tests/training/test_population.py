@@ -1,5 +1,7 @@
 """A population's members against the same cells trained alone."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from toy import Toy
@@ -8,7 +10,7 @@ from toy_population import SHORT, Crowded, alone, cells, differ, together, weigh
 from harness import checkpoint
 from harness.axes import losses, schedules
 from harness.cell import Budget, Cell
-from harness.checkpoint import tree
+from harness.checkpoint import state, tree
 from harness.topics.generators.vae import VAE
 from harness.topics.regression import Regression
 from harness.training import agreement
@@ -129,6 +131,14 @@ def test_a_population_resumes_bit_for_bit_and_a_member_alone_within_tolerance(sc
     assert differ(weights(whole.members[0]), weights(single)) < 1e-5
 
 
+@dataclass(frozen=True)
+class PartFrozen(Crowded):
+    def networks(self, cell):
+        networks = super().networks(cell)
+        networks["model"][0].requires_grad_(False)
+        return networks
+
+
 class Acting(Crowded):
     """Its networks change between the steps as well."""
 
@@ -144,8 +154,23 @@ class Acting(Crowded):
         (Acting(), cells(2), "change between the steps"),
         (Crowded(), cells(1) + cells(1, loss="ce"), "another model or loss"),
         (Crowded(together="raise"), cells(2), "planted under vmap"),
+        (PartFrozen(), cells(2, model="dropout"), "a part of its networks is frozen"),
     ],
 )
 def test_cells_that_cannot_train_as_one_say_why(topic, some, reason):
     with pytest.raises(NotStackable, match=reason):
         Population(topic, some, SHORT)
+
+
+def test_a_member_s_steps_are_put_where_its_optimizer_counts_them(monkeypatch):
+    """A fused Adam on a GPU reads them there when the member goes on alone."""
+    placed = []
+
+    def place(optimizer):
+        steps = [kept["step"].item() for kept in optimizer.state.values()]
+        placed.append((optimizer, set(steps)))
+
+    monkeypatch.setattr(state, "place_steps", place)
+    trained = together(Crowded(), cells(2, schedule="adam"), SHORT)
+    optimizers = [stacking.optimizer(member) for member in trained.members]
+    assert placed[-2:] == [(optimizer, {20.0}) for optimizer in optimizers]

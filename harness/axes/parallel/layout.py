@@ -35,7 +35,8 @@ class Layout:
     name: the configuration. moves: by player, the networks that it trains.
     called: by player, the networks as its objective calls them. What a player does not move is
     frozen in its turn and stays as it is (under fsdp every network is sharded, in place), so that
-    a reducer never waits for gradients that do not come.
+    a reducer never waits for gradients that do not come. trainable: by network, the names of the
+    parameters that the topic itself has not frozen.
     """
 
     def __init__(
@@ -45,6 +46,10 @@ class Layout:
         self.compression: dict[str, powerSGD_hook.PowerSGDState] = {}
         self.wrapped = {key: self._wrap(key, network) for key, network in networks.items()}
         self.moves = moves
+        self.trainable = {
+            key: {name for name, own in network.named_parameters() if own.requires_grad}
+            for key, network in networks.items()
+        }
         self.called = {
             player: {key: (self.wrapped if key in moved else networks)[key] for key in networks}
             for player, moved in moves.items()
@@ -94,6 +99,19 @@ class Layout:
             return ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
         return kind(parameters, **settings)
 
+    def freeze_others(self, player: str) -> None:
+        """Let only what the player moves take gradients; what the topic froze never does."""
+        for turn in (False, True):  # a parameter may be in several networks
+            for key in self.networks:
+                if (key in self.moves[player]) is turn:
+                    for parameter in self._trainable(key):
+                        parameter.requires_grad_(turn)
+
+    def _trainable(self, key: str) -> list[nn.Parameter]:
+        """Return a network's parameters that the topic has not frozen; fsdp exchanges them."""
+        named = self.networks[key].named_parameters()
+        return [parameter for name, parameter in named if name in self.trainable[key]]
+
     def sync_gradients(self, player: str, now: bool) -> None:
         """Set whether the player's next backward pass exchanges gradients among ranks."""
         for key in self.moves[player]:
@@ -108,7 +126,8 @@ class Layout:
         if self.name == "local_sgd" and (last or step % AVERAGE_EVERY == 0):
             for moved in self.moves.values():
                 for key in moved:
-                    average_parameters(self.networks[key].parameters(), None)  # type: ignore[arg-type]
+                    if own := self._trainable(key):
+                        average_parameters(iter(own), None)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's PowerSGD state by network, as a tree; empty without PowerSGD."""

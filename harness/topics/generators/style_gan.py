@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from harness.axes.losses import adversarial
 from harness.axes.optimizers import OptimizerSpec
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, UsageError
 from harness.topics.generators import fid, styles
 from harness.topics.generators.base import FID_SEED, GeneratorTopic
 from harness.topics.generators.style_networks import Critic, Painter, Reader, StyleEncoder
@@ -148,7 +148,14 @@ class StyleGAN(GeneratorTopic):
         device = next(networks["painter"].parameters()).device
         eyes = styles.extractor(device)
         content = self._content(self.images.train_x[: self.fid_samples // 16])
+        if len(content) <= eyes.size:
+            raise UsageError(
+                f"fid_samples {self.fid_samples} is too few for style_gan: a sixteenth of them, "
+                f"{len(content)} images of {self.dataset}, are drawn in each style, and FID by "
+                f"{eyes.name} needs {eyes.size + 1}"
+            )
         held_out, label_N = self._held_out
+        pick = torch.arange(len(held_out)) % len(content)  # few examples serve more than once
         found, read, rest = [], [], {}
         for style in styles.STYLES:
             real = styles.render(content, style)
@@ -157,7 +164,7 @@ class StyleGAN(GeneratorTopic):
             scores = fid.evaluate(_to_uint8(real), made, eyes, FID_SEED, fid.cache_folder())
             found.append(scores)
             rest[f"fid.{style.name}"] = scores["fid"]
-            moved = self.transfer(networks, held_out, example[: len(held_out)])
+            moved = self.transfer(networks, held_out, example[pick])
             read.append(_accuracy(moved, label_N, device))
             rest[f"content_accuracy.{style.name}"] = read[-1]
         mean = {name: sum(each[name] for each in found) / len(found) for name in found[0]}

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from harness.axes import schedules
 from harness.cell import Budget, Cell
+from harness.checkpoint import state
 from harness.checkpoint.tree import plain
 from harness.training.loop import CHECK_EVERY, Diverged, Training
 from harness.training.population import stacking
@@ -154,9 +155,9 @@ class Population:
         for band in self.bands:
             for name, moment_NP in band.moments.items():
                 for row_P, member in zip(moment_NP, self.members[band.rows], strict=True):
-                    state = stacking.optimizer(member).state
-                    if state:
-                        row_P.copy_(stacking.row([state[p][name] for p in stacking.values(member)]))
+                    kept = stacking.optimizer(member).state
+                    if kept:
+                        row_P.copy_(stacking.row([kept[p][name] for p in stacking.values(member)]))
         self._follow()
 
     def _bands(self) -> list[Band]:
@@ -272,11 +273,12 @@ class Population:
         for parameter in own:
             if band.rule.counts:
                 optimizer.state[parameter]["step"] = torch.tensor(float(self.step))
+        state.place_steps(optimizer)
         for name, moment_NP in band.moments.items():
             for parameter, part_P in zip(own, moment_NP[row].split(sizes), strict=True):
                 optimizer.state[parameter][name] = part_P.view_as(parameter).clone()
         if leader is not member:
-            state = plain(stacking.schedule(leader).state_dict())
-            stacking.schedule(member).load_state_dict(state)
+            followed = plain(stacking.schedule(leader).state_dict())
+            stacking.schedule(member).load_state_dict(followed)
             optimizer.param_groups[0]["lr"] = stacking.optimizer(leader).param_groups[0]["lr"]
         member.step = self.step

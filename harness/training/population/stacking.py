@@ -36,6 +36,8 @@ def differ(first: Training, member: Training) -> str | None:
         return "it has not just one player that moves all its networks"
     if type(topic).each_step is not Topic.each_step:
         return "its networks change between the steps too"
+    if not all(parameter.requires_grad for parameter in values(member)):
+        return "a part of its networks is frozen"
     if [p.shape for p in values(member)] != [p.shape for p in values(first)]:
         return "their parameters have different shapes"
     for name, network in member.networks.items():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import checkpoint, cli
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, UsageError
 from harness.results import compare, tables
 from harness.results.record import Record
 from harness.results.store import Store
@@ -17,7 +17,7 @@ from harness.topics.generators.style_gan import StyleGAN
 from harness.topics.generators.vae import VAE
 from harness.topics.options import SHAPES
 from harness.training.loop import Diverged, Training
-from harness.trial.task import measured
+from harness.trial.task import Task, measured
 
 TOPICS = [GAN(), VAE(), PixelCNNTopic(), StyleGAN()]
 
@@ -79,15 +79,32 @@ def test_halving_stops_at_four_pixels():
     assert [base.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
 
 
-def test_what_is_no_metric_says_how_it_was_measured():
+def test_what_is_no_metric_says_how_it_was_measured(tmp_path):
     topic = VAE(fid_samples=400)
     cell = Cell("vae", "vae", "ce", "constant")
-    metrics, how = measured(type("T", (), {"topic": topic})(), topic.baseline(cell))
+    metrics, how = measured(
+        Task(topic, cell, topic.budgets["smoke"], tmp_path), topic.baseline(cell)
+    )
     assert set(metrics) == set(topic.directions)
     assert how["extractor"].startswith("digits-net@")
     assert how["real"] == how["generated"] == 400
     assert how["fid_low"] <= metrics["fid"] <= how["fid_high"]
     assert metrics["elbo"] <= 0
+
+
+@pytest.mark.parametrize("samples", [1600, 65 * 16])
+def test_style_gan_evaluates_with_fewer_examples_than_held_out_images(samples):
+    topic = StyleGAN(fid_samples=samples)
+    found = topic.baseline(Cell("style_gan", "style_gan", *topic.recipe))
+    assert found["real"] == samples // 16 < len(topic.images.test_x)
+    assert 0 <= found["content_accuracy"] <= 1 and found["fid"] > 0
+
+
+def test_style_gan_says_how_many_samples_it_needs():
+    topic = StyleGAN(fid_samples=64 * 16)
+    message = "fid_samples 1024 is too few for style_gan: .* 64 images .* needs 65"
+    with pytest.raises(UsageError, match=message):
+        topic.baseline(Cell("style_gan", "style_gan", *topic.recipe))
 
 
 def test_the_command_line_samples_a_checkpoint_and_names_bad_input(tmp_path, capsys):
