@@ -54,10 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    """Write a run's tables and page again, and print the page's path."""
+    """Write a run's tables and page again, and print the page's path and what was damaged."""
+    from harness.results import bounds
     from harness.results.report import write_report
 
-    print(write_report(chosen.run))
+    page = write_report(chosen.run, lambda line: print(f"decathlon: {line}", file=sys.stderr))
+    print(bounds.printable(str(page)))
     return 0
 
 
