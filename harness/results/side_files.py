@@ -29,6 +29,8 @@ def study(folder: Path, name: str) -> pd.DataFrame:
     """Read the table of a study (parity, scaling or resharding): the columns of ``STUDIES``."""
     kinds = STUDIES[name]
     data = bounds.read_bytes(folder / f"{name}.csv", TABLE_BYTES)
+    if not data.endswith(b"\n"):
+        raise ValueError("its last line is cut, or it is empty")
     try:
         frame = pd.read_csv(io.BytesIO(data), usecols=list(kinds), dtype=kinds)  # type: ignore[arg-type]
     except (OverflowError, TypeError) as error:

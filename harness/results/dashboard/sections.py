@@ -132,7 +132,7 @@ def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
         alone = part.loc[part["parallel"] == "single", "state_mb"]
         part = part.assign(memory=part["state_mb"] / (alone.iloc[0] if len(alone) else np.nan))
-        parts.append({"name": f"{topic}/{model}", "rows": plain(part)})
+        parts.append({"name": f"{topic}/{model}", "rows": part.to_dict("records")})
     return parts
 
 
