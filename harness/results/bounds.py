@@ -90,7 +90,7 @@ def read_bytes(path: Path, most: int = FILE_BYTES) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ValueError(error.strerror) from None
+        raise ValueError(error.strerror or str(error)) from None
 
 
 def cut(lines: list[str], most: int = 20) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """Records on disk: they come back exactly, and what cannot be read is kept and named."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,16 @@ def test_a_folder_in_a_records_place_is_kept_with_what_is_in_it(tmp_path):
     (path / "mine").mkdir(parents=True)
     assert store.write(RECORD) == path and store.read(RECORD.cell) == RECORD
     assert len(list((tmp_path / "cells/set_aside").glob("*/mine"))) == 1
+
+
+def test_a_record_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    path = store.write(RECORD)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: os.scandir("/dev/null"))
+    assert list(store) == []
+    assert store.set_aside == [
+        f"{path} is no record (Not a directory): left as it is, counts as not run"
+    ]
 
 
 def test_a_record_without_a_version_is_of_the_first(tmp_path):
