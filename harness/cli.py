@@ -58,7 +58,10 @@ def _report(chosen: argparse.Namespace) -> int:
     from harness.results import bounds
     from harness.results.report import write_report
 
-    page = write_report(chosen.run, lambda line: print(f"decathlon: {line}", file=sys.stderr))
+    try:
+        page = write_report(chosen.run, lambda line: print(f"decathlon: {line}", file=sys.stderr))
+    except OSError as error:
+        raise UsageError(f"{chosen.run} cannot be written to: {error.strerror}") from None
     print(bounds.printable(str(page)))
     return 0
 

@@ -1,5 +1,6 @@
 """One damaged file costs the report nothing but itself, and is named."""
 
+import errno
 import json
 import os
 import re
@@ -216,3 +217,13 @@ def test_a_runs_folder_may_have_a_name_that_is_no_text(run, capsys):
     assert main(["report", str(odd)]) == 0
     assert r"r\udcffn" in capsys.readouterr().out
     assert (odd / "index.html").exists()
+
+
+def test_a_full_disk_is_named_in_one_line(run, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.files.os.replace", full)
+    assert main(["report", str(run)]) == 2
+    told = capsys.readouterr()
+    assert told.err == f"decathlon: {run} cannot be written to: No space left on device\n"
