@@ -61,10 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    """Write a run's tables and page again, and print the page's path."""
+    """Write a run's tables and page again, and print the page's path and what was damaged."""
+    from harness.results import bounds
     from harness.results.report import write_report
 
-    print(write_report(chosen.run))
+    try:
+        page = write_report(chosen.run, lambda line: print(f"decathlon: {line}", file=sys.stderr))
+    except OSError as error:
+        raise UsageError(f"{chosen.run} cannot be written to: {error.strerror}") from None
+    print(bounds.printable(str(page)))
     return 0
 
 

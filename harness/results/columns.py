@@ -9,7 +9,7 @@ import pandas as pd
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "status", "reason"),
-    *("diverged_at", "world_size", "population", "profile", "dataset"),
+    *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
     *("fingerprint", "started", "command", "traceback"),
 ]
 NUMBERS = {"seed", "world_size", "population"}
@@ -53,6 +53,23 @@ SUMMARY = {
         "float64",
     ),
 }
+STUDIES: dict[str, dict[str, str]] = {
+    "parity": {
+        **dict.fromkeys(["topic", "model", "parallel", "reason"], "str"),
+        **{"ranks": "int64", "difference": "float64", "exact": "bool", "equal": "boolean"},
+    },
+    "scaling": {
+        **{"topic": "str", "model": "str", "parallel": "str", "ranks": "int64"},
+        **dict.fromkeys(["step_ms", "samples_per_s", "speedup", "efficiency"], "float64"),
+        **dict.fromkeys(["sent_mb", "state_mb", "peak_memory_mb"], "float64"),
+    },
+    "resharding": {
+        **dict.fromkeys(["topic", "model", "saved_under", "loaded_under"], "str"),
+        **{"saved_ranks": "int64", "loaded_ranks": "int64"},
+        **{"state_equal": "bool", "data_equal": "bool", "difference": "float64"},
+    },
+}
+MAY_BE_EMPTY = {"reason"}
 
 
 class Tables(NamedTuple):

@@ -17,6 +17,7 @@ from harness.results.effects import direction
 SETTING = ["topic", "loss", "schedule", "parallel"]
 COLUMNS = [*SETTING, "metric", "model", "other", "n", "n_other", "probability", "low", "high"]
 REPLICATES = 2000
+BLOCK = 100  # resamples at once, so that memory grows with the seeds and not with their pairs
 
 
 def improvement(cells: pd.DataFrame) -> pd.DataFrame:
@@ -53,13 +54,35 @@ def probability(one: np.ndarray, other: np.ndarray, better: str) -> tuple[float,
     it is the Mann-Whitney U statistic over the number of pairs.
     """
     sign = 1 if better == "max" else -1
-    wins = (np.sign(sign * (one[:, None] - other[None, :])) + 1) / 2
+    order = np.argsort(sign * other, kind="stable")
+    ranked = (sign * other)[order]
+    worse = np.searchsorted(ranked, sign * one, "left")
+    no_better = np.searchsorted(ranked, sign * one, "right")
+    pairs = len(one) * len(other)
+
+    def share(one_RN: np.ndarray, other_RM: np.ndarray) -> np.ndarray:
+        """Return the share in each of R resamples, from how often each seed is in it."""
+        below = np.pad(other_RM[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
+        return (one_RN * (below[:, worse] + below[:, no_better])).sum(axis=1) / 2 / pairs
+
     draw = np.random.default_rng(0)
-    rows = draw.integers(len(one), size=(REPLICATES, len(one)))
-    columns = draw.integers(len(other), size=(REPLICATES, len(other)))
-    resampled = wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
+    one_RN, other_RM = _resampled(draw, len(one)), _resampled(draw, len(other))
+    parts = [slice(start, start + BLOCK) for start in range(0, REPLICATES, BLOCK)]
+    resampled = np.concatenate([share(one_RN[part], other_RM[part]) for part in parts])
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return float(wins.mean()), float(low), float(high)
+    whole = share(np.ones((1, len(one)), int), np.ones((1, len(other)), int))
+    return float(whole[0]), float(low), float(high)
+
+
+def _resampled(draw: np.random.Generator, size: int) -> np.ndarray:
+    """Return how often each of ``size`` seeds is in each resample: int32 (REPLICATES, size)."""
+    parts = []
+    for start in range(0, REPLICATES, BLOCK):
+        count = min(BLOCK, REPLICATES - start)
+        drawn = draw.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
+        found = np.bincount(drawn.ravel(), minlength=count * size)
+        parts.append(found.reshape(count, size).astype(np.int32))
+    return np.concatenate(parts)
 
 
 def _seeds(group: pd.DataFrame, metric: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,11 +5,44 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from harness.cell import Budget, Cell, Status
+from harness.results import bounds
 
+VERSION = 1
 TRAINED = (Status.DONE, Status.DIVERGED)
+LENGTHS = {"traceback": 20_000, "command": 8_000}  # characters; of other texts bounds.TEXT
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Direction = Annotated[str, msgspec.Meta(pattern=r"^(max|min)\Z")]
+
+
+class NewerRecordError(ValueError):
+    """Raised for a record that a newer version of this package wrote."""
+
+
+class CheckpointFlags(TypedDict, total=False):
+    """The types of what an audit may have found."""
+
+    state_equal: bool | None
+    resume_equal: bool | None
+    metrics_equal: bool | None
+    bytes: int
+    save_s: float
+    load_s: float
+    replayed_steps: int
+
+
+class ParityFlags(TypedDict):
+    """The types of what a measured parity must have."""
+
+    difference: float
+    exact: bool
+    equal: bool | None
+    reason: str
 
 
 @dataclass
@@ -30,7 +63,8 @@ class Record:
     this one, itself included. Its numbers are then those of a single training within the tolerance
     of ``population``, its times and rates its share of theirs, its peak memory all of theirs.
     data_notes: how its data was taken, a line for each thing that is not plain.
-    ``tables.cells`` turns records into a DataFrame.
+    Texts are made printable and cut to a length, of which reason and evaluation have 2,000
+    characters, traceback 20,000. ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell
@@ -43,16 +77,16 @@ class Record:
     profile: str = ""
     dataset: str = ""
     data_notes: list[str] = field(default_factory=list)
-    world_size: int = 1
-    accumulate: int = 1
-    attempts: int = 1
-    population: int = 1
+    world_size: Count = 1
+    accumulate: Count = 1
+    attempts: Count = 1
+    population: Count = 1
     command: str = ""
     started: str = ""
     budget: Budget | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     baseline: dict[str, float] = field(default_factory=dict)
-    directions: dict[str, str] = field(default_factory=dict)
+    directions: dict[str, Direction] = field(default_factory=dict)
     alone: dict[str, str] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
@@ -62,22 +96,50 @@ class Record:
     parity: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, str) and not isinstance(value, Status):
+                setattr(self, name, bounds.text(value, LENGTHS.get(name, bounds.TEXT)))
+            elif isinstance(value, dict | list) and name != "curve":
+                setattr(self, name, bounds.texts(value))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, with the cell's axes and id at the top level."""
         fields = dataclasses.asdict(self)
         cell = fields.pop("cell")
-        return {"id": self.cell.id, **cell, **fields}
+        return {"version": VERSION, "id": self.cell.id, **cell, **fields}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Record:
-        """Build a record from ``to_dict``'s values. Raises KeyError, TypeError or ValueError."""
-        values = dict(values)
-        cell = Cell(**{f.name: values.pop(f.name) for f in dataclasses.fields(Cell)})
-        if values.pop("id") != cell.id:
-            raise ValueError(f"id and axes disagree for {cell.id}")
-        budget = values.pop("budget")
-        record = cls(cell=cell, budget=Budget(**budget) if budget else None, **values)
-        record.status = Status(record.status)
+    def from_dict(cls, values: Any) -> Record:
+        """Build a record from JSON values as ``to_dict`` returns them; types are checked.
+
+        Raises NewerRecordError for a higher version or fields that are unknown here, and ValueError
+        for what is no record.
+        """
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+        version = values.get("version", 1)
+        if type(version) is not int or version < 1:
+            raise ValueError("its version is no number")
+        if version > VERSION:
+            raise NewerRecordError(f"version {bounds.line(str(version))}, known is {VERSION}")
+        bounds.check(values)
+        axes = {name: values[name] for name in CELL & set(values)}
+        fields = {name: value for name, value in values.items() if name not in axes}
+        try:
+            record = msgspec.convert(fields | {"cell": axes}, cls)
+            if record.checkpoint:
+                msgspec.convert(record.checkpoint, CheckpointFlags)
+            if record.parity:
+                msgspec.convert(record.parity, ParityFlags)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        if values.get("id") != record.cell.id:
+            raise ValueError(f"id and axes disagree for {record.cell.id}")
+        if len({len(points) for points in record.curve.values()}) > 1 or "id" in record.curve:
+            raise ValueError("its curve's lists are not equally long")
+        if unknown := sorted(_unknown(values)):
+            raise NewerRecordError(f"unknown fields {bounds.line(', '.join(unknown))}")
         return record
 
     def check(self) -> None:
@@ -110,3 +172,13 @@ class Record:
                 yield apart, self.parity["equal"]
             else:
                 yield "no reason is given why parity is inexact", bool(self.parity["reason"])
+
+
+CELL = {field.name for field in dataclasses.fields(Cell)}
+KNOWN = {field.name for field in dataclasses.fields(Record)} - {"cell"} | CELL | {"id", "version"}
+
+
+def _unknown(values: dict[str, Any]) -> set[str]:
+    """Return the names of a record's fields, and of its budget's, that are unknown here."""
+    budget = set(values.get("budget") or ()) - {field.name for field in dataclasses.fields(Budget)}
+    return set(values) - KNOWN | {f"budget.{name}" for name in budget}

@@ -10,20 +10,26 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.files import write_atomically
-from harness.results.record import TRAINED, Record
+from harness.results import bounds
+from harness.results.record import TRAINED, NewerRecordError, Record
 
 
 class Store:
     """Reads and writes the records of one run below ``folder``, and names its checkpoints' paths.
 
-    A record that cannot be read is moved to ``cells/corrupt/`` and named in ``set_aside``; its cell
-    counts as not run.
+    Reading moves nothing: what cannot be read is named in ``set_aside``, and its cell counts as not
+    run. Where ``write`` would replace such a file, it moves it to ``cells/set_aside/`` first.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cells = folder / "cells"
-        self.set_aside: list[str] = []
+        self._set_aside: dict[Path, str] = {}
+
+    @property
+    def set_aside(self) -> list[str]:
+        """Return a line for each file that could not be read: why, and where it is."""
+        return list(self._set_aside.values())
 
     def path(self, cell: Cell) -> Path:
         """Return the path of a cell's record."""
@@ -34,8 +40,16 @@ class Store:
         return self.folder / "checkpoints" / cell.id / f"{name}.pt"
 
     def write(self, record: Record) -> Path:
-        """Write a record and return its path; after that it survives a crash of this machine."""
+        """Write a record and return its path; after that it survives a crash of this machine.
+
+        A file there that cannot be read, or that a newer version wrote, is moved and named.
+        """
         path = self.path(record.cell)
+        if os.path.lexists(path) and (why := self._wrong(path)):
+            kept = self.cells / "set_aside" / f"{path.stem}.{uuid.uuid4().hex[:8]}.json"
+            kept.parent.mkdir(exist_ok=True)
+            os.replace(path, kept)
+            self._set_aside[path] = bounds.line(f"{path} {why}: moved to {kept}, written anew")
         write_atomically(path, json.dumps(record.to_dict(), indent=1).encode())
         return path
 
@@ -63,16 +77,30 @@ class Store:
                 yield record
 
     def _read(self, path: Path) -> Record | None:
-        """Read a record's file; if it is invalid, move it to ``cells/corrupt/`` and return None."""
+        """Read a record's file; if that cannot be, say why in ``set_aside`` and return None."""
+        if not os.path.lexists(path):
+            return None
+        found = self._load(path)
+        if isinstance(found, Record):
+            return found
+        self._set_aside[path] = bounds.line(f"{path} {found}: left as it is, counts as not run")
+        return None
+
+    def _wrong(self, path: Path) -> str:
+        """Return what is wrong with a record's file; empty if it can be read."""
+        found = self._load(path)
+        return "" if isinstance(found, Record) else found
+
+    def _load(self, path: Path) -> Record | str:
+        """Return the record in a file, or what is wrong with it."""
         try:
-            text = path.read_bytes()
+            record = Record.from_dict(json.loads(bounds.read_bytes(path)))
+        except NewerRecordError as error:
+            return f"was written by a newer Decathlon ({error})"
         except FileNotFoundError:
-            return None
-        try:
-            return Record.from_dict(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            corrupt = self.cells / "corrupt" / f"{path.stem}.{uuid.uuid4().hex[:8]}.json"
-            corrupt.parent.mkdir(exist_ok=True)
-            os.replace(path, corrupt)
-            self.set_aside.append(f"{path} is no record ({error}): moved to {corrupt}")
-            return None
+            return "is no record (a link to nothing)"
+        except (ValueError, RecursionError) as error:
+            return f"is no record ({error})"
+        if self.path(record.cell).name != path.name:
+            return f"is no record by its name (it holds that of {record.cell.id})"
+        return record

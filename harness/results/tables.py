@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 
 from harness.files import write_atomically
+from harness.results.bounds import text
 from harness.results.columns import ALWAYS, BASE, CURVE, FLAGS, GROUPS, NUMBERS, NUMERIC, Tables
 from harness.results.effects import effects
 from harness.results.improvement import improvement
 from harness.results.summary import summary
 from harness.results.transfer import transfer
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # as OWASP lists them
 
 
 def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -31,7 +34,7 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and
     ``parity.*`` (flags are nullable booleans, <NA> where not measured), ``environment.*``, and any
     further group under its own name. Missing numbers are NaN, missing texts of the base columns are
-    empty.
+    empty; data_notes has a line for each.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}
@@ -39,6 +42,8 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         values = [row.get(name) for row in rows]
         if name == "diverged_at":
             columns[name] = pd.Series(values, dtype="Int64")
+        elif name == "data_notes":
+            columns[name] = pd.Series(["\n".join(v or ()) for v in values], dtype="str")
         elif name in NUMBERS:
             columns[name] = pd.Series(values, dtype=object).fillna(0).astype("int64")
         else:
@@ -72,10 +77,10 @@ def _column(column: str, values: Sequence[Any]) -> pd.Series:
     kinds = {type(value) for value in values if value is not None}
     if column in FLAGS or kinds == {bool}:
         return pd.Series([v if isinstance(v, bool) else None for v in values], dtype="boolean")
-    text = column.startswith(("environment.", "direction."))
-    if kinds <= {int, float} and (kinds or not text):
+    empty_is_text = column.startswith(("environment.", "direction."))
+    if kinds <= {int, float} and (kinds or not empty_is_text):
         return pd.Series(values, dtype="float64")
-    return pd.Series([None if v is None else str(v) for v in values], dtype="str")
+    return pd.Series([None if v is None else text(str(v)) for v in values], dtype="str")
 
 
 def curves(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -129,17 +134,29 @@ def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
     """Write a run's tables to a folder as CSV and Parquet, and return the DataFrames.
 
     Cells and curves become Parquet, all but the curves CSV. Each file is replaced at once or not at
-    all.
+    all. In the CSV files, for a spreadsheet takes it for a formula otherwise, a text that begins
+    with = + - @, tab, or a line's end has an apostrophe before it; Parquet has all texts as is.
     """
     rows = list(records)
     table = cells(rows)
     told = (summary(table), effects(table), improvement(table), transfer(table))
     result = Tables(table, curves(rows), *told)
     for name in ("cells", "summary", "effects", "improvement", "transfer"):
-        text = getattr(result, name).to_csv(index=False, lineterminator="\n")
-        write_atomically(folder / f"{name}.csv", text.encode())
+        frame = _without_formulas(getattr(result, name))
+        csv = frame.to_csv(index=False, lineterminator="\n")
+        write_atomically(folder / f"{name}.csv", csv.encode())
     for name in ("cells", "curves"):
         buffer = io.BytesIO()
         getattr(result, name).to_parquet(buffer, index=False, compression="zstd")
         write_atomically(folder / f"{name}.parquet", buffer.getvalue())
     return result
+
+
+def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose texts do not begin like a formula: those that did have a ' before."""
+    changed = {}
+    for name in frame.columns:
+        if pd.api.types.is_string_dtype(frame[name]):
+            formula = frame[name].str.startswith(FORMULA, na=False)
+            changed[name] = frame[name].mask(formula, "'" + frame[name])
+    return frame.assign(**changed)

@@ -1,5 +1,7 @@
 """Probability of improvement, held against SciPy's Mann-Whitney U."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from harness.results.improvement import improvement, probability
+from harness.results.improvement import REPLICATES, improvement, probability
 
 values = st.lists(st.integers(-5, 5), min_size=2, max_size=8).map(lambda v: np.array(v, float))
 
@@ -18,6 +20,37 @@ def test_it_is_the_u_statistic_over_the_pairs(one, other):
     assert found == pytest.approx(mannwhitneyu(one, other).statistic / (len(one) * len(other)))
     assert low <= found + 1e-9 and found <= high + 1e-9
     assert probability(one, other, "min")[0] == pytest.approx(1 - found)
+
+
+def bootstrapped(one, other):
+    """The interval from all pairs of every resample, as it is defined."""
+    draw = np.random.default_rng(0)
+    wins = (np.sign(one[:, None] - other) + 1) / 2
+    rows, columns = (draw.integers(len(v), size=(REPLICATES, len(v))) for v in (one, other))
+    means = [wins[np.ix_(i, j)].mean() for i, j in zip(rows, columns, strict=True)]
+    return tuple(np.quantile(means, [0.025, 0.975]))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_its_interval_is_the_bootstraps(ties):
+    draw = np.random.default_rng(1)
+    one, other = draw.normal(size=17), draw.normal(size=11)
+    if ties:
+        one, other = np.round(one), np.round(other)
+    assert probability(one, other, "max")[1:] == bootstrapped(one, other)
+
+
+@pytest.mark.parametrize(("seeds", "most_mb"), [(265, 30), (2000, 120)])
+def test_many_seeds_take_little_memory(seeds, most_mb):
+    draw = np.random.default_rng(0)
+    one, other = draw.normal(size=seeds), draw.normal(size=seeds)
+    tracemalloc.start()
+    found, low, high = probability(one, other, "max")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most_mb * 1e6
+    assert found == pytest.approx(mannwhitneyu(one, other).statistic / seeds**2)
+    assert low < found < high
 
 
 def frame(models):

@@ -263,3 +263,26 @@ def test_write_leaves_seven_files_and_no_temporary(tmp_path):
 def test_no_torch_is_imported():
     code = "import sys, harness.results.tables; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("begin", "=+-@\t\n")
+def test_a_text_that_begins_like_a_formula_is_text_in_csv(tmp_path, begin):
+    formula = f"{begin}cmd|' /C calc'!A0"
+    rows = [
+        record(reason=formula, metrics={"accuracy": -0.5}, environment={"cpu": formula}),
+        record(seed=1, reason="1 - 1 = 0", environment={"cpu": None}),
+    ]
+    result = tables.write(rows, tmp_path)
+    back = pd.read_csv(tmp_path / "cells.csv")
+    assert back["reason"].tolist() == ["'" + formula, "1 - 1 = 0"]
+    assert back["environment.cpu"].tolist()[0] == "'" + formula
+    assert back["environment.cpu"].isna().tolist() == [False, True]
+    assert back.loc[0, "metric.accuracy"] == -0.5
+    whole = pd.read_parquet(tmp_path / "cells.parquet")
+    for frame in (result.cells, whole):
+        assert frame.loc[0, "reason"] == frame.loc[0, "environment.cpu"] == formula
+
+
+def test_notes_on_data_are_lines_of_one_column():
+    frame = tables.cells([record(data_notes=["a", "b"]), record(data_notes=[]), record()])
+    assert frame["data_notes"].tolist() == ["a\nb", "", ""]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -21,11 +21,17 @@ PNG = b"\x89PNG\r\n\x1a\n"
 FAULTS = ["failed", "timeout"]
 
 
-def render(tables: Tables, title: str, images: Mapping[str, bytes] | None = None) -> str:
+def render(
+    tables: Tables,
+    title: str,
+    images: Mapping[str, bytes] | None = None,
+    damaged: Sequence[str] = (),
+) -> str:
     """Return a run's HTML page, rendered from its tables; all text from the frames is escaped.
 
     images: PNG bytes by cell id, shown with their topic: those of its best 12 cells, 6 MB in all.
-    Large runs list the best 5,000 cells.
+    damaged: a line for each file of the run that is not shown, and why. Large runs list the best
+    5,000 cells.
     """
     cells = answers.ranked(tables.cells)
     groups = {str(name): group for name, group in cells.groupby("topic", sort=True)}
@@ -49,6 +55,7 @@ def render(tables: Tables, title: str, images: Mapping[str, bytes] | None = None
         .from_string((here / "page.html.j2").read_text("utf-8"))
         .render(
             title=title,
+            damaged=damaged,
             plotly=get_plotlyjs(),
             style=(here / "style.css").read_text("utf-8"),
             script="".join((here / name).read_text("utf-8") for name in ("charts.js", "tables.js")),
@@ -102,6 +109,7 @@ def _topic(
         "configurations": len(own),
         "counts": group["status"].value_counts().to_dict(),
         "what": _what(group),
+        "notes": sections.data_notes(group),
         "trust": sections.trust(group),
         "parallel": _parallel(pairs, better),
         "figures": [chart for chart in charts if chart["choices"]],

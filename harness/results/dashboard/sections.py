@@ -14,6 +14,7 @@ from harness.results.dashboard.text import plain, rounded
 
 GROUPS = 50
 LISTED = 100
+NOTES = 20
 CHECKS = {
     "state_equal": "checkpoint.state_equal",
     "resume_equal": "checkpoint.resume_equal",
@@ -74,6 +75,14 @@ def grouped(cells: pd.DataFrame) -> dict[str, Any]:
     return {"count": len(cells), "rows": rows, "left": max(0, len(sizes) - GROUPS)}
 
 
+def data_notes(cells: pd.DataFrame) -> list[str]:
+    """Return each line on how a topic's data was taken once, the first 20 of them."""
+    told = cells.get("data_notes", ())
+    notes = list(dict.fromkeys(line for note in told for line in note.splitlines() if line.strip()))
+    left = len(notes) - NOTES
+    return notes[:NOTES] + ([f"and {left} more in cells.csv"] if left > 0 else [])
+
+
 def diverged(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Return id, reason, step and command of the first 100 diverged cells."""
     return plain(cells[["id", "reason", "diverged_at", "command"]].head(LISTED))
@@ -121,9 +130,9 @@ def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Return the scaling tables, one per model; memory becomes a share of single's."""
     parts = []
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
-        alone = part[part["parallel"] == "single"].iloc[0]
-        part = part.assign(memory=part["state_mb"] / alone["state_mb"])
-        parts.append({"name": f"{topic}/{model}", "rows": plain(part)})
+        alone = part.loc[part["parallel"] == "single", "state_mb"]
+        part = part.assign(memory=part["state_mb"] / (alone.iloc[0] if len(alone) else np.nan))
+        parts.append({"name": f"{topic}/{model}", "rows": part.to_dict("records")})
     return parts
 
 
@@ -131,10 +140,11 @@ def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Return the resharding tables, one per model: saved configurations by loaded ones."""
     parts = []
     for (topic, model), part in () if frame is None else frame.groupby(["topic", "model"]):
-        rows: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, dict[str, dict[str, Any]]] = {}
         for row in plain(part):
-            rows.setdefault(_layout(row, "saved"), []).append(row)
-        columns = [_layout(row, "loaded") for row in next(iter(rows.values()))]
+            found.setdefault(_layout(row, "saved"), {})[_layout(row, "loaded")] = row
+        columns = list(dict.fromkeys(name for loaded in found.values() for name in loaded))
+        rows = {saved: [loaded.get(name) for name in columns] for saved, loaded in found.items()}
         whole = part["state_equal"] & part["data_equal"]
         parts.append(
             {"name": f"{topic}/{model}", "columns": columns, "rows": rows}

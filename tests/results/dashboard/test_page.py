@@ -115,6 +115,35 @@ def test_failing_checks_and_parity_are_named():
     assert "1 cells fail parity" in html and "Parallel configurations beside single" in html
 
 
+def test_how_data_was_taken_is_said_once_a_topic():
+    notes = [EVIL, "12 rows without a target were left out"]
+    topic = [record("a", value=0.5, data_notes=notes, seed=seed) for seed in range(3)]
+    html = own(render([*topic, record("b", value=0.5, data_notes=["other"])]))
+    assert EVIL not in html
+    for note in ("&lt;script&gt;alert(1)&lt;/script&gt;", "12 rows without a target were left out"):
+        assert html.count(f"<li>{note}") == 1
+    first, second = html.split('id="topic-b"')
+    assert "12 rows" in first and "<li>other" in second and "<li>other" not in first
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped", "diverged"])
+def test_a_long_reason_is_folded(status):
+    reason = f"{EVIL} {'word ' * 300}end"
+    html = own(render([record("a", status=status, reason=reason)]))
+    assert EVIL not in html
+    shown = re.sub(r"</summary>.*?</details>", "", html.split('id="outcomes"')[1], flags=re.S)
+    assert "word word" in shown and "…" in shown and "end" not in words(shown).split()
+    assert "word end" in words(html)
+
+
+def test_damaged_files_are_named():
+    cells = tables.cells([record("a", value=0.5)])
+    told = Tables(cells, tables.curves([]), summary(cells), effects.effects(cells))
+    html = own(dashboard.render(told, "run", damaged=[f"{EVIL}.json is no record"]))
+    assert "Damaged files" in html and "&lt;/script&gt;.json is no record" in html
+    assert "Damaged files" not in own(dashboard.render(told, "run"))
+
+
 def ranked(**columns):
     return pd.DataFrame({"topic": "gan", "model": "dcgan", **columns})
 

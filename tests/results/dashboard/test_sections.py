@@ -1,0 +1,35 @@
+"""What the page's sections make of tables that lack something."""
+
+import numpy as np
+import pandas as pd
+
+from harness.results.dashboard import sections
+
+MODEL = {"topic": "gan", "model": "dcgan"}
+
+
+def test_scaling_without_single_has_no_share_of_its_memory():
+    rates = ("step_ms", "samples_per_s", "speedup", "efficiency", "sent_mb", "state_mb")
+    table = pd.DataFrame({**MODEL, "parallel": ["ddp", "fsdp"], "ranks": 2, "peak_memory_mb": 1.0})
+    (found,) = sections.scaling(table.assign(**dict.fromkeys(rates, [1.0, np.nan])))
+    assert [row["parallel"] for row in found["rows"]] == ["ddp", "fsdp"]
+    assert all(np.isnan(row["memory"]) for row in found["rows"])
+
+
+def test_a_pair_that_was_not_measured_is_a_gap_in_the_grid():
+    table = pd.DataFrame(
+        {**MODEL, "saved_under": saved, "loaded_under": loaded, "difference": difference}
+        for saved, loaded, difference in (("a", "a", 1.0), ("b", "b", 2.0), ("b", "a", 3.0))
+    ).assign(saved_ranks=1, loaded_ranks=1, state_equal=True, data_equal=True)
+    (found,) = sections.resharding(table)
+    assert found["columns"] == ["a x 1", "b x 1"]
+    assert found["rows"]["a x 1"][1] is None
+    assert [row["difference"] for row in found["rows"]["b x 1"]] == [3.0, 2.0]
+
+
+def test_notes_are_listed_once_and_the_first_20_of_them():
+    table = pd.DataFrame({"data_notes": ["a\nb", "", "b\nc"]})
+    assert sections.data_notes(table) == ["a", "b", "c"]
+    many = pd.DataFrame({"data_notes": ["\n".join(f"note {i}" for i in range(50))]})
+    assert sections.data_notes(many)[19:] == ["note 19", "and 30 more in cells.csv"]
+    assert sections.data_notes(pd.DataFrame({"id": ["x"]})) == []
