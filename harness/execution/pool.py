@@ -11,13 +11,14 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 from harness.execution import process
+from harness.training import heartbeat
 
 PRELOAD = ("pytest", "harness.execution.preload")
 GRACE_S = 2.0
@@ -30,23 +31,31 @@ class WorkerProcess:
 
     stacks: the file to which it writes its threads' stacks when signalled. answer: to the work it
     was given last, None until it is there. rank: the first it has been, and stays: torch remembers
-    where a rank's shards lie.
+    where a rank's shards lie. heart: the memory in which its training beats. begun: when its work
+    began, in ``time.monotonic`` seconds.
     """
 
     process: Any
     pipe: connection.Connection
     stacks: Path
+    heart: MutableSequence[float]
     answer: process.Answer | None = None
     rank: int | None = None
+    begun: float = 0.0
 
     def begin(self, work: bytes, rank: int, meeting: str) -> None:
         """Send the process its packed work, its rank, and the URL where the ranks meet.
 
         If it has died, reading from its pipe will raise EOFError; nothing is raised here.
         """
-        self.answer = None
+        self.answer, self.begun = None, time.monotonic()
+        heartbeat.clear(self.heart)
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((work, rank, meeting))
+
+    def pulse(self) -> heartbeat.Pulse:
+        """Return how far its work is, and since when it has not advanced."""
+        return heartbeat.pulse(self.heart, self.begun)
 
 
 class WorkerPool:
@@ -90,11 +99,13 @@ class WorkerPool:
         """Start a new single-threaded process from the fork server."""
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
-        made = self._context.Process(target=process.main, args=(theirs, stacks), daemon=True)
+        heart = self._context.RawArray("d", heartbeat.SLOTS)
+        work = (theirs, stacks, heart)
+        made = self._context.Process(target=process.main, args=work, daemon=True)
         with _one_thread():
             made.start()
         theirs.close()
-        return WorkerProcess(made, ours, stacks, rank=rank)
+        return WorkerProcess(made, ours, stacks, heart, rank=rank)
 
 
 def kill(workers: Iterable[WorkerProcess]) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 from harness.axes import parallel
 from harness.execution import failures
+from harness.training import heartbeat
 from harness.trial.task import Task
 
 Function = Callable[[Task, int], Any]
@@ -63,16 +64,17 @@ def packed(function: Function, task: Task) -> bytes:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def main(pipe: connection.Connection, stacks: Path) -> None:
+def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float]) -> None:
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
     It ends when the pipe does, or after its first error. stacks: a file to which it writes its
-    threads' frames when signalled.
+    threads' frames when signalled. heart: memory shared with the parent, to beat in.
     """
     os.setsid()
     faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    heartbeat.beat_in(heart)
     gc.freeze()
     try:
         while True:
@@ -104,7 +106,7 @@ def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
     """
     if not parallel.is_distributed(task.cell.parallel):
         return _answer(function, task, 0)
-    with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
+    with parallel.process_group(rank, task.world_size, meeting):
         return _answer(function, task, rank)
 
 
