@@ -35,8 +35,8 @@ ECHO_S = 1.0  # a peer may report a rank's death this long before its process en
 class Gang:
     """The processes working on one task, one per rank.
 
-    role: what they are used for (train, audit, call). begun: when the task's training was,
-    in ``time.monotonic`` seconds. meeting: the file at which the ranks find each other. trained: the
+    role: what they are used for (train, audit, call). begun: when the task's training was, in
+    ``time.monotonic`` seconds. meeting: the file at which the ranks find each other. trained: the
     outcome whose checkpoints are audited.
     """
 

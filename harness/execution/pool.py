@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 import uuid
@@ -17,7 +18,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from harness.cell import UsageError
 from harness.execution import process
+from harness.execution.process import Returned
 from harness.training import heartbeat
 
 PRELOAD = ("pytest", "harness.execution.preload")
@@ -66,7 +69,7 @@ class WorkerPool:
     """
 
     def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
+        self.folder = _temporary_folder()
         self._idle: dict[str, list[WorkerProcess]] = defaultdict(list)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
@@ -86,8 +89,11 @@ class WorkerPool:
         return worker
 
     def give_back(self, role: str, workers: Iterable[WorkerProcess]) -> None:
-        """Keep processes that have answered as idle ones for the next task of that role."""
-        self._idle[role] += workers
+        """Keep processes that have answered for the next task of that role; kill spoiled ones."""
+        workers = list(workers)
+        clean = [w for w in workers if isinstance(w.answer, Returned) and not w.answer.spoiled]
+        self._idle[role] += clean
+        kill([worker for worker in workers if worker not in clean])
 
     def close(self) -> None:
         """Kill the idle processes and remove the temporary folder."""
@@ -119,6 +125,35 @@ def kill(workers: Iterable[WorkerProcess]) -> None:
         limit = time.monotonic() + GRACE_S
         for one in alive:
             one.join(max(0.0, limit - time.monotonic()))
+    for one in processes:  # children outlive a process that died by itself, or ignore SIGTERM
+        try:
+            os.kill(one.pid, 0)
+        except ProcessLookupError:  # so its number is still its group's alone
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(one.pid, signal.SIGKILL)
+        except PermissionError:
+            pass
+
+
+def _temporary_folder() -> Path:
+    """Make a temporary folder. Raises UsageError, naming TMPDIR, where workers could not meet."""
+    told = os.environ.get("TMPDIR")
+    if told and not (os.path.isdir(told) and os.access(told, os.W_OK | os.X_OK)):
+        raise UsageError(f"TMPDIR {told} is no folder that can be written to")
+    where = f"TMPDIR {tempfile.gettempdir()}"
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
+    except OSError as error:
+        raise UsageError(f"{where}: {error}") from None
+    probe = folder / "listener-xxxxxxxx"  # as long as the name of multiprocessing's own socket
+    try:
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.bind(str(probe))
+        probe.unlink()
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(f"{where} is of no use for a socket: {error}; set a short one") from None
+    return folder
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import cloudpickle
 import torch
 
 from harness.axes import parallel
-from harness.execution import failures
+from harness.execution import failures, hygiene
 from harness.training import heartbeat
 from harness.trial.task import Task
 
@@ -32,9 +32,13 @@ Function = Callable[[Task, int], Any]
 
 @dataclass(frozen=True)
 class Returned:
-    """A worker's answer on success: the function's value on rank 0, None on other ranks."""
+    """A worker's answer on success: the function's value on rank 0, None on other ranks.
+
+    spoiled: what the task left changed in the process, which is then not used again.
+    """
 
     value: Any
+    spoiled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ def packed(function: Function, task: Task) -> bytes:
 def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float]) -> None:
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
-    It ends when the pipe does, or after its first error. stacks: a file to which it writes its
-    threads' frames when signalled. heart: memory shared with the parent, to beat in.
+    It ends when the pipe does; after an error, or if the task has spoiled it, it is to be killed.
+    stacks: a file to which it writes its threads' frames when signalled. heart: memory shared with
+    the parent, to beat in.
     """
     os.setsid()
     faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
@@ -76,16 +81,18 @@ def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float
     torch.set_num_threads(1)
     heartbeat.beat_in(heart)
     gc.freeze()
+    before = hygiene.surroundings()
     try:
         while True:
             work, rank, meeting = pipe.recv()
             function, task = cloudpickle.loads(work)
             answer = _as_rank(function, task, rank, meeting)
-            pipe.send(answer)
-            if isinstance(answer, Raised):
-                return
-            del work, function, task, answer
+            del work, function, task
             _tidy()
+            if isinstance(answer, Returned):
+                answer = replace(answer, spoiled=tuple(hygiene.spoiled(before)))
+            pipe.send(answer)
+            del answer
     except EOFError:
         return
     except BaseException as error:

@@ -139,6 +139,7 @@ class RankActor:
             kill([worker])
             return Answer(time.time())
         if isinstance(found, Outcome):
+            kill([worker])
             return Answer(time.time(), failure=found)
         self.pool.give_back(order.role, [worker])
         return Answer(time.time(), returned=found)
@@ -156,7 +157,7 @@ class RankActor:
                 if found := self._silent(worker, order, rank):
                     kill([worker])
                     return found
-            answer = worker.pipe.recv()
+            answer = worker.answer = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(GRACE_S)
             return failures.died(order.rank, worker.process.exitcode)

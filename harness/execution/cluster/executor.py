@@ -39,8 +39,9 @@ SILENCE_S = 120.0  # between looks at whether a gang's actors still answer
 class Gang:
     """The slots (actors) working on one task, one per rank, and what they have answered.
 
-    look_at: when to see whether they live, in ``time.monotonic`` seconds. pending: the
-    rank of each answer not there yet. files: what the ranks left on their nodes. lost: how the cluster lost it, empty if it did not.
+    look_at: when to see whether they live, in ``time.monotonic`` seconds. pending: the rank of each
+    answer not there yet. files: what the ranks left on their nodes. lost: how the cluster lost it,
+    empty if it did not.
     """
 
     name: str
