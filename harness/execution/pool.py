@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
-import tempfile
 import time
 import uuid
 from collections import defaultdict
@@ -18,8 +16,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from harness.cell import UsageError
-from harness.execution import process
+from harness.execution import process, temporary
 from harness.execution.process import Returned
 from harness.training import heartbeat
 
@@ -69,7 +66,7 @@ class WorkerPool:
     """
 
     def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
-        self.folder = _temporary_folder()
+        self.folder, self._lock = temporary.make()
         self._idle: dict[str, list[WorkerProcess]] = defaultdict(list)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
@@ -100,6 +97,7 @@ class WorkerPool:
         kill([worker for idle in self._idle.values() for worker in idle])
         self._idle.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def _start(self, rank: int | None) -> WorkerProcess:
         """Start a new single-threaded process from the fork server."""
@@ -133,27 +131,6 @@ def kill(workers: Iterable[WorkerProcess]) -> None:
                 os.killpg(one.pid, signal.SIGKILL)
         except PermissionError:
             pass
-
-
-def _temporary_folder() -> Path:
-    """Make a temporary folder. Raises UsageError, naming TMPDIR, where workers could not meet."""
-    told = os.environ.get("TMPDIR")
-    if told and not (os.path.isdir(told) and os.access(told, os.W_OK | os.X_OK)):
-        raise UsageError(f"TMPDIR {told} is no folder that can be written to")
-    where = f"TMPDIR {tempfile.gettempdir()}"
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
-    except OSError as error:
-        raise UsageError(f"{where}: {error}") from None
-    probe = folder / "listener-xxxxxxxx"  # as long as the name of multiprocessing's own socket
-    try:
-        with socket.socket(socket.AF_UNIX) as tried:
-            tried.bind(str(probe))
-        probe.unlink()
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise UsageError(f"{where} is of no use for a socket: {error}; set a short one") from None
-    return folder
 
 
 @contextlib.contextmanager
