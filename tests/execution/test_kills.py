@@ -16,7 +16,7 @@ BUDGET = Budget(steps=2000, batch_size=8, timeout_s=60)
 
 
 def ended(executor, task, role, rank=0):
-    """The outcome of a task of which a process is killed at work in a role, in training after a step."""
+    """The outcome of a task of which a process is killed in a role, in training after a step."""
     executor.submit([task])
     found, killed = {}, False
     while executor.pending():
