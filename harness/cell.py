@@ -84,8 +84,9 @@ class Budget:
     """How much training a profile buys for a topic.
 
     steps: optimizer steps; batch_size: samples a step over all ranks together; samples: training
-    samples used (None: all); timeout_s: the cell's deadline in seconds of wall time; expected_s: a
-    first guess of its seconds on one core, until a record knows better.
+    samples used (None: all); timeout_s: seconds without any progress after which the cell is given
+    up, or more where its own steps take long; expected_s: a first guess of its seconds on one core,
+    until a record knows better.
     """
 
     steps: int

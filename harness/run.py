@@ -58,8 +58,9 @@ class Run:
     options: what ``replay`` must be told to train a cell again. project: what pytest was
     told to collect, so that ``replay`` finds its conftests. executor_kind: one of
     EXECUTORS. population: the most cells that train as one; compile: whether their step is
-    compiled then. report is called with a line after each finished cell; stand, if there is one,
-    with where the run stands, as ``Progress`` says.
+    compiled then. cell_timeout: seconds of wall time after which a cell is given up, None if only
+    standing still is a reason. report is called with a line after each finished cell; stand, if
+    there is one, with where the run stands, as ``Progress`` says.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class Run:
     project: Sequence[str] = ()
     population: int = LARGEST
     compile: bool = False
+    cell_timeout: float | None = None
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -202,7 +204,8 @@ class Run:
         ranks = self.ranks(cell)
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
-        return Task(topic, cell, budget, self.folder, self.device, ranks, self.accumulate)
+        where = (self.folder, self.device, ranks, self.accumulate)
+        return Task(topic, cell, budget, *where, limit_s=self.cell_timeout)
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it."""

@@ -43,9 +43,9 @@ def died(rank: int, code: int | None) -> Outcome:
 
 
 def hung(
-    pids: Sequence[int], files: Sequence[Path], limit_s: float, ranks: Sequence[int] | None = None
+    pids: Sequence[int], files: Sequence[Path], reason: str, ranks: Sequence[int] | None = None
 ) -> Outcome:
-    """Return the timeout outcome of processes past their deadline: which rank hangs, and where.
+    """Return the timeout outcome of processes given up for a reason: which rank is busy, and where.
 
     pids and files run in parallel: faulthandler in each process writes its stacks to its file on
     SIGNAL. ranks: those of the processes, if they are not all that there are.
@@ -57,7 +57,6 @@ def hung(
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, SIGNAL)
     stacks = [_stack(file, size) for file, size in zip(files, before, strict=True)]
-    reason = f"not done after {limit_s:g} s"
     busy = [rank for rank, frames in enumerate(stacks) if frames and not _waits(frames[0])]
     if not busy:
         return Outcome(status=Status.TIMEOUT, reason=reason)

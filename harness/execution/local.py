@@ -1,4 +1,4 @@
-"""Executor that runs tasks in warm processes on this machine, each to a deadline.
+"""Executor that runs tasks in warm processes on this machine, each for as long as it advances.
 
 Never more processes work than there are cores, unless a single task has more ranks. A process that
 dies, hangs or raises costs its own task only.
@@ -7,7 +7,6 @@ dies, hangs or raises costs its own task only.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import uuid
 from collections import deque
@@ -21,27 +20,29 @@ from typing import Any
 from harness.axes import parallel
 from harness.execution import failures
 from harness.execution.executor import Ended
+from harness.execution.patience import given_up
 from harness.execution.pool import GRACE_S, WorkerPool, WorkerProcess, kill
 from harness.execution.process import Function, Raised, Returned, packed
-from harness.trial import population
+from harness.trial import cost, population
 from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.task import Task
 
+LOOK_S = 0.5  # between looks at whether trials advance
 ECHO_S = 1.0  # a peer may report a rank's death this long before its process ends
 
 
 @dataclass(eq=False)
 class Gang:
-    """The processes working on one task, one per rank, and their deadline.
+    """The processes working on one task, one per rank.
 
-    role: what they are used for (train, audit, call). deadline in ``time.monotonic`` seconds.
-    meeting: the file at which the ranks find each other. trained: the outcome whose checkpoints are
-    audited.
+    role: what they are used for (train, audit, call). begun: when the task's training was, in
+    ``time.monotonic`` seconds. meeting: the file at which the ranks find each other. trained: the
+    outcome whose checkpoints are audited.
     """
 
     task: Task
     role: str
-    deadline: float
+    begun: float
     meeting: Path
     workers: list[WorkerProcess]
     trained: Outcome | PopulationOutcome = field(default_factory=Outcome)
@@ -54,7 +55,7 @@ class LocalExecutor:
     """
 
     def __init__(self, cores: int | None = None) -> None:
-        self.cores = cores or os.cpu_count() or 1
+        self.cores = cores or cost.cores()
         self._pool = WorkerPool()
         self._waiting: deque[Task] = deque()
         self._gangs: list[Gang] = []
@@ -117,27 +118,26 @@ class LocalExecutor:
     def _start(self, task: Task, role: str, function: Function) -> Gang:
         """Start ``function(task, rank)`` in one process per rank."""
         meeting = self._pool.folder / uuid.uuid4().hex
-        deadline = time.monotonic() + task.budget.timeout_s
         distributed = parallel.is_distributed(task.cell.parallel)
         ranks = range(task.world_size) if distributed else [None]
         workers = [self._pool.take(role, rank) for rank in ranks]
         work = packed(function, task)
         for rank, worker in enumerate(workers):
             worker.begin(work, rank, f"file://{meeting}")
-        self._gangs.append(Gang(task, role, deadline, meeting, workers))
+        self._gangs.append(Gang(task, role, time.monotonic(), meeting, workers))
         return self._gangs[-1]
 
     def _listen(self, timeout_s: float) -> None:
-        """Wait for answers, up to ``timeout_s`` or the nearest deadline, and act on them."""
+        """Wait up to ``timeout_s`` for answers and act on them; give up what does not advance."""
         watched = {w.pipe: gang for gang in self._gangs for w in gang.workers if w.answer is None}
-        nearest = min(gang.deadline for gang in self._gangs) - time.monotonic()
-        for pipe in connection.wait(list(watched), max(0.0, min(timeout_s, nearest))):
+        for pipe in connection.wait(list(watched), min(timeout_s, LOOK_S)):
             self._hear(watched[pipe], pipe)  # type: ignore[index,arg-type]
         for gang in list(self._gangs):
-            if time.monotonic() > gang.deadline:
+            pulses = [worker.pulse() for worker in gang.workers]
+            if reason := given_up(gang.task, pulses, time.monotonic() - gang.begun):
                 pids = [worker.process.pid for worker in gang.workers]
                 stacks = [worker.stacks for worker in gang.workers]
-                self._fail(gang, failures.hung(pids, stacks, gang.task.budget.timeout_s))
+                self._fail(gang, failures.hung(pids, stacks, reason))
 
     def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
         """Receive a process's answer; end its gang if it failed or was the last to answer."""
@@ -167,7 +167,8 @@ class LocalExecutor:
             self._ended.append((gang.task, gang.trained.with_audit(answer.value)))
         elif answer.value.saved:
             audit = partial(population.audit, saved=answer.value.saved)
-            self._start(gang.task, "audit", audit).trained = answer.value
+            audits = self._start(gang.task, "audit", audit)
+            audits.trained, audits.begun = answer.value, gang.begun
         else:
             self._ended.append((gang.task, answer.value))
 

@@ -7,17 +7,18 @@ import multiprocessing
 import os
 import shutil
 import signal
-import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from harness.execution import process
+from harness.execution import process, temporary
+from harness.execution.process import Returned
+from harness.training import heartbeat
 
 PRELOAD = ("pytest", "harness.execution.preload")
 GRACE_S = 2.0
@@ -30,23 +31,31 @@ class WorkerProcess:
 
     stacks: the file to which it writes its threads' stacks when signalled. answer: to the work it
     was given last, None until it is there. rank: the first it has been, and stays: torch remembers
-    where a rank's shards lie.
+    where a rank's shards lie. heart: the memory in which its training beats. begun: when its work
+    began, in ``time.monotonic`` seconds.
     """
 
     process: Any
     pipe: connection.Connection
     stacks: Path
+    heart: MutableSequence[float]
     answer: process.Answer | None = None
     rank: int | None = None
+    begun: float = 0.0
 
     def begin(self, work: bytes, rank: int, meeting: str) -> None:
         """Send the process its packed work, its rank, and the URL where the ranks meet.
 
         If it has died, reading from its pipe will raise EOFError; nothing is raised here.
         """
-        self.answer = None
+        self.answer, self.begun = None, time.monotonic()
+        heartbeat.clear(self.heart)
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((work, rank, meeting))
+
+    def pulse(self) -> heartbeat.Pulse:
+        """Return how far its work is, and since when it has not advanced."""
+        return heartbeat.pulse(self.heart, self.begun)
 
 
 class WorkerPool:
@@ -57,7 +66,7 @@ class WorkerPool:
     """
 
     def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="decathlon-"))
+        self.folder, self._lock = temporary.make()
         self._idle: dict[str, list[WorkerProcess]] = defaultdict(list)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
@@ -77,24 +86,30 @@ class WorkerPool:
         return worker
 
     def give_back(self, role: str, workers: Iterable[WorkerProcess]) -> None:
-        """Keep processes that have answered as idle ones for the next task of that role."""
-        self._idle[role] += workers
+        """Keep processes that have answered for the next task of that role; kill spoiled ones."""
+        workers = list(workers)
+        clean = [w for w in workers if isinstance(w.answer, Returned) and not w.answer.spoiled]
+        self._idle[role] += clean
+        kill([worker for worker in workers if worker not in clean])
 
     def close(self) -> None:
         """Kill the idle processes and remove the temporary folder."""
         kill([worker for idle in self._idle.values() for worker in idle])
         self._idle.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def _start(self, rank: int | None) -> WorkerProcess:
         """Start a new single-threaded process from the fork server."""
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
-        made = self._context.Process(target=process.main, args=(theirs, stacks), daemon=True)
+        heart = self._context.RawArray("d", heartbeat.SLOTS)
+        work = (theirs, stacks, heart)
+        made = self._context.Process(target=process.main, args=work, daemon=True)
         with _one_thread():
             made.start()
         theirs.close()
-        return WorkerProcess(made, ours, stacks, rank=rank)
+        return WorkerProcess(made, ours, stacks, heart, rank=rank)
 
 
 def kill(workers: Iterable[WorkerProcess]) -> None:
@@ -108,6 +123,14 @@ def kill(workers: Iterable[WorkerProcess]) -> None:
         limit = time.monotonic() + GRACE_S
         for one in alive:
             one.join(max(0.0, limit - time.monotonic()))
+    for one in processes:  # children outlive a process that died by itself, or ignore SIGTERM
+        try:
+            os.kill(one.pid, 0)
+        except ProcessLookupError:  # so its number is still its group's alone
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(one.pid, signal.SIGKILL)
+        except PermissionError:
+            pass
 
 
 @contextlib.contextmanager

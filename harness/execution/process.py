@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, MutableSequence
+from dataclasses import dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ import cloudpickle
 import torch
 
 from harness.axes import parallel
-from harness.execution import failures
+from harness.execution import failures, hygiene
+from harness.training import heartbeat
 from harness.trial.task import Task
 
 Function = Callable[[Task, int], Any]
@@ -31,9 +32,13 @@ Function = Callable[[Task, int], Any]
 
 @dataclass(frozen=True)
 class Returned:
-    """A worker's answer on success: the function's value on rank 0, None on other ranks."""
+    """A worker's answer on success: the function's value on rank 0, None on other ranks.
+
+    spoiled: what the task left changed in the process, which is then not used again.
+    """
 
     value: Any
+    spoiled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,31 @@ def packed(function: Function, task: Task) -> bytes:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def main(pipe: connection.Connection, stacks: Path) -> None:
+def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float]) -> None:
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
-    It ends when the pipe does, or after its first error. stacks: a file to which it writes its
-    threads' frames when signalled.
+    It ends when the pipe does; after an error, or if the task has spoiled it, it is to be killed.
+    stacks: a file to which it writes its threads' frames when signalled. heart: memory shared with
+    the parent, to beat in.
     """
     os.setsid()
     faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    heartbeat.beat_in(heart)
     gc.freeze()
+    before = hygiene.surroundings()
     try:
         while True:
             work, rank, meeting = pipe.recv()
             function, task = cloudpickle.loads(work)
             answer = _as_rank(function, task, rank, meeting)
-            pipe.send(answer)
-            if isinstance(answer, Raised):
-                return
-            del work, function, task, answer
+            del work, function, task
             _tidy()
+            if isinstance(answer, Returned):
+                answer = replace(answer, spoiled=tuple(hygiene.spoiled(before)))
+            pipe.send(answer)
+            del answer
     except EOFError:
         return
     except BaseException as error:
@@ -104,7 +113,7 @@ def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
     """
     if not parallel.is_distributed(task.cell.parallel):
         return _answer(function, task, 0)
-    with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
+    with parallel.process_group(rank, task.world_size, meeting):
         return _answer(function, task, rank)
 
 

@@ -16,6 +16,8 @@ from harness.trial.outcome import Audited, Outcome, Saved
 from harness.trial.task import Task
 from harness.trial.train import train as train_cell
 
+WAITS = 10  # times a cell's patience: nobody watches these ranks, and rank 0 evaluates alone
+
 
 def ranks() -> int | None:
     """Return how many ranks torchrun started; None if it did not start this process."""
@@ -30,7 +32,7 @@ def train(task: Task) -> Outcome | None:
     """
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
-    with parallel.process_group(rank, task.world_size, "env://", task.budget.timeout_s):
+    with parallel.process_group(rank, task.world_size, "env://", WAITS * task.budget.timeout_s):
         outcome = train_cell(task, rank)
         # torchrun's own store remembers these ranks: the audit's meet at another
         store = _store() if rank == 0 else None
@@ -53,5 +55,5 @@ def _store() -> dist.TCPStore:
 
 def _audit(task: Task, rank: int, meeting: str, saved: Saved) -> Audited:
     """Audit a cell's checkpoints as one rank of a new process group."""
-    with parallel.process_group(rank, task.world_size, meeting, task.budget.timeout_s):
+    with parallel.process_group(rank, task.world_size, meeting, WAITS * task.budget.timeout_s):
         return audit(task, rank, saved)

@@ -14,6 +14,7 @@ from harness.axes import parallel, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
+from harness.training import heartbeat
 from harness.training.curve import thinned
 from harness.training.random_state import (
     evaluation_mode,
@@ -93,6 +94,7 @@ class Training:
         self.gradients: list[Tensor] = []
         self.rates: list[float] = []
         self.measures: dict[str, list[float]] = {}
+        heartbeat.beat()
 
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
         """Train up to and including step ``until``; ``each_step`` is called with every step made.
@@ -138,6 +140,7 @@ class Training:
         self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
         for name, value in self.batches.measures().items():
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
+        heartbeat.beat(self.step)
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness.training import heartbeat
+
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch (all devices)."""
@@ -47,13 +49,17 @@ def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
 def evaluation_mode(
     networks: Mapping[str, nn.Module], generator: torch.Generator
 ) -> Iterator[None]:
-    """Put networks into evaluation mode for the block, then restore modes and random generators."""
+    """Put networks into evaluation mode for the block, then restore modes and random generators.
+
+    The heart beats in the block, so that a long evaluation is seen to advance.
+    """
     before = random_state(generator)
     modes = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
     try:
-        yield
+        with heartbeat.beating():
+            yield
     finally:
         for name, network in networks.items():
             network.train(modes[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import resource
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -133,6 +133,11 @@ def peak_flops_per_s(device: torch.device, size: int = 1024, rounds: int = 5) ->
     return 2 * size**3 / best
 
 
+def cores() -> int:
+    """Return how many cores this process may use: by its affinity and container, at least 1."""
+    return cpu_count()
+
+
 def environment(device: str) -> dict[str, Any]:
     """Return versions, device and machine: what a figure depends on besides its cell."""
     return {
@@ -141,7 +146,7 @@ def environment(device: str) -> dict[str, Any]:
         **{name.replace("-", "_"): version(name) for name in COMPUTING},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": 1,
         "platform": platform.platform(),
     }

@@ -33,8 +33,8 @@ TRIED = 5  # steps timed to measure the gain
 class PopulationTask(Task):
     """A task that trains the cells of several tasks as one population.
 
-    Its topic, cell, run and device are its first task's, its deadline is for all. compiled: whether
-    the population's step is compiled.
+    Its topic, cell, run and device are its first task's, its patience and its limit are for all.
+    compiled: whether the population's step is compiled.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -44,9 +44,11 @@ class PopulationTask(Task):
     def of(cls, tasks: tuple[Task, ...], compiled: bool) -> PopulationTask:
         """Make a population's task of tasks that differ in schedule and seed only."""
         first = tasks[0]
-        budget = replace(first.budget, timeout_s=first.budget.timeout_s * len(tasks) / PAYS)
+        longer = len(tasks) / PAYS
+        budget = replace(first.budget, timeout_s=first.budget.timeout_s * longer)
+        limit_s = None if first.limit_s is None else first.limit_s * longer
         shared = (first.topic, first.cell, budget, first.run, first.device)
-        return cls(*shared, tasks=tasks, compiled=compiled)
+        return cls(*shared, limit_s=limit_s, tasks=tasks, compiled=compiled)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -26,7 +26,8 @@ class Task:
     """A cell as a process is told of it, with all that it needs to train it.
 
     run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch
-    in. attempt: 0, or how often it failed before.
+    in. attempt: 0, or how often it failed before. limit_s: seconds of wall time after which it is
+    given up however well it goes, audit included; None: it may go on for as long as it advances.
     """
 
     topic: Topic
@@ -37,6 +38,7 @@ class Task:
     world_size: int = 1
     accumulate: int = 1
     attempt: int = 0
+    limit_s: float | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:

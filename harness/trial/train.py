@@ -12,6 +12,7 @@ from harness import checkpoint, files
 from harness.axes import parallel
 from harness.cell import Cell, Status
 from harness.checkpoint import estimators
+from harness.training import heartbeat
 from harness.training.loop import Diverged, Training
 from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
@@ -89,7 +90,7 @@ def finish(
         outcome = replace(outcome, saved=replace(saved, metrics=outcome.metrics))
     if training.rank != 0:
         return outcome
-    with clock.measure("eval_s"):
+    with clock.measure("eval_s"), heartbeat.beating():
         baseline, _ = measured(task, _baseline(task.topic, task.cell), "baseline")
     return replace(outcome, baseline=baseline, curve=training.curve())
 
@@ -146,7 +147,7 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
     seed_everything(task.cell.seed)
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)
-    with clock.measure("eval_s"):
+    with clock.measure("eval_s"), heartbeat.beating():
         metrics, evaluation = measured(task, task.topic.evaluate({"model": estimator}, task.cell))
         baseline, _ = measured(task, task.topic.baseline(task.cell), "baseline")
     begun = time.perf_counter()

@@ -63,7 +63,7 @@ def test_ranks_on_the_same_shard_fail_parity(tmp_path):
     [
         ("raise", "failed", "a planted error"),
         ("die", "failed", "killed by SIGKILL"),
-        ("hang", "timeout", "not done after 1.5 s"),
+        ("hang", "timeout", "no progress for 1.5 s: it is in objective"),
         ("nan", "diverged", "not finite at step 1"),
     ],
 )
@@ -96,7 +96,8 @@ def test_the_rank_that_hangs_is_blamed_not_the_one_that_waits(tmp_path, rank):
     topic = Toy("hang", at=5, rank=rank)
     (outcome,) = run(tmp_path, task(tmp_path, topic, cell, timeout_s=8))
     assert outcome.status == "timeout"
-    assert f"not done after 8 s: rank {rank} is in objective (toy.py, line" in outcome.reason
+    assert outcome.reason.startswith("no progress for 8 s at step ")
+    assert f": rank {rank} is in objective (toy.py, line" in outcome.reason
     assert "in advance" in outcome.traceback
 
 

@@ -14,17 +14,22 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+WAIT_S = 7 * 86_400.0  # no limit in practice; none at all cannot be said
+
 
 @contextmanager
-def process_group(rank: int, world_size: int, meeting: str, timeout_s: float) -> Iterator[None]:
+def process_group(
+    rank: int, world_size: int, meeting: str, wait_s: float = WAIT_S
+) -> Iterator[None]:
     """Join a process group for the block: nccl if each rank of this machine has a GPU, else gloo.
 
     meeting: a URL where the ranks find each other. For those of one machine ``file://``, a file
     that does not exist yet; for those of several, where each sees its own GPU only, the
     ``tcp://host:port`` of a TCPStore that is there already; ``env://`` where torchrun started them.
-    timeout_s: seconds that joining, or a collective, may wait.
+    wait_s: seconds that joining, or a collective, may wait. As a rule as long as peers need, since
+    rank 0 evaluates alone: an executor watches heartbeats, and ends all ranks when none advances.
     """
-    limit, store, here = timedelta(seconds=timeout_s), None, world_size
+    limit, store, here = timedelta(seconds=wait_s), None, world_size
     if meeting.startswith("tcp://"):
         host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
         store, here = dist.TCPStore(host, int(port), timeout=limit), 1

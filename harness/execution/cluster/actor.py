@@ -23,12 +23,14 @@ import torch.distributed as dist
 
 from harness.axes import parallel
 from harness.execution import failures
-from harness.execution.local import ECHO_S
+from harness.execution.local import ECHO_S, LOOK_S
+from harness.execution.patience import given_up
 from harness.execution.pool import GRACE_S, PRELOAD, WorkerPool, WorkerProcess, kill
 from harness.execution.process import Returned
 from harness.trial.outcome import Outcome
 from harness.trial.task import Task
 
+DEADLOCK = 10  # times a cell's patience until ranks that all wait are given up
 Files = dict[str, bytes]  # what lies under a task's run folder, by relative path
 
 
@@ -73,6 +75,7 @@ class RankActor:
         self.gang = ""
         self.stopped: set[str] = set()
         self.killed = ""
+        self.patient_until = 0.0
         self.lock = threading.Lock()
 
     def meet(self) -> str:
@@ -136,6 +139,7 @@ class RankActor:
             kill([worker])
             return Answer(time.time())
         if isinstance(found, Outcome):
+            kill([worker])
             return Answer(time.time(), failure=found)
         self.pool.give_back(order.role, [worker])
         return Answer(time.time(), returned=found)
@@ -144,23 +148,40 @@ class RankActor:
         self, worker: WorkerProcess, order: Order, meeting: str, folder: Path
     ) -> Returned | Outcome:
         """Send a process its work, and wait for what it returns or describe how it fails."""
-        limit_s = order.task.budget.timeout_s
         rank = order.rank if order.task.world_size > 1 else None
         work = pickle.dumps((_Here(order.work, folder, order.path), order.task))
+        self.patient_until = 0.0
         worker.begin(work, order.rank, meeting)
         try:
-            if not worker.pipe.poll(limit_s):
-                ranks = None if rank is None else [rank]
-                found = failures.hung([worker.process.pid], [worker.stacks], limit_s, ranks)
-                kill([worker])
-                return found
-            answer = worker.pipe.recv()
+            while not worker.pipe.poll(LOOK_S):
+                if found := self._silent(worker, order, rank):
+                    kill([worker])
+                    return found
+            answer = worker.answer = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(GRACE_S)
             return failures.died(order.rank, worker.process.exitcode)
         if isinstance(answer, Returned):
             return answer
         return failures.raised(answer.line, answer.traceback, rank)
+
+    def _silent(self, worker: WorkerProcess, order: Order, rank: int | None) -> Outcome | None:
+        """Return the outcome of a process to be given up; None if it may go on.
+
+        A rank that waits for its peers is not: theirs are seen where they run, until even a
+        deadlock of all would have been.
+        """
+        pulse, running_s = worker.pulse(), time.monotonic() - worker.begun
+        reason = given_up(order.task, [pulse], running_s)
+        if not reason or time.monotonic() < self.patient_until:
+            return None
+        self.patient_until = time.monotonic() + order.task.budget.timeout_s
+        ranks = None if rank is None else [rank]
+        found = failures.hung([worker.process.pid], [worker.stacks], reason, ranks)
+        waits = rank is not None and not found.traceback
+        late = pulse.silent_s > DEADLOCK * order.task.budget.timeout_s
+        over = order.task.limit_s is not None and running_s > order.task.limit_s
+        return None if waits and not late and not over else found
 
 
 @dataclass(frozen=True)

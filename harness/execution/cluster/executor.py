@@ -21,7 +21,7 @@ from harness.axes import parallel
 from harness.cell import Cell, Status, UsageError
 from harness.execution.cluster.actor import Answer, Order
 from harness.execution.cluster.resources import Request, connect, shortage
-from harness.execution.cluster.slots import Slot, Slots
+from harness.execution.cluster.slots import Slot, Slots, lives
 from harness.execution.executor import Ended
 from harness.execution.process import Function, Returned, packed
 from harness.files import write_atomically
@@ -32,15 +32,16 @@ from harness.trial.task import Task
 
 TRIES = 3
 TRANSPORTS = ("gloo", "NCCL")  # an error that names one came from a peer
-SILENCE_S = 120.0  # beyond a cell's deadline: for an actor to start, and for files to travel
+SILENCE_S = 120.0  # between looks at whether a gang's actors still answer
 
 
 @dataclass(eq=False)
 class Gang:
     """The slots (actors) working on one task, one per rank, and what they have answered.
 
-    deadline in ``time.monotonic`` seconds. pending: the rank of each answer not there yet. files:
-    what the ranks left on their nodes. lost: how the cluster lost it, empty if it did not.
+    look_at: when to see whether they live, in ``time.monotonic`` seconds. pending: the rank of each
+    answer not there yet. files: what the ranks left on their nodes. lost: how the cluster lost it,
+    empty if it did not.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Gang:
     role: str
     function: Function
     slots: list[Slot]
-    deadline: float
+    look_at: float
     trained: Outcome | PopulationOutcome = field(default_factory=Outcome)
     pending: dict[ray.ObjectRef, int] = field(default_factory=dict)
     files: list[ray.ObjectRef] = field(default_factory=list)
@@ -155,8 +156,8 @@ class ClusterExecutor:
         files: Iterable[ray.ObjectRef] = (),
     ) -> Gang:
         """Start a function on a task's slots; ``files`` are written to its run folder first."""
-        deadline = time.monotonic() + task.budget.timeout_s + SILENCE_S
-        gang = Gang(uuid.uuid4().hex, task, role, function, slots, deadline)
+        look_at = time.monotonic() + SILENCE_S
+        gang = Gang(uuid.uuid4().hex, task, role, function, slots, look_at)
         work, outline = packed(function, task), replace(task, topic=Topic())
         meets = parallel.is_distributed(task.cell.parallel)
         meeting = slots[0].actor.meet.remote() if meets else ""
@@ -246,10 +247,14 @@ class ClusterExecutor:
     def _look_around(self) -> None:
         """Give up silent gangs and tasks too large for the cluster, when nothing has happened."""
         for gang in list(self._gangs):
-            if time.monotonic() > gang.deadline:
+            if time.monotonic() < gang.look_at:
+                continue
+            gang.look_at = time.monotonic() + SILENCE_S
+            ranks = [rank for rank in gang.pending.values() if not lives(gang.slots[rank])]
+            if ranks:
                 self._gangs.remove(gang)
-                gang.lost = f"no answer from rank {min(gang.pending.values())}"
-                silent = [gang.slots[rank] for rank in gang.pending.values()]
+                gang.lost = f"no answer from rank {min(ranks)}"
+                silent = [gang.slots[rank] for rank in ranks]
                 self._slots.drop(silent)
                 gang.slots = [slot for slot in gang.slots if slot not in silent]
                 self._put_back(gang)

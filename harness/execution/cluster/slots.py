@@ -87,7 +87,7 @@ class Slots:
 
     def drop_dead(self) -> None:
         """Drop the idle slots whose actors do not answer."""
-        self.drop([slot for slot in self.idle if not _lives(slot)])
+        self.drop([slot for slot in self.idle if not lives(slot)])
 
     def drop(self, slots: list[Slot]) -> None:
         """Kill the actors of slots, and release the placement groups that have no other."""
@@ -107,7 +107,7 @@ class Slots:
         self.disband()
 
 
-def _lives(slot: Slot) -> bool:
+def lives(slot: Slot) -> bool:
     """Return whether a slot's actor answers within CLOSE_S seconds."""
     try:
         ray.get(slot.actor.stop.remote(""), timeout=CLOSE_S)

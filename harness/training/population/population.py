@@ -23,6 +23,7 @@ from harness.axes import schedules
 from harness.cell import Budget, Cell
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
+from harness.training import heartbeat
 from harness.training.loop import CHECK_EVERY, Diverged, Training
 from harness.training.population import stacking
 from harness.training.population.batches import Streams
@@ -111,6 +112,7 @@ class Population:
             seen = losses_N.tolist()
             for index in self.watching:
                 schedules.step(stacking.schedule(self.members[index]), seen[index])
+        heartbeat.beat(self.step)
 
     def compile(self) -> None:
         """Compile the step with ``torch.compile``, tried on copies. Raises whatever that raises."""

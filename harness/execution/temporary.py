@@ -1,0 +1,57 @@
+"""Folders for temporary files: locked by their owner, swept by others once that was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from harness.cell import UsageError
+
+PREFIX, LOCK = "decathlon-", "owner.lock"
+
+
+def make() -> tuple[Path, IO]:
+    """Make a folder and its lock, to be closed after the folder is removed; sweep what was left.
+
+    Raises UsageError, naming TMPDIR, where workers could not meet in such a folder.
+    """
+    told = os.environ.get("TMPDIR")
+    if told and not (os.path.isdir(told) and os.access(told, os.W_OK | os.X_OK)):
+        raise UsageError(f"TMPDIR {told} is no folder that can be written to")
+    where = f"TMPDIR {tempfile.gettempdir()}"
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
+    except OSError as error:
+        raise UsageError(f"{where}: {error}") from None
+    probe = folder / "xlistener-xxxxxxxx"  # as long as the name of multiprocessing's own socket
+    try:
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.bind(str(probe))
+        probe.unlink()
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(f"{where} is of no use for a socket: {error}; set a short one") from None
+    lock = open(folder / LOCK, "w")  # noqa: SIM115  (held for as long as the folder is in use)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    named = folder.with_name(folder.name.removeprefix("."))
+    folder.rename(named)  # with its lock from the first moment: nobody sweeps it
+    sweep(named.parent)
+    return named, lock
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders in ``parent`` whose owner has ended: its lock went with it."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        try:
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            with open(folder / LOCK, "r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # in use, or none of ours
+            continue

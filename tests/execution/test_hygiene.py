@@ -1,0 +1,82 @@
+"""A worker process that a task has spoiled is not used again, and its children end."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+import pytest
+import torch
+from processes import ends
+from toy import Toy
+
+from harness.cell import Budget, Cell, UsageError
+from harness.execution.local import LocalExecutor
+from harness.trial.task import Task
+
+CELL = Cell("toy", "line", "mse", "cosine")
+SPOILERS = {
+    "nothing": lambda: None,
+    "a closed stream": lambda: sys.stdout.close(),
+    "another stream": lambda: setattr(sys, "stderr", sys.__stdout__),
+    "a closed file": lambda: os.close(0),
+    "another directory": lambda: os.chdir("/"),
+    "a child": lambda: subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]),
+    "an environment variable": lambda: os.environ.pop("PATH"),
+    "a thread": lambda: threading.Thread(target=threading.Event().wait).start(),
+    "a signal handler": lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+    "umask": lambda: os.umask(0o123),
+    "dtype": lambda: torch.set_default_dtype(torch.float64),
+    "threads of torch": lambda: torch.set_num_threads(2),
+    "determinism": lambda: torch.use_deterministic_algorithms(True),
+    "gradients": lambda: torch.set_grad_enabled(False),
+}
+
+
+def pid(task, rank):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("what", SPOILERS)
+def test_only_a_process_left_as_it_was_is_used_again(executor, tmp_path, what):
+    task = Task(Toy(), CELL, Budget(2, 8, timeout_s=60), tmp_path)
+
+    def spoil(task, rank):
+        child = SPOILERS[what]()
+        return os.getpid(), getattr(child, "pid", None)
+
+    spoilt, child = executor.call(spoil, task)
+    assert (executor.call(pid, task) == spoilt) == (what == "nothing")
+    if what != "nothing":
+        assert ends(spoilt)
+    if child:
+        assert ends(child)
+
+
+def test_the_children_of_a_worker_that_died_end_with_it(executor, tmp_path):
+    task = Task(Toy(), CELL, Budget(2, 8, timeout_s=60), tmp_path)
+    told = tmp_path / "child"
+
+    def dies(task, rank):
+        told.write_text(str(SPOILERS["a child"]().pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(RuntimeError, match="died: killed by SIGKILL"):
+        executor.call(dies, task)
+    assert ends(int(told.read_text()))
+
+
+@pytest.mark.parametrize("kind", ["too long", "missing"])
+def test_a_temporary_folder_that_does_not_serve_is_one_line(tmp_path, monkeypatch, kind):
+    folder = tmp_path / ("x" * 100 if kind == "too long" else "none")
+    if kind == "too long":
+        folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(UsageError) as refused:
+        LocalExecutor()
+    assert str(refused.value).startswith(f"TMPDIR {folder} is ")
+    assert "\n" not in str(refused.value)
+    assert not folder.exists() or not list(folder.iterdir())
