@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -20,17 +19,15 @@ from harness.axes import losses
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics.options import EnvironmentOptions
-from harness.topics.rl.environments import Environments, make, play, reward_range
+from harness.topics.rl import registration
+from harness.topics.rl.environments import Environments, play
 from harness.topics.rl.networks import Q, Torso
+from harness.topics.rl.registration import TIME_LIMIT, traits
+from harness.topics.rl.rewards import SUPPORT, support
 from harness.topics.rl.rollouts import Episodes, Replay, Segments
 from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
 
-SUPPORT = {  # of the values at gamma 0.99; for others a random policy's rewards tell
-    "CartPole-v1": (0.0, 100.0),
-    "Acrobot-v1": (-100.0, 0.0),
-    "LunarLander-v3": (-300.0, 300.0),
-}
 BUFFER_BYTES = 2**28
 EVALUATION_SEED = 1_000_000
 EPISODES = 50
@@ -103,8 +100,33 @@ class RL(EnvironmentOptions, Topic):
     }
 
     def dataset_id(self) -> str:
-        _spaces(self.env)
-        return f"{self.env}@gymnasium-{version('gymnasium')}"
+        """Return the environment's id and Gymnasium's version, and a hash of its settings.
+
+        Those that ``SUPPORT`` knows are set by the version. Raises UsageError if it is unfit.
+        """
+        traits(self.env)
+        registration.carried(self.env)
+        settings = "" if self.env in SUPPORT else f"+{registration.settings_hash(self.env)}"
+        return f"{self.env}@gymnasium-{version('gymnasium')}{settings}"
+
+    def data_notes(self) -> list[str]:
+        known = traits(self.env)
+        limit = f"no time limit of its own: episodes are cut off after {TIME_LIMIT:,} steps"
+        found = [known.observed.note, "" if known.own_limit else limit]
+        notes = [*found, support(self.env, self.gamma).note]
+        return [f"{self.env}: {note}" for note in notes if note]
+
+    def depends_on(self) -> list[type]:
+        made = registration.make(self.env)
+        made.close()
+        return registration.own_classes_of(made)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"": registration.carried(self.env)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        registration.receive(state["env"], state.pop(""))
+        self.__dict__.update(state)
 
     def budget(self, profile: str, model: str) -> Budget:
         return self.on_policy.get(model, self.budgets)[profile]
@@ -116,21 +138,22 @@ class RL(EnvironmentOptions, Topic):
         return OptimizerSpec("adam", lr=lr, adaptive_lr=1e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
-        shape, actions = _spaces(self.env)
+        known = traits(self.env)
+        observed, actions = known.observed, known.actions
         agent, width = AGENTS[cell.model], self._form(cell).width
         if isinstance(agent, DQN):
-            q = Q(shape, self.hidden_sizes, actions, width, agent.dueling)
-            target = Q(shape, self.hidden_sizes, actions, width, agent.dueling).requires_grad_(
+            q = Q(observed, self.hidden_sizes, actions, width, agent.dueling)
+            target = Q(observed, self.hidden_sizes, actions, width, agent.dueling).requires_grad_(
                 False
             )
             target.load_state_dict(q.state_dict())
             return {"q": q, "target": target}
         policy = nn.Sequential(
-            Torso(shape, self.hidden_sizes), nn.Linear(self.hidden_sizes[-1], actions)
+            Torso(observed, self.hidden_sizes), nn.Linear(self.hidden_sizes[-1], actions)
         )
         nn.init.orthogonal_(policy[-1].weight, gain=0.01)  # type: ignore[arg-type]
         value = nn.Sequential(
-            Torso(shape, self.hidden_sizes), nn.Linear(self.hidden_sizes[-1], width)
+            Torso(observed, self.hidden_sizes), nn.Linear(self.hidden_sizes[-1], width)
         )
         return {"policy": policy, "value": value}
 
@@ -224,7 +247,7 @@ class RL(EnvironmentOptions, Topic):
     def baseline(self, cell: Cell) -> dict[str, Any]:
         """Return the mean return of random actions."""
         generator = torch.Generator().manual_seed(cell.seed)
-        _, actions = _spaces(self.env)
+        actions = traits(self.env).actions
         return self._returns(
             lambda obs_NO: torch.randint(actions, (len(obs_NO),), generator=generator), cell
         )
@@ -241,20 +264,5 @@ class RL(EnvironmentOptions, Topic):
 
     def _form(self, cell: Cell) -> losses.Form:
         """Return the cell's loss for values in the range that the environment's have."""
-        return losses.numeric(cell.loss, *_support(self.env, self.gamma), bins=51)
-
-
-@cache
-def _spaces(env: str) -> tuple[tuple[int, ...], int]:
-    """Return an environment's observation shape and its number of actions."""
-    made = make(env)
-    return made.observation_space.shape or (), int(made.action_space.n)  # type: ignore[attr-defined]
-
-
-@cache
-def _support(env: str, gamma: float) -> tuple[float, float]:
-    """Return the least and the greatest discounted return to expect in an environment."""
-    if env in SUPPORT:
-        return SUPPORT[env]
-    low, high = reward_range(env)
-    return min(0.0, low) / (1 - gamma), max(0.0, high) / (1 - gamma)
+        low, high, _ = support(self.env, self.gamma)
+        return losses.numeric(cell.loss, low, high, bins=51)

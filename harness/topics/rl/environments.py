@@ -8,19 +8,18 @@ transition crosses the border of an episode.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
-from harness.cell import UsageError, unknown
+from harness.cell import UsageError
+from harness.topics.rl.registration import make, traits
 
 WINDOW = 100  # episodes a training return is the mean of, as Gymnasium's reward thresholds are
-TIME_LIMIT = 5_000  # steps, for environments that bring none
 
 
 class Step(NamedTuple):
@@ -37,38 +36,6 @@ class Step(NamedTuple):
     truncated: Tensor
 
 
-def make(env: str) -> gymnasium.Env:
-    """Make one environment. Raises UsageError if it is unknown or has no discrete actions."""
-    minatar = env.startswith("MinAtar/")
-    try:
-        if minatar and env not in gymnasium.registry:
-            from minatar.gym import register_envs  # it does not register by itself
-
-            register_envs()
-        spec = gymnasium.spec(env)
-        limit = None if spec.max_episode_steps else TIME_LIMIT
-        made = gymnasium.make(env, disable_env_checker=True, max_episode_steps=limit)
-        made = Forgetful(made) if minatar else made
-    except (gymnasium.error.NameNotFound, gymnasium.error.VersionNotFound):
-        raise unknown("environment", env, gymnasium.registry) from None
-    except (gymnasium.error.Error, ImportError) as error:
-        extra = "; pip install torch-decathlon[minatar]" if minatar else ""
-        raise UsageError(f"environment {env!r} cannot be made: {error}{extra}") from None
-    if not isinstance(made.action_space, gymnasium.spaces.Discrete):
-        raise UsageError(f"environment {env!r} has no discrete actions: {made.action_space}")
-    if not isinstance(made.observation_space, gymnasium.spaces.Box):
-        raise UsageError(f"environment {env!r} gives no array to see: {made.observation_space}")
-    return made
-
-
-class Forgetful(gymnasium.Wrapper):
-    """Wrapper that resets MinAtar's last action, lest the next episode begin by repeating it."""
-
-    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
-        self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
-        return self.env.reset(**settings)
-
-
 class Environments:
     """Copies of an environment stepped together, whose state can be saved and restored.
 
@@ -79,6 +46,7 @@ class Environments:
 
     def __init__(self, env: str, count: int, generator: torch.Generator) -> None:
         self.env, self.count, self.generator = env, count, generator
+        self.dtype = traits(env).observed.dtype
         self.vector = SyncVectorEnv(
             [lambda: make(env)] * count, autoreset_mode=AutoresetMode.DISABLED
         )
@@ -96,7 +64,7 @@ class Environments:
         self.seeds = self._new_seeds(self.count)
         self.actions: list[list[int]] = [[] for _ in range(self.count)]
         self.returns = np.zeros(self.count)
-        self.obs = _tensor(self.vector.reset(seed=self.seeds)[0])
+        self.obs = self._tensor(self.vector.reset(seed=self.seeds)[0])
 
     def step(self, action_N: Tensor) -> Step:
         """Step by actions (int64, from 0), and begin a new episode where one ended."""
@@ -106,7 +74,7 @@ class Environments:
             history.append(action)
         self.env_steps += self.count
         self.returns += reward
-        self.obs = next_obs = _tensor(obs)
+        self.obs = next_obs = self._tensor(obs)
         done = terminated | truncated
         if done.any():
             self._begin_again(done)
@@ -137,11 +105,13 @@ class Environments:
         self.seeds = [*state["seeds"]]
         self.actions = [history.tolist() for history in state["actions"]]
         shown = list(self.vector.reset(seed=self.seeds)[0])
+        returns = np.zeros(self.count)
         for index, (env, history) in enumerate(zip(self.vector.envs, self.actions, strict=True)):
             for action in history:
-                shown[index] = env.step(action)[0]
-        self.obs = _tensor(np.stack(shown))
-        if not torch.equal(self.obs, state["obs"]):
+                shown[index], reward, *_ = env.step(action)
+                returns[index] += reward
+        self.obs = self._tensor(np.stack(shown))
+        if not torch.equal(self.obs, state["obs"]) or returns.tolist() != state["returns"]:
             raise UsageError(f"environment {self.env!r} does not repeat itself from its seed")
         self.returns = np.array(state["returns"])
         self.finished = deque(state["finished"], maxlen=WINDOW)
@@ -153,6 +123,10 @@ class Environments:
         found = {"env_steps": float(self.env_steps)}
         return found if self.solved_at is None else found | {"steps_to_solve": self.solved_at}
 
+    def _tensor(self, obs_NO: np.ndarray) -> Tensor:
+        """Return observations as they are kept: bytes as bytes, all else in float32."""
+        return torch.from_numpy(np.asarray(obs_NO)).to(self.dtype)
+
     def _new_seeds(self, count: int) -> list[int | None]:
         return torch.randint(2**31 - 1, (count,), generator=self.generator).tolist()
 
@@ -162,7 +136,7 @@ class Environments:
             self.finished.append(float(self.returns[index]))
             self.seeds[index], self.actions[index], self.returns[index] = seed, [], 0.0
         obs, _ = self.vector.reset(seed=self.seeds, options={"reset_mask": done_N})
-        self.obs = _tensor(obs)
+        self.obs = self._tensor(obs)
         self.training_return = float(np.mean(self.finished))
         if (
             self.solved_at is None
@@ -185,17 +159,15 @@ def play(envs: Environments, act: Callable[[Tensor], Tensor]) -> Tensor:
     return total_N
 
 
-def reward_range(env: str, seed: int = 0, steps: int = 1_000) -> tuple[float, float]:
-    """Return the least and the greatest reward that a random policy meets in ``steps`` steps."""
+def random_rewards(env: str, seed: int = 0, steps: int = 1_000) -> tuple[list[float], list[float]]:
+    """Return the rewards that a random policy meets in ``steps`` steps.
+
+    First those after which an episode went on or was cut off, then those with which one ended.
+    """
     generator = torch.Generator().manual_seed(seed)
     envs = Environments(env, 1, generator)
-    actions = int(envs.vector.single_action_space.n)  # type: ignore[attr-defined]
-    met: Sequence[float] = [
-        envs.step(torch.randint(actions, (1,), generator=generator)).reward.item()
-        for _ in range(steps)
-    ]
-    return min(met), max(met)
-
-
-def _tensor(obs: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(obs, dtype=np.float32))
+    met: tuple[list[float], list[float]] = ([], [])
+    for _ in range(steps):
+        step = envs.step(torch.randint(traits(env).actions, (1,), generator=generator))
+        met[int(step.terminated)].append(step.reward.item())
+    return met

@@ -15,7 +15,8 @@ from harness.axes import losses
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint.tree import digest
 from harness.topics.rl.agents import AGENTS, RL
-from harness.topics.rl.environments import Environments, make, play
+from harness.topics.rl.environments import Environments, play
+from harness.topics.rl.registration import make
 from harness.topics.rl.rollouts import Episodes, Replay, Segments, advantages, sample
 from harness.training.loop import Training
 
@@ -229,7 +230,7 @@ def test_an_environment_that_its_seed_does_not_decide_is_named():
     [
         ("CartPole-v9", "unknown environment 'CartPole-v9': choose from CartPole-v1"),
         ("Pendulum-v1", "no discrete actions"),
-        ("Blackjack-v1", "gives no array"),
+        ("nowhere_:Env-v0", "module .nowhere_. cannot be imported: ModuleNotFoundError"),
         pytest.param(
             "MinAtar/Breakout-v1",
             r"torch-decathlon\[minatar\]",
