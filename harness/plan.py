@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 from harness.cell import Cell
 from harness.run import Run
+from harness.trial import cost
 
 
 def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
@@ -24,5 +24,5 @@ def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
         else:
             core_s += run.predict(cell) * run.ranks(cell)
             yield f"train {cell.id}: about {run.predict(cell):.1f} s"
-    minutes = core_s / (os.cpu_count() or 1) / 60
+    minutes = core_s / cost.cores() / 60
     yield f"{len(cells)} cells, about {minutes:.1f} minutes to train"

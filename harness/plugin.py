@@ -10,20 +10,18 @@ is collected.
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from harness import options
 from harness.cell import Cell, Status, UsageError, unknown
 from harness.files import write_atomically
+from harness.interrupts import end_as_by_ctrl_c
 from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
@@ -105,9 +103,8 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
     import torch
 
     from harness import matrix
-    from harness.project import with_own
     from harness.run import Run, executor_class
-    from harness.topics.registry import registered_topics
+    from harness.topics.registry import installed_topics, with_own
 
     if hasattr(config, "workerinput"):
         raise UsageError(
@@ -116,7 +113,9 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
         )
     chosen = options.RunOptions(**options.given(config.option, [options.RunOptions], DEST))
     told = options.given(config.option, TOPIC_OPTIONS, DEST)
-    topics = with_own(registered_topics(**told), config.hook.pytest_decathlon_topics())
+    installed, broken = installed_topics(**told)
+    config.stash[SAID] += broken
+    topics = with_own(installed, config.hook.pytest_decathlon_topics())
     executor_class(chosen.executor)
     devices = torch.cuda.device_count()
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
@@ -143,6 +142,7 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
         options=options.arguments(told),
         project=[argument.split("::")[0] for argument in config.args],
         executor_kind=chosen.executor,
+        cell_timeout=chosen.cell_timeout,
         compile=chosen.compile,
     )
     return run, cells
@@ -228,29 +228,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         run = _run(config)
         screen = config.stash[SCREEN] = Screen(config)
         screen.show(run)
-        _end_as_by_ctrl_c(config)
+        end_as_by_ctrl_c(config.add_cleanup)
         try:
             screen.line(run.start(cells))
         except UsageError as error:
             _stop(error)
-
-
-def _end_as_by_ctrl_c(config: pytest.Config) -> None:
-    """Have SIGTERM and SIGHUP end this pytest call in order, unless they are handled already."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, interrupt)
-            config.add_cleanup(partial(_by_default, number))
-
-
-def _by_default(number: int) -> None:
-    signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -273,13 +255,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     from harness.results.report import write_report
 
-    run = config.stash[RUN]
+    run, said = config.stash[RUN], config.stash[SAID]
     run.close()
+    said += run.store.set_aside
     try:
         if _write_benchmark(config, run.folder) or run.records:
-            config.stash[SAID] += [*run.store.set_aside, f"see {write_report(run.folder)}"]
+            said.append(f"see {write_report(run.folder, said.append)}")
     except (OSError, UsageError) as error:
-        config.stash[SAID] += [*run.store.set_aside, f"no page was written: {error}"]
+        said.append(f"no page was written: {error}")
 
 
 def _write_benchmark(config: pytest.Config, folder: Path) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.cell import UsageError
-from harness.topics.registry import registered_topics
+from harness.topics.registry import registered_topics, with_own
 from harness.training.topic import Topic
 
 
@@ -23,11 +22,6 @@ def topics(run_folder: Path, **options: Any) -> dict[str, Topic]:
     register environments. Raises UsageError if one of them cannot be loaded.
     """
     return with_own(registered_topics(**options), _conftests(_collected(run_folder)))
-
-
-def with_own(installed: dict[str, Topic], own: Iterable[Iterable[Topic]]) -> dict[str, Topic]:
-    """Add what each conftest returned to the installed topics."""
-    return installed | {topic.name: topic for some in own for topic in some}
 
 
 def _collected(run_folder: Path) -> list[str]:
@@ -43,7 +37,7 @@ def _collected(run_folder: Path) -> list[str]:
 class _Topics:
     """A pytest plugin that asks the conftests for their topics, and collects nothing."""
 
-    found: list[list[Topic]]
+    found: list[Any]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:
@@ -52,7 +46,7 @@ class _Topics:
         return 0
 
 
-def _conftests(paths: list[str]) -> list[list[Topic]]:
+def _conftests(paths: list[str]) -> list[Any]:
     """Return what the conftests that pytest loads for these paths give as topics."""
     asked, said = _Topics(), io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

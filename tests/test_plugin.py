@@ -84,7 +84,7 @@ def test_a_corrupt_record_is_reported_and_its_cell_run_again(project):
     cells(project)[0].write_text("{")
     result = project()
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["*is no record*moved to*"])
+    result.stdout.fnmatch_lines(["*decathlon: *set_aside*"])
     assert json.loads(cells(project)[0].read_text())["status"] == "done"
 
 

@@ -1,0 +1,85 @@
+"""The installed plugin in projects that have nothing to do with it, or options of their own."""
+
+import pytest
+
+FOREIGN = """
+def pytest_addoption(parser):
+    parser.addoption("--env", default="staging", help="which deployment")
+    parser.addoption("--plan", action="store_true")
+"""
+TEST = """
+import sys
+
+def test_ok(request):
+    assert request.config.getoption("--env") == "prod"
+    slow = {"torch", "pandas", "numpy", "gymnasium", "sklearn", "torchvision", "plotly", "tqdm"}
+    assert not slow & {name.split(".")[0] for name in sys.modules}
+"""
+MARKED = """
+import pytest
+
+@pytest.mark.decathlon(topic="regression")
+def test_cell(record):
+    pass
+"""
+
+
+@pytest.fixture
+def foreign(pytester):
+    pytester.makeconftest(FOREIGN)
+    return pytester
+
+
+def test_a_project_keeps_its_own_options_and_imports_nothing_of_ours(foreign):
+    foreign.makepyfile(test_own=TEST)
+    result = foreign.runpytest_subprocess("--env", "prod", "-p", "no:benchmark")
+    result.assert_outcomes(passed=1)
+
+
+def test_options_are_there_by_their_long_names_and_where_free_by_short_ones(foreign):
+    foreign.makepyfile(test_own=MARKED)
+    asked = ("--decathlon-plan", "--env", "prod", "--profile", "smoke", "-k", "linear")
+    result = foreign.runpytest_subprocess(*asked)
+    result.stdout.fnmatch_lines(["train regression/linear-mse-cosine-single-s0: about *"])
+    text = foreign.runpytest_subprocess("--help").stdout.str()
+    assert "--decathlon-env" in text and "--run-dir" in text
+    assert text.count("  --env=") == 1 and text.count("  --plan") == 1
+
+
+def test_a_value_of_ours_is_no_path_to_collect_from(foreign):
+    inner = foreign.mkdir("inner")
+    (inner / "conftest.py").write_text("def pytest_addoption(parser): parser.addoption('--own')")
+    foreign.makepyfile(test_own="def test_ok(pytestconfig): assert pytestconfig.option.own == '1'")
+    foreign.mkdir("smoke")  # a folder by a profile's name
+    asked = ("--own", "1", "--profile", "smoke", "inner", "test_own.py")
+    foreign.runpytest_subprocess(*asked).assert_outcomes(passed=1)
+
+
+def test_every_worker_of_xdist_would_train_every_cell(pytester):
+    pytester.makepyfile(test_own=MARKED)
+    result = pytester.runpytest_subprocess("-n", "2", "--profile", "smoke")
+    result.stdout.fnmatch_lines(["decathlon: *leave -n out"])
+    assert result.ret == 2 and "Traceback" not in result.stdout.str()
+    assert not (pytester.path / "results").exists()
+
+
+def test_xdist_is_welcome_where_there_are_no_cells(pytester):
+    pytester.makepyfile(test_own="def test_ok(): pass")
+    pytester.runpytest_subprocess("-n", "2").assert_outcomes(passed=1)
+
+
+def test_a_mark_without_record_is_said_at_collection(pytester):
+    pytester.makepyfile(test_own=MARKED.replace("record", ""))
+    result = pytester.runpytest_subprocess("--profile", "smoke")
+    result.stdout.fnmatch_lines(
+        ["*test_cell is marked decathlon and must take the fixture record*"]
+    )
+    assert result.ret == 2
+
+
+def test_what_concerns_all_files_is_said_once(pytester):
+    pytester.makepyfile(test_own=MARKED, test_two=MARKED)
+    result = pytester.runpytest_subprocess("--profile", "quik")
+    text = result.stdout.str()
+    assert result.ret == 2 and text.count("decathlon: unknown profile 'quik'") == 1
+    assert "harness/" not in text  # no frames of ours
