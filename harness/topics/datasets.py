@@ -65,7 +65,7 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
     digits are scikit-learn's 1,797 real 8x8 images; the others are torchvision's, read from
     ``folder``. binary-mnist is MNIST with each pixel drawn once, white with the probability of its
     brightness (Salakhutdinov & Murray 2008; the draw is this project's own). Raises UsageError if
-    the name is unknown or the files are not there.
+    the name is unknown, or the files are missing or damaged.
     """
     if name not in IMAGE_DATASETS:
         raise unknown("dataset", name, IMAGE_DATASETS)
@@ -77,26 +77,11 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
         y = torch.from_numpy(bunch.target.astype("int64"))
         train, test = _one_in_five(len(x))
         return _split(x[train], y[train], x[test], y[test])
-    from torchvision import datasets
-
     if folder is None:
         raise UsageError(f"dataset {name!r} needs --data-dir DIR (and --download the first time)")
-    kind = {
-        "mnist": datasets.MNIST,
-        "binary-mnist": datasets.MNIST,
-        "fashion-mnist": datasets.FashionMNIST,
-    }.get(name, datasets.CIFAR10)
-    try:
-        halves = [kind(folder, train=train, download=download) for train in (True, False)]
-    except (RuntimeError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"dataset {name!r} is not in {folder}: {first}; add --download to fetch it"
-        ) from None
-    tensors = []
-    for half in halves:
-        x = torch.as_tensor(np.asarray(half.data))
-        tensors += [x[:, None] if x.ndim == 3 else x.movedim(-1, 1), torch.as_tensor(half.targets)]
+    from harness.topics import image_files
+
+    tensors = image_files.read(name, Path(folder), download)
     if name == "binary-mnist":
         draw = torch.Generator().manual_seed(28)
         for half in (0, 2):
