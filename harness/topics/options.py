@@ -46,8 +46,10 @@ class EnvironmentOptions:
 class TableOptions:
     """Options of regression: the table's file, and the column to predict."""
 
-    table: str | None = option(None, "regression on this CSV or Parquet file", "FILE", place=True)
-    target: str | None = option(None, "the table's column to predict", "COLUMN")
+    table: str | None = option(
+        None, "regression on this table: .csv or .tsv (also .gz), .parquet", "FILE", place=True
+    )
+    target: str | None = option(None, "the table's column to predict, by name", "COLUMN")
 
 
 TOPIC_OPTIONS = (ImageOptions, FIDOptions, EnvironmentOptions, TableOptions)

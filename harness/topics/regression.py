@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,11 +80,25 @@ class Regression(TableOptions, Topic):
     }
 
     def dataset_id(self) -> str:
-        return f"{self.table or 'diabetes'}@{self._data.sha}"
+        name = "diabetes" if self.table is None else Path(self.table.removesuffix(".gz")).stem
+        return f"{name}@{self._data.sha}"
+
+    def data_notes(self) -> list[str]:
+        train, test = (_beyond(y_N) for y_N in (self._data.train_y, self._data.test_y))
+        if not train + test:
+            return list(self._data.notes)
+        low, high = SUPPORT
+        return [
+            *self._data.notes,
+            f"{train} training and {test} test targets lie outside {low:g} to {high:g} standard "
+            f"deviations from the mean: {', '.join(ON_BINS)} clip them and never predict beyond, "
+            "which counts against them beside the other losses",
+        ]
 
     @property
     def _data(self) -> datasets.Split:
-        return datasets.table(self.table, self.target)
+        batch_size = max(budget.batch_size for budget in self.budgets.values())
+        return datasets.table(self.table, self.target, batch_size)
 
     def skip(self, cell: Cell) -> str | None:
         if cell.model not in self.fits:
@@ -170,6 +185,12 @@ class Regression(TableOptions, Topic):
             return super().baseline(cell)
         mean_N = self._data.train_y.mean().expand(len(self._data.test_y))
         return metrics.regression(mean_N, self._data.test_y)
+
+
+def _beyond(y_N: Tensor) -> int:
+    """Return how many standardised targets lie outside SUPPORT."""
+    low, high = SUPPORT
+    return int(((y_N < low) | (y_N > high)).sum())
 
 
 def _bin(y_N: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from harness.topics import datasets
 
 def test_a_table_file_is_read_and_a_bad_one_named(tmp_path):
     path = tmp_path / "t.csv"
-    rows = "\n".join(f"{i},{'ab'[i % 2]},{2 * i}" for i in range(40))
+    rows = "\n".join(f"{i},{'ab'[i % 2]},{i * i}" for i in range(40))
     path.write_text(f"n,kind,y\n{rows}\n")
     assert datasets.table(str(path), "y").train_x.shape == (32, 3)
     with pytest.raises(UsageError, match="unknown target column 'yy': choose from y"):
