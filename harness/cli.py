@@ -85,7 +85,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _compare(chosen: argparse.Namespace) -> int:
     """Print how two runs compare, write it as JSON if asked to, and return the exit code."""
-    from harness.results import compare, frames
+    from harness.results import bounds, compare, frames
     from harness.results.compare import text
 
     if chosen.json and (chosen.json.suffix != ".json" or chosen.json.is_dir()):
@@ -95,7 +95,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     for folder in folders:
         run, unread = frames.read(folder)
         runs.append(run)
-        for line in unread:
+        for line in bounds.cut(unread):
             print(f"decathlon: {line}", file=sys.stderr)
     try:
         comparison = compare.compare(*runs)
@@ -105,7 +105,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         text.write_json(chosen.json, comparison, *folders)
     if comparison.refused:
         raise UsageError(comparison.refused)
-    print("\n".join(text.lines(comparison)))
+    print(bounds.printable("\n".join(text.lines(comparison))))
     return comparison.exit_code
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.cell import Cell, Status, UsageError, unknown
-from harness.results import tables
+from harness.results import bounds, tables
 from harness.results.columns import ALWAYS, FLAGS, GROUPS, NUMBERS, NUMERIC
 from harness.results.store import Store
 
@@ -44,8 +44,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
                     raise UsageError("it has no rows")
                 return tables.cells(found), []
             except (UsageError, ValueError, OSError) as error:
-                said = " ".join(str(error).split())
-                raise UsageError(f"{path} is no table of cells: {said}") from None
+                raise UsageError(bounds.line(f"{path} is no table of cells: {error}")) from None
     wanted = "cells/*.json, cells.parquet or cells.csv"
     raise UsageError(f"{folder} {f'holds no {wanted}' if folder.is_dir() else 'is no folder'}")
 

@@ -70,9 +70,11 @@ def metric(
 ) -> Iterator[Row]:
     """Yield rows for a metric of cells that are done in both: of its values, of missing ones.
 
-    A value that is no longer measured is worse; one that was not measured, and is, better. An
-    infinite value is in no mean: it is better or worse than any other, by the metric's direction.
+    A value that is no longer measured is worse; one that was missing, and is measured, is better
+    unless the baseline does not know the metric. An infinite value is in no mean: it is better or
+    worse than any other, by the metric's direction.
     """
+    known = (texts(baseline, f"direction.{name}") != "").any()
     a_N, b_N = numbers(baseline, f"metric.{name}"), numbers(candidate, f"metric.{name}")
     finite = np.isfinite(a_N) & np.isfinite(b_N)
     a, b = a_N[finite], b_N[finite]
@@ -80,7 +82,11 @@ def metric(
     endless = ~finite & ~np.isnan(a_N) & ~np.isnan(b_N)
     kinds = (
         (Verdict.WORSE, "no longer measured", ~np.isnan(a_N) & np.isnan(b_N)),
-        (Verdict.BETTER, "measured now only", np.isnan(a_N) & ~np.isnan(b_N)),
+        (
+            Verdict.BETTER if known else Verdict.SAME,
+            "measured now only",
+            np.isnan(a_N) & ~np.isnan(b_N),
+        ),
         (Verdict.WORSE, "worse by an infinite value", endless & (sign * b_N < sign * a_N)),
         (Verdict.BETTER, "better by an infinite value", endless & (sign * b_N > sign * a_N)),
         (Verdict.SAME, "infinite in both", endless & (a_N == b_N)),
