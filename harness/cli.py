@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness import options
 from harness.cell import Cell, UsageError, unknown
 from harness.options import REPEATED
+from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
@@ -29,9 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write a run's tables and page again")
     report.add_argument("run", type=Path)
-    compare = commands.add_parser("compare", help="one verdict over two runs; exit code 1 if worse")
+    compare = commands.add_parser(
+        "compare",
+        help="one verdict over two runs; exit code 1 if worse",
+        description="Compare two runs' folders, which hold records or only tables of cells.",
+        epilog=verdict.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     compare.add_argument("baseline", type=Path)
     compare.add_argument("candidate", type=Path)
+    compare.add_argument(
+        "--json", type=Path, metavar="FILE.json", help="write the whole comparison there too"
+    )
     for name, text in (
         ("replay", "train one cell again: did its numbers come back?"),
         ("train", "train one cell over the ranks that torchrun started, on one node or more"),
@@ -74,22 +84,28 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    """Print how two runs compare; return 1 if the candidate is worse."""
-    from harness.results import compare, tables
-    from harness.results.store import Store
+    """Print how two runs compare, write it as JSON if asked to, and return the exit code."""
+    from harness.results import bounds, compare, frames
+    from harness.results.compare import text
 
-    frames = []
-    for folder in (chosen.baseline, chosen.candidate):
-        records = [record.to_dict() for record in Store(folder)]
-        if not records:
-            raise UsageError(f"{folder} holds no records")
-        frames.append(tables.cells(records))
+    if chosen.json and (chosen.json.suffix != ".json" or chosen.json.is_dir()):
+        raise UsageError(f"--json {chosen.json} must be a file whose name ends in .json")
+    folders = (chosen.baseline, chosen.candidate)
+    runs = []
+    for folder in folders:
+        run, unread = frames.read(folder)
+        runs.append(run)
+        for line in bounds.cut(unread):
+            print(f"decathlon: {line}", file=sys.stderr)
     try:
-        comparison = compare.compare(*frames)
+        comparison = compare.compare(*runs)
     except compare.NotComparable as error:
-        raise UsageError(str(error)) from None
-    print(comparison.table.to_string(index=False))
-    print(f"verdict: {comparison.verdict}")
+        comparison = compare.Comparison(refused=str(error))
+    if chosen.json:
+        text.write_json(chosen.json, comparison, *folders)
+    if comparison.refused:
+        raise UsageError(comparison.refused)
+    print(bounds.printable("\n".join(text.lines(comparison))))
     return comparison.exit_code
 
 
