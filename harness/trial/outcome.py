@@ -69,8 +69,9 @@ class Parity:
     """How far a parallel configuration's first steps are from ``single``'s.
 
     difference: the largest relative one, over ``steps`` losses and the first gradient. exact:
-    whether the configuration promises single's numbers; equal: whether it keeps that promise, None
-    where it makes none, for the ``reason`` given.
+    whether the configuration, with these networks and objectives, promises single's numbers; equal:
+    whether it keeps that promise, None where it makes none. reason: why it makes none, or how it
+    breaks it.
     """
 
     difference: float
@@ -105,8 +106,12 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the trial itself went wrong: it raised, died or ran out of time."""
-        return self.status in (Status.FAILED, Status.TIMEOUT)
+        """Whether the trial went wrong in a way that another attempt may not.
+
+        It raised, died or ran out of time; what is not single's training is never so.
+        """
+        unlike = self.parity is not None and self.parity.equal is False
+        return self.status in (Status.FAILED, Status.TIMEOUT) and not unlike
 
     def record_fields(self) -> dict[str, Any]:
         """Return the fields of the cell's record that its trial decides, as plain values."""
@@ -117,6 +122,14 @@ class Outcome:
             "checkpoint": dataclasses.asdict(audited) if audited else {},
             "parity": dataclasses.asdict(parity) if parity else {},
         }
+
+    def with_parity(self, found: Parity, configuration: str) -> Outcome:
+        """Return this outcome with its parity; failed, its numbers kept, if that does not hold."""
+        if found.equal is not False:
+            return replace(self, parity=found)
+        so = f"{configuration} is not single's training: {found.reason}"
+        reason = f"{so}; {self.reason}" if self.reason else so
+        return replace(self, status=Status.FAILED, reason=reason, parity=found)
 
     def with_audit(self, found: Audited) -> Outcome:
         """Return this outcome with what the audit found."""

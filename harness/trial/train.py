@@ -35,10 +35,8 @@ def train(task: Task, rank: int = 0) -> Outcome:
     if rank == 0 and not task.attempt:
         files.remove(task.folder / "middle.pt")
     with clock.measure("audit_s"):
-        alone = parity.first_steps_alone(task) if rank == 0 and parity.applies(task) else None
-        # what goes on from a checkpoint does not show its first steps
-        first = parity.first_steps(task, rank) if task.attempt else None
-    training = training_of(task, device, rank, watched_steps=1)
+        found = parity.measure(task, rank) if parity.applies(task) else None
+    training = training_of(task, device, rank)
     film = Film(task, training, clock)
     saved = _resume(task, training) if task.attempt else None
     diverged: Diverged | None = None
@@ -57,9 +55,9 @@ def train(task: Task, rank: int = 0) -> Outcome:
     outcome = finish(task, training, film, saved, diverged, clock)
     if rank != 0:
         return outcome
-    if alone:
-        found = parity.compare(alone, first or parity.first_of(training), task.cell.parallel)
-        outcome = replace(outcome, parity=found)
+    if found:
+        parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
+        outcome = outcome.with_parity(found, f"{task.cell.parallel}{parts}")
     clock.seconds["wall_s"] = clock.elapsed()
     return replace(outcome, cost=cost.of_training(training, clock.seconds, peak_mb()))
 

@@ -55,7 +55,7 @@ class SameShard(Toy):
 def test_ranks_on_the_same_shard_fail_parity(tmp_path):
     cell = replace(CELL, parallel="ddp")
     (outcome,) = run(tmp_path, task(tmp_path, SameShard(), cell))
-    assert outcome.status == "done" and not outcome.parity.equal
+    assert outcome.status == "failed" and outcome.parity.equal is False
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,9 @@ class SameShard(Toy):
 
 @pytest.mark.parametrize("name", ["ddp", "zero1"])
 @pytest.mark.parametrize("bug", [NotAveraged, SameShard])
-def test_a_planted_bug_fails_parity(executor, tmp_path, bug, name):
+def test_a_planted_bug_fails_its_cell_which_keeps_its_numbers(executor, tmp_path, bug, name):
     found = outcome(executor, bug(), replace(CELL, parallel=name), tmp_path)
-    assert found.status == "done" and found.parity.equal is False
+    assert found.status == "failed" and found.parity.equal is False
+    assert found.reason.startswith(f"{name} is not single's training: first losses differ by 0.")
+    assert f"the first gradient by {found.parity.difference:.2g}" in found.reason
+    assert found.metrics and found.curve and found.audited.resume_equal and found.cost

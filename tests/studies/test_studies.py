@@ -6,7 +6,9 @@ from toy import Toy
 
 from harness.axes import parallel
 from harness.cell import Budget, Cell
+from harness.run import Run
 from harness.studies import resharding, scaling
+from harness.studies.parity import parity
 from harness.trial.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=120)
@@ -43,3 +45,25 @@ def test_what_travels_is_what_the_configuration_says(executor, tmp_path):
     assert 0.7 * size / 2 < sent["ddp_bf16"] <= size / 2
     assert sent["local_sgd"] == size / parallel.AVERAGE_EVERY
     assert state["fsdp"] < state["zero1"] < state["ddp"] == state["single"]
+
+
+class Dropped(Toy):
+    name = "dropped"
+    models = ("dropout",)
+
+
+class Estimators(Toy):
+    models = fits = ("tree",)
+
+
+def test_parity_has_a_row_and_a_reason_per_configuration_none_for_estimators(tmp_path):
+    topics = {"toy": Toy(), "dropped": Dropped(), "estimators": Estimators()}
+    one = Run(tmp_path, topics, "smoke", report=lambda line: None)
+    toy, dropped = parity(one, "toy"), parity(one, "dropped")
+    assert list(toy["parallel"]) == [n for n in parallel.NAMES if parallel.is_distributed(n)]
+    assert toy["equal"][toy["exact"]].all() and (toy["reason"][toy["exact"]] == "").all()
+    assert (toy["reason"][~toy["exact"]] != "").all()
+    assert dropped["reason"].str.contains("Dropout in model: random numbers per rank").all()
+    assert not dropped["exact"].any()
+    none = parity(one, "estimators")
+    assert none.empty and list(none.columns) == list(toy.columns)

@@ -21,10 +21,13 @@ from harness.axes.parallel.configurations import (
     ranks,
     skip_reason,
 )
-from harness.axes.parallel.layout import AVERAGE_EVERY, Layout
+from harness.axes.parallel.layout import AVERAGE_EVERY, COMPRESS_FROM, Layout
+from harness.axes.parallel.sharing import DRAWS, kind, shared_apart, shares
 
 __all__ = [
     "AVERAGE_EVERY",
+    "COMPRESS_FROM",
+    "DRAWS",
     "EXACT",
     "INEXACT",
     "NAMES",
@@ -36,11 +39,14 @@ __all__ = [
     "is_distributed",
     "is_rank_zero",
     "is_sharded",
+    "kind",
     "laid_out_like",
     "mean_over_ranks",
     "mean_over_replicas",
     "process_group",
     "ranks",
     "shard",
+    "shared_apart",
+    "shares",
     "skip_reason",
 ]
