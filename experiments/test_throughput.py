@@ -8,6 +8,8 @@ from harness.studies.throughput import Case
 
 @pytest.mark.parametrize("name", ["vgg/vgg11", "vgg/vgg16", "regression/mlp", "regression/svr"])
 def test_throughput(name, benchmark, decathlon_run):
+    if benchmark.disabled:
+        pytest.skip("pytest-benchmark is disabled (--benchmark-disable): nothing is timed")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

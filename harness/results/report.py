@@ -20,7 +20,7 @@ def write_report(folder: Path, report: Callable[[str], None] = print) -> Path:
 
     Tables of studies and pytest-benchmark's JSON are shown if they are in the folder. A damaged
     file is left as it is and named in a line, on the page and to ``report`` (the first 20 lines);
-    all others are shown. Raises UsageError if no record can be read.
+    all others are shown. Raises UsageError if there is neither a record nor a benchmark.
     """
     from harness.results import dashboard, side_files, tables
     from harness.results.columns import STUDIES
@@ -28,14 +28,14 @@ def write_report(folder: Path, report: Callable[[str], None] = print) -> Path:
     store = Store(folder)
     records = list(store)
     damaged = store.set_aside
-    if not records:
-        told = "".join(f"; {line}" for line in bounds.cut(damaged, 3))
-        raise UsageError(f"{folder} holds no records: a run leaves them under {folder}/cells{told}")
     studies: dict[str, Any] = {
         name: _read(damaged, f"{folder / name}.csv", side_files.study, folder, name)
         for name in STUDIES
     }
     benchmark = _read(damaged, f"{folder / 'benchmark.json'}", side_files.benchmark, folder)
+    if not records and benchmark is None:
+        told = "".join(f"; {line}" for line in bounds.cut(damaged, 3))
+        raise UsageError(f"{folder} holds no records: a run leaves them under {folder}/cells{told}")
     images = _images(folder, records, damaged)
     plain = [record.to_dict() for record in records]
     found = tables.write(plain, folder)._replace(benchmark=benchmark, **studies)
