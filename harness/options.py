@@ -20,7 +20,7 @@ def option(default: Any, text: str, metavar: str | None = None, place: bool = Fa
     return dataclasses.field(default=default, metadata=told)
 
 
-LEAST = {"world_size": 1, "accumulate": 1, "retries": 0, "seeds": 1, "cell_timeout": 1}
+LEAST = {"world_size": 1, "accumulate": 1, "retries": 0, "seeds": 1, "timeout": 1}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RunOptions:
     seeds: int | None = option(None, "of quick's recipes (1), of full (3)", "N")
     executor: str = option("local", "where cells run: local (default) or ray")
     compile: bool = option(False, "compile populations' steps")
-    cell_timeout: int | None = option(None, "seconds after which a cell is given up", "S")
+    timeout: int | None = option(None, "seconds after which a cell is given up", "S")
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():

@@ -142,7 +142,7 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
         options=options.arguments(told),
         project=[argument.split("::")[0] for argument in config.args],
         executor_kind=chosen.executor,
-        cell_timeout=chosen.cell_timeout,
+        timeout=chosen.timeout,
         compile=chosen.compile,
     )
     return run, cells

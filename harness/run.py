@@ -58,7 +58,7 @@ class Run:
     options: what ``replay`` must be told to train a cell again. project: what pytest was
     told to collect, so that ``replay`` finds its conftests. executor_kind: one of
     EXECUTORS. population: the most cells that train as one; compile: whether their step is
-    compiled then. cell_timeout: seconds of wall time after which a cell is given up, None if only
+    compiled then. timeout: seconds of wall time after which a cell is given up, None if only
     standing still is a reason. report is called with a line after each finished cell; stand, if
     there is one, with where the run stands, as ``Progress`` says.
     """
@@ -74,7 +74,7 @@ class Run:
     project: Sequence[str] = ()
     population: int = LARGEST
     compile: bool = False
-    cell_timeout: float | None = None
+    timeout: float | None = None
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -153,6 +153,8 @@ class Run:
                 reused += 1
             else:
                 tasks.append(self.task(cell))
+        for line in self.store.set_aside:
+            self.report(line)
         for topic in dict.fromkeys(cell.topic for cell in cells):
             for note in self.topics[topic].data_notes():
                 self.report(f"{topic}: {note}")
@@ -205,7 +207,7 @@ class Run:
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
         where = (self.folder, self.device, ranks, self.accumulate)
-        return Task(topic, cell, budget, *where, limit_s=self.cell_timeout)
+        return Task(topic, cell, budget, *where, limit_s=self.timeout)
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it."""

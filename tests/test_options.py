@@ -51,7 +51,7 @@ def test_told_again_they_read_as_they_were():
 
 @pytest.mark.parametrize(
     ("field", "least"),
-    [("world_size", 1), ("accumulate", 1), ("retries", 0), ("seeds", 1), ("cell_timeout", 1)],
+    [("world_size", 1), ("accumulate", 1), ("retries", 0), ("seeds", 1), ("timeout", 1)],
 )
 def test_numbers_have_their_least(field, least):
     options.RunOptions(**{field: least})

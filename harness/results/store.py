@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness import files
 from harness.cell import Cell
 from harness.files import write_atomically
 from harness.results import bounds
@@ -54,9 +55,9 @@ class Store:
         return path
 
     def tidy(self) -> None:
-        """Remove the temporary files of a killed run. Only one run at a time may use the folder."""
-        for left in self.folder.glob("**/.*.tmp"):
-            left.unlink(missing_ok=True)
+        """Remove what a killed run left half written. Only one run at a time may use the folder."""
+        for left in list(self.folder.glob("**/.*.tmp")):
+            files.remove(left)
 
     def read(self, cell: Cell) -> Record | None:
         """Return a cell's record, or None if there is none that can be read."""

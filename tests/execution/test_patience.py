@@ -46,7 +46,7 @@ def test_only_what_stands_still_for_long_beside_its_own_steps_is_given_up(tmp_pa
 def test_a_limit_holds_for_what_advances_too(tmp_path):
     limited = task(tmp_path, limit_s=600)
     assert given_up(limited, [Pulse(0, 12)], running_s=599) == ""
-    over = "over --cell-timeout 600 s at step 12 of 20"
+    over = "over --timeout 600 s at step 12 of 20"
     assert given_up(limited, [Pulse(0, 12)], running_s=601) == over
 
 
@@ -93,7 +93,7 @@ def test_the_limit_of_an_option_ends_a_cell_that_advances(executor, tmp_path):
     while executor.pending():
         found |= dict(executor.pump())
     assert found[endless].status == "timeout"
-    assert found[endless].reason.startswith("over --cell-timeout 3 s at step ")
+    assert found[endless].reason.startswith("over --timeout 3 s at step ")
 
 
 def test_a_populations_patience_and_limit_are_for_all_its_cells(tmp_path):

@@ -100,3 +100,15 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, m
     with pytest.raises(OSError, match="disk"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_tidy_removes_what_a_kill_left_half_written_files_and_folders(tmp_path):
+    shards = tmp_path / "checkpoints" / "vgg" / ".final.pt.1a2b.tmp"
+    shards.mkdir(parents=True)
+    (shards / "shard").write_bytes(b"half")
+    (tmp_path / ".cells.csv.3c4d.tmp").write_bytes(b"half")
+    kept = tmp_path / "checkpoints" / "vgg" / "final.pt"
+    kept.write_bytes(b"whole")
+    Store(tmp_path).tidy()
+    assert not shards.exists() and not (tmp_path / ".cells.csv.3c4d.tmp").exists()
+    assert kept.read_bytes() == b"whole"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 from toy import Toy
 
 from harness.axes import parallel
@@ -9,6 +10,7 @@ from harness.cell import Budget, Cell
 from harness.run import Run
 from harness.studies import resharding, scaling
 from harness.studies.parity import parity
+from harness.studies.study import keep
 from harness.trial.task import Task
 
 BUDGET = Budget(steps=20, batch_size=8, timeout_s=120)
@@ -67,3 +69,19 @@ def test_parity_has_a_row_and_a_reason_per_configuration_none_for_estimators(tmp
     assert not dropped["exact"].any()
     none = parity(one, "estimators")
     assert none.empty and list(none.columns) == list(toy.columns)
+
+
+def test_a_damaged_table_is_moved_aside_and_other_models_rows_stay(tmp_path):
+    said = []
+    run = Run(tmp_path, {"toy": Toy()}, "smoke", report=said.append)
+    row = {"topic": "toy", "ranks": 2, "parallel": "ddp", "difference": 0.0, "exact": True}
+    row |= {"equal": True, "reason": "", "steps": 2}
+    path = tmp_path / "parity.csv"
+    path.write_bytes(b"\x00 no table")
+    for model in ("line", "dropout", "line"):
+        task = Task(Toy(), replace(CELL, model=model), BUDGET, tmp_path)
+        keep(run, "parity", task, [row | {"model": model}])
+    assert sorted(pd.read_csv(path)["model"]) == ["dropout", "line"]
+    (aside,) = tmp_path.glob("parity.*.damaged")
+    assert aside.read_bytes() == b"\x00 no table"
+    assert len(said) == 1 and str(aside) in said[0]

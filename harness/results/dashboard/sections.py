@@ -108,7 +108,7 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
 def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
     """Return the parity table: a row per topic and model, a column per parallel configuration.
 
-    why: the reason for each configuration that is inexact.
+    why: the reasons for each configuration that is inexact, of all topics.
     """
     if frame is None:
         return {}
@@ -118,7 +118,10 @@ def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
     for (topic, model), part in frame.groupby(["topic", "model"]):
         found = {row["parallel"]: row for row in plain(part)}
         rows.append({"name": f"{topic}/{model}", "values": [found.get(name) for name in columns]})
-    why = {name: part["reason"].iloc[0] for name, part in frame.groupby("parallel", sort=False)}
+    why = {
+        name: "; ".join(filter(None, part["reason"].unique()))
+        for name, part in frame.groupby("parallel", sort=False)
+    }
     bad = frame["exact"] & ~frame["equal"].astype("boolean").fillna(True).astype(bool)
     return {
         **{"columns": columns, "rows": rows, "bad": int(bad.sum()), "ranks": frame["ranks"].max()},
