@@ -54,7 +54,8 @@ def full(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The project's own tests."""
     setup(session)
-    session.run(PYTHON, "-m", "pytest", "tests", *session.posargs)
+    workers = ["-n", "2", "--dist", "loadfile"]
+    session.run(PYTHON, "-m", "pytest", "tests", *workers, *session.posargs)
 
 
 @nox.session

@@ -1,5 +1,9 @@
 """Settings and fixtures shared by the tests."""
 
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 import torch
 from hypothesis import settings
@@ -27,3 +31,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def short_folder():
+    """Make a temporary folder of a short path, for what has sockets in it; removed in the end."""
+    with ExitStack() as stack:
+        yield lambda: Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))

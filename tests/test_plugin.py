@@ -96,7 +96,7 @@ def test_a_corrupt_record_is_reported_and_its_cell_run_again(project):
         (["--dataset", "cifar10"], "needs --data-dir"),
         (["--dataset", "mnist", "--data-dir", "/nowhere"], "is not in /nowhere"),
         (["--world-size", "0"], "world size 0"),
-        (["--table", "no.csv", "--target", "y"], "table no.csv cannot be read"),
+        (["--table", "no.csv", "--target", "y"], "table no.csv does not exist"),
         (["--table", "no.csv"], "needs --target"),
         (["--run-dir", "test_own.py"], "is a file"),
         (["--executor", "rey"], "unknown executor 'rey': choose from ray, local"),
@@ -115,7 +115,7 @@ def test_bad_input_is_one_line_and_exit_code_2(project, arguments, message):
     ("arguments", "message"),
     [
         (["report", "nowhere"], "nowhere holds no records"),
-        (["compare", "nowhere", "nowhere"], "nowhere holds no records"),
+        (["compare", "nowhere", "nowhere"], "nowhere is no folder"),
         (["replay", "vgg"], "'vgg' is no cell id"),
         (["replay", "vg/vgg11-ce-cosine-single-s0"], "unknown topic 'vg': choose from vgg"),
         (["replay", "vgg/vgg11-cee-cosine-single-s0"], "unknown loss 'cee': choose from ce"),

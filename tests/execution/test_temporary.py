@@ -14,7 +14,8 @@ signal.pause()
 """
 
 
-def test_a_folder_is_swept_once_its_owner_was_killed(tmp_path, monkeypatch):
+def test_a_folder_is_swept_once_its_owner_was_killed(short_folder, monkeypatch):
+    tmp_path = short_folder()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(temporary.tempfile, "tempdir", None)
     foreign = tmp_path / "decathlon-of-another-program"

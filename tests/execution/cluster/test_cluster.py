@@ -64,9 +64,9 @@ class Avenger(Toy):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(short_folder):
     """Three nodes of one CPU, and the folder for their temporary files. All ends in the end."""
-    folder = tmp_path_factory.mktemp("nodes")
+    folder = short_folder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
