@@ -7,12 +7,15 @@ import os
 import shutil
 import socket
 import tempfile
+from multiprocessing import util
 from pathlib import Path
 from typing import IO
 
 from harness.cell import UsageError
 
 PREFIX, LOCK = "decathlon-", "owner.lock"
+SWEPT = (f"{PREFIX}*", "pymp-*")  # ours, and multiprocessing's for our sockets
+_claimed: dict[Path, IO] = {}
 
 
 def make() -> tuple[Path, IO]:
@@ -36,17 +39,26 @@ def make() -> tuple[Path, IO]:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{where} is of no use for a socket: {error}; set a short one") from None
-    lock = open(folder / LOCK, "w")  # noqa: SIM115  (held for as long as the folder is in use)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = _lock(folder)
+    sockets = Path(util.get_temp_dir())  # multiprocessing's, until this process ends
+    if sockets not in _claimed:
+        _claimed[sockets] = _lock(sockets)
     named = folder.with_name(folder.name.removeprefix("."))
     folder.rename(named)  # with its lock from the first moment: nobody sweeps it
     sweep(named.parent)
     return named, lock
 
 
+def _lock(folder: Path) -> IO:
+    """Lock a folder for as long as the file that is returned stays open."""
+    lock = open(folder / LOCK, "w")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def sweep(parent: Path) -> None:
     """Remove the folders in ``parent`` whose owner has ended: its lock went with it."""
-    for folder in parent.glob(f"{PREFIX}*"):
+    for folder in (folder for pattern in SWEPT for folder in parent.glob(pattern)):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
