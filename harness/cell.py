@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+LISTED, NEAREST = 30, 8  # allowed values that an error names
 AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
 
 
@@ -20,11 +21,19 @@ class UsageError(ValueError):
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
-    """Return the error for a value outside a fixed set, naming the allowed ones, nearest first."""
+    """Return the error for a value outside a fixed set, naming the allowed ones, nearest first.
+
+    Of more than LISTED only the nearest are named, and how many more there are.
+    """
     choices = sorted(allowed)
-    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
-    ordered = near + [choice for choice in choices if choice not in near]
-    return UsageError(f"unknown {kind} {value!r}: choose from {', '.join(ordered) or 'nothing'}")
+    many = len(choices) > LISTED
+    near = difflib.get_close_matches(value, choices, n=NEAREST if many else 1, cutoff=0.5)
+    rest = [choice for choice in choices if choice not in near]
+    named = [*near, *rest[: max(0, NEAREST - len(near)) if many else None]]
+    more = f" and {len(choices) - len(named)} more" if many else ""
+    return UsageError(
+        f"unknown {kind} {value!r}: choose from {', '.join(named) or 'nothing'}{more}"
+    )
 
 
 class Status(StrEnum):

@@ -20,6 +20,7 @@ from harness.execution.local import LocalExecutor
 from harness.files import write_atomically
 from harness.fingerprint import code_hash, fingerprint, topic_hash
 from harness.progress import Progress
+from harness.results import bounds
 from harness.results.lock import FolderLock
 from harness.results.record import Record
 from harness.results.store import Store
@@ -258,7 +259,7 @@ class Run:
         if outcome.failed and task.attempt < self.retries:
             self.executor.requeue([replace(task, attempt=task.attempt + 1)])
             follows = f"(attempt {task.attempt + 2} of {self.retries + 1} follows)"
-            self.report(f"{task.cell.id} {outcome.status} {outcome.reason} {follows}")
+            self.report(f"{task.cell.id} {outcome.status} {bounds.line(outcome.reason)} {follows}")
             return
         record = self.keep(task.cell, outcome, attempts=task.attempt + 1)
         self.progress.ended([record], self.executor.pending())
@@ -280,5 +281,5 @@ class Run:
         if isinstance(outcome, PopulationOutcome):
             apart = self._grouping.separate(task, self.executor.pending())
         for one in apart:
-            self.report(f"{label(one)} run one by one: {reason}")
+            self.report(f"{label(one)} run one by one: {bounds.line(reason)}")
         self.executor.requeue([own for one in apart for own in one.tasks], instead_of=apart)

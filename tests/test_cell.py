@@ -38,3 +38,11 @@ def test_a_budget_changes_the_fingerprint():
 
 def test_the_nearest_allowed_value_comes_first():
     assert str(unknown("loss", "hubr", ["ce", "mae", "huber"])).endswith("huber, ce, mae")
+
+
+def test_of_many_allowed_values_the_nearest_are_named():
+    allowed = [f"Env{number}-v0" for number in range(100)]
+    text = str(unknown("environment", "Env7-v1", allowed))
+    assert text.startswith("unknown environment 'Env7-v1': choose from Env7-v0, ")
+    assert text.endswith(" and 92 more") and text.count("-v0") == 8
+    assert " more" not in str(unknown("topic", "vg", ["vgg", "gan"]))
