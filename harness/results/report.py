@@ -20,7 +20,8 @@ def write_report(folder: Path, report: Callable[[str], None] = print) -> Path:
 
     Tables of studies and pytest-benchmark's JSON are shown if they are in the folder. A damaged
     file is left as it is and named in a line, on the page and to ``report`` (the first 20 lines);
-    all others are shown. Raises UsageError if there is neither a record nor a benchmark.
+    all others are shown. Raises UsageError if no record can be read, unless there is none but a
+    benchmark.
     """
     from harness.results import dashboard, side_files, tables
     from harness.results.columns import STUDIES
@@ -33,7 +34,7 @@ def write_report(folder: Path, report: Callable[[str], None] = print) -> Path:
         for name in STUDIES
     }
     benchmark = _read(damaged, f"{folder / 'benchmark.json'}", side_files.benchmark, folder)
-    if not records and benchmark is None:
+    if not records and (store.set_aside or benchmark is None):
         told = "".join(f"; {line}" for line in bounds.cut(damaged, 3))
         raise UsageError(f"{folder} holds no records: a run leaves them under {folder}/cells{told}")
     images = _images(folder, records, damaged)

@@ -9,6 +9,7 @@ import run_folder as made
 from run_folder import BENCHMARK, png
 
 from harness.results import side_files
+from harness.results.report import write_report
 
 READ = {
     "parity.csv": lambda folder: side_files.study(folder, "parity"),
@@ -163,3 +164,8 @@ PICTURES = {
 def test_what_is_no_picture_of_the_run_is_refused(run, name, says):
     with pytest.raises(ValueError, match=says):
         side_files.picture(run, name(run))
+
+
+def test_throughput_measured_alone_has_a_page(tmp_path):
+    (tmp_path / "benchmark.json").write_text(json.dumps({"benchmarks": [BENCHMARK]}))
+    assert "vgg/vgg11" in write_report(tmp_path).read_text()
