@@ -127,3 +127,14 @@ def test_the_command_line_names_bad_input_and_exits_with_2(tmp_path, arguments, 
         [sys.executable, "-m", "harness", *arguments], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_test_fails_with_its_cell_s_own_reason(pytester):
+    planted = "[Toy(misbehave='raise', at=3)]"
+    pytester.makeconftest(CONFTEST.replace("[Toy()]", planted))
+    pytester.makepyfile(test_own=EXPERIMENT.split("    assert")[0] + '    record.metrics["mse"]\n')
+    asked = ("--profile", "smoke", "-p", "no:xdist", "-k", "line-mse-cosine-single")
+    result = pytester.runpytest_subprocess(*asked)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*toy/line-mse-cosine-single-s0 failed: RuntimeError: a planted*"])
+    assert "KeyError" not in result.stdout.str() and result.ret == 1
