@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
         return (run | {"evaluate": _evaluate, "sample": _sample})[chosen.command](chosen)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         print(f"decathlon: {error}", file=sys.stderr)
         return 2
 

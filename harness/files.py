@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -16,8 +17,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that is renamed to ``path`` when the block ends.
 
     By then it is on the disk. If the block raises, what was at ``path`` stays as it was. The
-    temporary file's name begins with a dot and ends in ``.tmp``.
+    temporary file's name begins with a dot and ends in ``.tmp``. Raises OSError if it cannot be
+    written, or if a folder is at ``path``.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder is in the file's place", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:

@@ -45,3 +45,11 @@ def test_what_is_there_is_removed(tmp_path, kind):
     make(tmp_path / "it", kind)
     remove(tmp_path / "it")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_never_takes_the_place_of_a_user_s_folder(tmp_path):
+    (tmp_path / "cells.csv").mkdir()
+    (tmp_path / "cells.csv" / "mine").write_text("kept")
+    with pytest.raises(IsADirectoryError, match="a folder is in the file's place"):
+        write_atomically(tmp_path / "cells.csv", b"new")
+    assert (tmp_path / "cells.csv" / "mine").read_text() == "kept"
