@@ -55,6 +55,11 @@ class PlanOptions:
 REPEATED = ("world_size", "accumulate")  # those that ``replay`` must be told again
 
 
+def flag(name: str, prefix: str = "") -> str:
+    """Return a field's name as it is written on a command line, ``--its-name``."""
+    return f"--{prefix}{name.replace('_', '-')}"
+
+
 def add(
     add_option: Callable[..., Any],
     kinds: Iterable[type],
@@ -70,14 +75,13 @@ def add(
     for name, kind in fields(kinds).items():
         if only is not None and name not in only:
             continue
-        flag = f"--{prefix}{name.replace('_', '-')}"
         told: dict[str, Any] = {"dest": f"{dest}{name}", "help": kind.metadata["help"]}
         if isinstance(kind.default, bool):
-            add_option(flag, action="store_true", default=None, **told)
+            add_option(flag(name, prefix), action="store_true", default=None, **told)
         else:
             number = {"type": int} if kind.type in ("int", "int | None") else {}
             metavar = kind.metadata["metavar"] or name.upper()
-            add_option(flag, metavar=metavar, **told, **number)
+            add_option(flag(name, prefix), metavar=metavar, **told, **number)
 
 
 def given(chosen: object, kinds: Iterable[type], dest: str = "") -> dict[str, Any]:
@@ -95,8 +99,7 @@ def arguments(values: Mapping[str, Any]) -> str:
     """Return options as text that a shell reads back, a space before each; True is a bare flag."""
     words = []
     for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, shlex.quote(str(value))]
+        words += [flag(name)] if value is True else [flag(name), shlex.quote(str(value))]
     return "".join(f" {word}" for word in words)
 
 

@@ -62,7 +62,7 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None]:
     """Add each option as ``--NAME`` too, unless the project or another plugin has one so named."""
-    flags = {name: f"--{name.replace('_', '-')}" for name in options.fields(OPTIONS)}
+    flags = {name: options.flag(name) for name in options.fields(OPTIONS)}
     paths = early_config.known_args_namespace.file_or_dir
     for flag, value in pairwise(args):  # what pytest took for paths, not knowing the flags yet
         if flag in flags.values() and value in paths:

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from toy import Toy
 
 from harness.cell import UsageError
 from harness.results.lock import FolderLock
+from harness.run import Run
 
 HOLDER = """
 import sys
@@ -61,3 +63,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=rf"run folder .*{name} cannot be written: \w+"):
         FolderLock(tmp_path / name).acquire()
+
+
+def test_a_run_holds_its_folder_from_its_start_to_its_end(tmp_path):
+    runs = [Run(tmp_path, {"toy": Toy()}, "smoke") for _ in range(2)]
+    runs[0].start([])
+    left = tmp_path / ".cells.csv.1a2b.tmp"
+    left.write_bytes(b"being written by the first")
+    with pytest.raises(UsageError, match=f"in use by process {os.getpid()} "):
+        runs[1].start([])
+    assert left.exists()
+    runs[0].close()
+    runs[1].start([])
+    runs[1].close()
+    assert not left.exists()
