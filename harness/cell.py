@@ -14,6 +14,7 @@ from enum import StrEnum
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LISTED, NEAREST = 30, 8  # allowed values that an error names
 AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
+RATES = (1e-4, 1e4)  # the least and the largest multiple of a topic's learning rate
 
 
 class UsageError(ValueError):
@@ -46,11 +47,13 @@ class Status(StrEnum):
     SKIPPED = "skipped"  # nothing was run, for a reason that is said
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Cell:
     """One training: a topic's model under a loss, a schedule and a parallel configuration.
 
-    Raises UsageError for a value that is no name or a negative seed.
+    rate: its learning rate as a multiple of the topic's own; None: the one that the table of rates
+    has for its recipe (``harness.rates``). Raises UsageError for a value that is no name, a
+    negative seed or a rate outside of RATES or of more than three digits.
     """
 
     topic: str
@@ -59,6 +62,7 @@ class Cell:
     schedule: str
     parallel: str = "single"
     seed: int = 0
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         for axis in AXES[:-1]:
@@ -69,23 +73,48 @@ class Cell:
                 )
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is negative: seeds are 0, 1, 2, ...")
+        if self.rate is not None and not _is_rate(self.rate):
+            least, most = RATES
+            raise UsageError(
+                f"rate {self.rate!r}: a multiple of the topic's learning rate from {least} to "
+                f"{most:g} is needed, of three digits at most"
+            )
 
     @property
     def id(self) -> str:
-        """Return the cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``."""
-        return f"{self.topic}/{self.model}-{self.loss}-{self.schedule}-{self.parallel}-s{self.seed}"
+        """Return the cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``.
+
+        Its rate is there only if it has one of its own: ``vgg/vgg11-ce-cosine-ddp-r0.3-s0``.
+        """
+        rate = "" if self.rate is None else f"-r{self.rate:g}"
+        names = f"{self.model}-{self.loss}-{self.schedule}-{self.parallel}"
+        return f"{self.topic}/{names}{rate}-s{self.seed}"
+
+    def __lt__(self, other: Cell) -> bool:
+        return self.id < other.id
 
     @classmethod
     def parse(cls, text: str) -> Cell:
         """Read a cell from its id. Raises UsageError for text that is none."""
-        match = re.fullmatch(r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)-s(\d+)", text)
+        match = re.fullmatch(r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-r([\d.]+))?-s(\d+)", text)
         if not match:
             raise UsageError(
                 f"{text!r} is no cell id: it reads topic/model-loss-schedule-parallel-sSEED, "
                 "for example vgg/vgg11-ce-cosine-single-s0"
             )
-        topic, model, loss, schedule, parallel, seed = match.groups()
-        return cls(topic, model, loss, schedule, parallel, int(seed))
+        topic, model, loss, schedule, parallel, rate, seed = match.groups()
+        try:
+            multiple = None if rate is None else float(rate)
+        except ValueError:
+            raise UsageError(f"rate {rate!r} of {text!r} is no number") from None
+        return cls(topic, model, loss, schedule, parallel, int(seed), multiple)
+
+
+def _is_rate(value: object) -> bool:
+    """Whether a value is a multiple of a learning rate that an id can hold."""
+    least, most = RATES
+    number = type(value) in (int, float) and least <= value <= most  # type: ignore[operator]
+    return number and float(f"{value:.3g}") == value
 
 
 @dataclass(frozen=True)

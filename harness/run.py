@@ -20,6 +20,7 @@ from harness.execution.local import LocalExecutor
 from harness.files import write_atomically
 from harness.fingerprint import code_hash, fingerprint, topic_hash
 from harness.progress import Progress
+from harness.rates import Rates, shipped
 from harness.results import bounds
 from harness.results.lock import FolderLock
 from harness.results.record import Record
@@ -54,14 +55,14 @@ class Run:
     """One run of the harness: trains cells with an executor and keeps their records in a folder.
 
     rerun: train cells again even if the folder has their records with the same fingerprint.
-    accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails
-    or runs out of time goes on from its middle checkpoint, or from the start if it had none.
-    options: what ``replay`` must be told to train a cell again. project: what pytest was
-    told to collect, so that ``replay`` finds its conftests. executor_kind: one of
-    EXECUTORS. population: the most cells that train as one; compile: whether their step is
-    compiled then. timeout: seconds of wall time after which a cell is given up, None if only
-    standing still is a reason. report is called with a line after each finished cell; stand, if
-    there is one, with where the run stands, as ``Progress`` says.
+    accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails or
+    runs out of time goes on from its middle checkpoint, or from the start if it had none. options:
+    what ``replay`` must be told to train a cell again. project: what pytest was told to collect, so
+    that ``replay`` finds its conftests. executor_kind: one of EXECUTORS. population: the most cells
+    that train as one; compile: whether their step is compiled then. timeout: seconds of wall time
+    after which a cell is given up, None if only standing still is a reason. rates: those that cells
+    without one of their own train at. report is called with a line after each finished cell; stand,
+    if there is one, with where the run stands, as ``Progress`` says.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class Run:
     population: int = LARGEST
     compile: bool = False
     timeout: float | None = None
+    rates: Rates = field(default_factory=shipped)
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class Run:
             topic=topic,
             data=topic.dataset_id(),
             code=[code_hash(), topic_hash(topic)],
+            rate=self.rates.of(cell),
             world_size=self.ranks(cell),
             accumulate=self.accumulate,
             versions={name: self.environment[name] for name in cost.DECIDING},
@@ -208,7 +211,7 @@ class Run:
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
         where = (self.folder, self.device, ranks, self.accumulate)
-        return Task(topic, cell, budget, *where, limit_s=self.timeout)
+        return Task(topic, cell, budget, *where, rate=self.rates.of(cell), limit_s=self.timeout)
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it."""
@@ -224,6 +227,7 @@ class Run:
             accumulate=self.accumulate,
             attempts=attempts,
             command=self._command(cell),
+            rate_used=self.rates.of(cell),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             budget=self.budget(cell),
             directions=dict(topic.directions),

@@ -8,7 +8,8 @@ from harness.cell import Budget, Cell, UsageError, unknown
 from harness.fingerprint import fingerprint
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
-cells = st.builds(Cell, names, names, names, names, names, st.integers(0, 10**6))
+rates = st.none() | st.floats(-4, 4).map(lambda power: float(f"{10**power:.3g}"))
+cells = st.builds(Cell, names, names, names, names, names, st.integers(0, 10**6), rates)
 
 
 @given(cells)
@@ -30,6 +31,19 @@ def test_text_that_is_no_id_is_refused(text):
 def test_a_name_that_would_break_ids_is_refused():
     with pytest.raises(UsageError, match="'a-b' is no name"):
         Cell("vgg", "a-b", "ce", "cosine")
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, 1e-5, 2e4, 1 / 3, float("nan"), "3", True])
+def test_a_rate_that_no_id_can_hold_is_refused(rate):
+    with pytest.raises(UsageError, match="a multiple of the topic's learning rate"):
+        Cell("vgg", "vgg11", "ce", "cosine", rate=rate)
+
+
+def test_a_rate_is_in_the_id_of_a_cell_that_has_its_own():
+    assert Cell("vgg", "vgg11", "ce", "cosine", rate=0.3).id == "vgg/vgg11-ce-cosine-single-r0.3-s0"
+    assert Cell("vgg", "vgg11", "ce", "cosine").id == "vgg/vgg11-ce-cosine-single-s0"
+    with pytest.raises(UsageError, match="rate '0.3.1' of"):
+        Cell.parse("vgg/vgg11-ce-cosine-single-r0.3.1-s0")
 
 
 def test_a_budget_changes_the_fingerprint():

@@ -15,7 +15,7 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell", "files", "fingerprint", "interrupts"},
-    {"options"},
+    {"options", "rates"},
     {"axes", "results"},
     {"checkpoint"},
     {"training"},

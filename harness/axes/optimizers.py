@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn, optim
@@ -39,6 +39,10 @@ class OptimizerSpec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown("optimizer", self.kind, KINDS)
+
+    def scaled(self, rate: float) -> OptimizerSpec:
+        """Return the same optimizer with ``rate`` times its learning rates."""
+        return replace(self, lr=rate * self.lr, adaptive_lr=rate * self.adaptive_lr)
 
     def build(
         self,

@@ -8,7 +8,7 @@ import pandas as pd
 
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
-    *("id", *CONFIGURATION, "seed", "status", "reason"),
+    *("id", *CONFIGURATION, "seed", "rate", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
     *("fingerprint", "started", "command", "traceback"),
 ]
@@ -16,6 +16,7 @@ NUMBERS = {"seed", "world_size", "population"}
 CURVE = ("step", "loss", "lr")
 GROUPS = {
     "metrics": "metric",
+    "validation": "validation",
     "baseline": "baseline",
     "evaluation": "evaluation",
     "directions": "direction",
@@ -25,7 +26,7 @@ GROUPS = {
     "parity": "parity",
     "environment": "environment",
 }
-NUMERIC = {"metric", "baseline", "budget", "cost"}
+NUMERIC = {"metric", "validation", "baseline", "budget", "cost"}
 ALWAYS = {
     "budget": ("steps", "batch_size", "samples"),
     "cost": (

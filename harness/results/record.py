@@ -51,20 +51,22 @@ class Record:
 
     status: how it ended; reason says why in a sentence unless it is ``done``; diverged_at: the step
     by which the training had diverged. fitted: trained by scikit-learn's ``fit``, without steps.
-    metrics and baseline share their names: those of the trained model, and of an untrained or
-    random one. directions says per metric whether ``max`` or ``min`` is better; the first is the
-    primary one. accumulate: equal parts that each rank takes a batch in. attempts: 1, more where
-    earlier ones failed. alone: for each task's metric of a multi-task topic, the model that learns
-    only this task. curve holds equally long lists: step, loss, lr. cost is in the units its names
-    end in (s, ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals.
-    samples names a generator's PNG below the run's folder under ``grid``: a row of the same noise
-    for each of five steps, then 64 final images. checkpoint and parity are empty where they were
-    not measured; parity then has its ``reason``. population: how many cells trained as one with
-    this one, itself included. Its numbers are then those of a single training within the tolerance
-    of ``population``, its times and rates its share of theirs, its peak memory all of theirs.
-    data_notes: how its data was taken, a line for each thing that is not plain.
-    Texts are made printable and cut to a length, of which reason and evaluation have 2,000
-    characters, traceback 20,000. ``tables.cells`` turns records into a DataFrame.
+    metrics, validation and baseline share their names: those of the trained model on test data and
+    on validation data (by which alone anything is chosen), and of an untrained or random one.
+    directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
+    accumulate: equal parts that each rank takes a batch in. attempts: 1, more where earlier ones
+    failed. alone: for each task's metric of a multi-task topic, the model that learns only this
+    task. curve holds equally long lists: step, loss, lr. cost is in the units its names end in (s,
+    ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals. samples
+    names a generator's PNG below the run's folder under ``grid``: a row of the same noise for each
+    of five steps, then 64 final images. checkpoint and parity are empty where they were not
+    measured; parity then has its ``reason``. population: how many cells trained as one with this
+    one, itself included. Its numbers are then those of a single training within the tolerance of
+    ``population``, its times and rates its share of theirs, its peak memory all of theirs.
+    rate_used: the multiple of the topic's learning rates that it trained at. data_notes: how its
+    data was taken, a line for each thing that is not plain. Texts are made printable and cut to a
+    length, of which reason and evaluation have 2,000 characters, traceback 20,000. ``tables.cells``
+    turns records into a DataFrame.
     """
 
     cell: Cell
@@ -81,10 +83,12 @@ class Record:
     accumulate: Count = 1
     attempts: Count = 1
     population: Count = 1
+    rate_used: float = 1.0
     command: str = ""
     started: str = ""
     budget: Budget | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
     baseline: dict[str, float] = field(default_factory=dict)
     directions: dict[str, Direction] = field(default_factory=dict)
     alone: dict[str, str] = field(default_factory=dict)

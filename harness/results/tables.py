@@ -29,18 +29,22 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     The order of the columns does not depend on the records. First id, the axes, status, reason,
     diverged_at (the step, <NA> for others) and where the cell came from; then ``primary``, the name
-    of the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained),
-    ``baseline.*`` (untrained or random), ``evaluation.*`` (how they were measured), ``direction.*``
-    (max or min), ``budget.*``, ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and
-    ``parity.*`` (flags are nullable booleans, <NA> where not measured), ``environment.*``, and any
-    further group under its own name. Missing numbers are NaN, missing texts of the base columns are
-    empty; data_notes has a line for each.
+    of the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained, on
+    test data), ``validation.*`` (trained, on the data that chooses), ``baseline.*`` (untrained or
+    random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
+    ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
+    nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
+    own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes has a
+    line for each.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}
     for name in BASE:
         values = [row.get(name) for row in rows]
-        if name == "diverged_at":
+        if name == "rate":
+            used = [row.get("rate_used", 1.0) for row in rows]
+            columns[name] = pd.Series(used, dtype="float64")
+        elif name == "diverged_at":
             columns[name] = pd.Series(values, dtype="Int64")
         elif name == "data_notes":
             columns[name] = pd.Series(["\n".join(v or ()) for v in values], dtype="str")

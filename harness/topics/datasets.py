@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.cell import UsageError, unknown
-from harness.topics import tables
+from harness.topics import folds, tables
 from harness.topics.options import IMAGE_DATASETS
 
 LEVELS = {"digits": 17, "binary-mnist": 2}  # of a pixel, where they are not 256
@@ -25,7 +25,8 @@ LEVELS = {"digits": 17, "binary-mnist": 2}  # of a pixel, where they are not 256
 class Split(NamedTuple):
     """A dataset's training and test inputs and targets, and a hash over all four tensors.
 
-    notes: what a person should know of how the data was taken, a line each.
+    Of the training samples a fold is for validation, another for each seed. notes: what a person
+    should know of how the data was taken, a line each.
     """
 
     train_x: Tensor
@@ -34,6 +35,10 @@ class Split(NamedTuple):
     test_y: Tensor
     sha: str
     notes: tuple[str, ...] = ()
+
+    def fold(self, seed: int) -> folds.Fold:
+        """Divide the training samples for a cell's seed, as ``folds.fold`` does."""
+        return folds.fold(len(self.train_y), seed)
 
 
 def _split(

@@ -14,6 +14,7 @@ def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -
     """Compute accuracy and top3 in 0..1, and ece: expected calibration error over equal-width bins.
 
     ece follows Guo et al. 2017: |accuracy - confidence| per bin, weighted by the bin's share.
+    accuracy_se and top3_se: standard errors over the samples.
     """
     confidence_N, predicted_N = probabilities_NK.double().max(-1)
     right_N = (predicted_N == target_N).double()
@@ -21,11 +22,21 @@ def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -
     bin_N = (confidence_N * bins).ceil().clamp(1, bins).long() - 1
     gap = torch.zeros(bins, dtype=torch.float64, device=bin_N.device)
     gap.index_add_(0, bin_N, right_N - confidence_N)
+    top_N = (top_N3 == target_N[:, None]).any(-1).double()
     return {
         "accuracy": right_N.mean().item(),
-        "top3": (top_N3 == target_N[:, None]).any(-1).double().mean().item(),
+        "top3": top_N.mean().item(),
         "ece": (gap.abs().sum() / len(target_N)).item(),
+        "accuracy_se": standard_error(right_N),
+        "top3_se": standard_error(top_N),
     }
+
+
+def standard_error(values_N: Tensor) -> float:
+    """Return the standard error of the mean of N values; 0 of a single one."""
+    if len(values_N) < 2:
+        return 0.0
+    return (values_N.double().var() / len(values_N)).sqrt().item()
 
 
 def share(right: Tensor) -> float:
@@ -34,13 +45,18 @@ def share(right: Tensor) -> float:
 
 
 def regression(predicted_N: Tensor, target_N: Tensor) -> dict[str, float]:
-    """Compute mse, mae in the target's (standardised) units, and r2 against the test mean."""
+    """Compute mse, mae in the target's (standardised) units, and r2 against the samples' mean.
+
+    mse_se and mae_se: standard errors over the samples.
+    """
     error_N = predicted_N.double() - target_N.double()
     variance = (target_N.double() - target_N.double().mean()).square().mean()
     return {
         "mse": error_N.square().mean().item(),
         "mae": error_N.abs().mean().item(),
         "r2": (1 - error_N.square().mean() / variance).item(),
+        "mse_se": standard_error(error_N.square()),
+        "mae_se": standard_error(error_N.abs()),
     }
 
 

@@ -59,7 +59,7 @@ class Regression(TableOptions, Topic):
     """Topic that predicts a numeric target from a table, by default the diabetes table.
 
     hidden: the mlp's width; trees: the forest's; depth: the tree's; kernel_points: the svr's at
-    most.
+    most, inputs of training rows (of those that validate too: no target of theirs is seen).
     """
 
     hidden: int = 64
@@ -149,8 +149,9 @@ class Regression(TableOptions, Topic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        x_NF, y_N = self._data.train_x[: budget.samples], self._data.train_y[: budget.samples]
-        return Shuffled({"x": x_NF, "y": y_N}, generator, device)
+        rows = self._data.fold(cell.seed).train[: budget.samples]
+        tensors = {"x": self._data.train_x, "y": self._data.train_y}
+        return Shuffled(tensors, generator, device, rows)
 
     def fit(self, cell: Cell) -> Any:
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -159,32 +160,43 @@ class Regression(TableOptions, Topic):
         shape: dict[str, Any] = {"max_depth": self.depth, "random_state": cell.seed}
         if cell.model == "forest":
             shape = {"n_estimators": self.trees, "min_samples_leaf": 3, "random_state": cell.seed}
-        x_NF, y_N = self._data.train_x.numpy(), self._data.train_y.numpy()
+        rows = self._data.fold(cell.seed).train
+        x_NF, y_N = self._data.train_x[rows].numpy(), self._data.train_y[rows].numpy()
         if cell.loss in ON_VALUES:
             regressor = DecisionTreeRegressor if cell.model == "tree" else RandomForestRegressor
             return regressor(criterion=ON_VALUES[cell.loss], **shape).fit(x_NF, y_N)
         classifier = DecisionTreeClassifier if cell.model == "tree" else RandomForestClassifier
         return classifier(criterion=ON_BINS[cell.loss], **shape).fit(x_NF, _bin(y_N))
 
-    @torch.no_grad()
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
-        model, x_NF = networks["model"], self._data.test_x
-        if isinstance(model, nn.Module):
-            form = losses.numeric(cell.loss, *SUPPORT, bins=BINS)
-            predicted_N = form.decode(model(x_NF.to(next(model.parameters()).device))).cpu()
-        elif cell.loss in ON_VALUES:
-            predicted_N = torch.from_numpy(model.predict(x_NF.numpy()))
-        else:
-            low, high = SUPPORT
-            centres_K = low + (model.classes_ + 0.5) * (high - low) / BINS
-            predicted_N = torch.from_numpy(model.predict_proba(x_NF.numpy()) @ centres_K)
-        return metrics.regression(predicted_N, self._data.test_y)
+        return _measure(networks["model"], cell, self._data.test_x, self._data.test_y)
+
+    def validate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
+        rows = self._data.fold(cell.seed).validation
+        x_VF, y_V = self._data.train_x[rows], self._data.train_y[rows]
+        return _measure(networks["model"], cell, x_VF, y_V)
 
     def baseline(self, cell: Cell) -> dict[str, float]:
         if cell.model not in self.fits:
             return super().baseline(cell)
-        mean_N = self._data.train_y.mean().expand(len(self._data.test_y))
+        rows = self._data.fold(cell.seed).train
+        mean_N = self._data.train_y[rows].mean().expand(len(self._data.test_y))
         return metrics.regression(mean_N, self._data.test_y)
+
+
+@torch.no_grad()
+def _measure(model: Any, cell: Cell, x_NF: Tensor, y_N: Tensor) -> dict[str, float]:
+    """Measure a trained model of the cell's loss on rows and their targets."""
+    if isinstance(model, nn.Module):
+        form = losses.numeric(cell.loss, *SUPPORT, bins=BINS)
+        predicted_N = form.decode(model(x_NF.to(next(model.parameters()).device))).cpu()
+    elif cell.loss in ON_VALUES:
+        predicted_N = torch.from_numpy(model.predict(x_NF.numpy()))
+    else:
+        low, high = SUPPORT
+        centres_K = low + (model.classes_ + 0.5) * (high - low) / BINS
+        predicted_N = torch.from_numpy(model.predict_proba(x_NF.numpy()) @ centres_K)
+    return metrics.regression(predicted_N, y_N)
 
 
 def _beyond(y_N: Tensor) -> int:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from harness.cell import UsageError, unknown
 from harness.topics import table_files
+from harness.topics.folds import validating
 from harness.topics.table_columns import Column, counter, take
 
 MOST_GAPS = 0.5  # of a column, beyond which it is left out; of all rows, beyond which none is used
@@ -34,9 +35,9 @@ class Table(NamedTuple):
 def load(path: Path, target: str, batch_size: int = 1) -> Table:
     """Read a table, decide what each column is taken for, and drop rows with gaps.
 
-    batch_size: how many rows a training step takes of the four fifths that are not for testing.
-    Raises UsageError for a table that makes no sense: infinite values, too few rows, a target that
-    is not numeric, constant, or among the features.
+    batch_size: how many rows a training step takes of those that are for neither testing nor
+    validation. Raises UsageError for a table that makes no sense: infinite values, too few rows, a
+    target that is not numeric, constant, or among the features.
     """
     frame, separator, said = table_files.read(path)
     target = target if target in frame else target.strip()
@@ -84,8 +85,15 @@ def load(path: Path, target: str, batch_size: int = 1) -> Table:
 
 
 def least_rows(batch_size: int) -> int:
-    """Return how many rows leave a batch for training when a fifth of them is for testing."""
-    return next(n for n in count(batch_size) if n - n // 5 >= batch_size and n >= 5)
+    """Return how many rows leave a batch for training.
+
+    A fifth of them is for testing, and an eighth of the others for validation.
+    """
+
+    def training(rows: int) -> int:
+        return rows - rows // 5 - validating(rows - rows // 5)
+
+    return next(n for n in count(batch_size) if training(n) >= batch_size and n >= 5)
 
 
 def _notes(columns: Mapping[str, Column], word: str) -> list[str]:
@@ -129,7 +137,8 @@ def _refuse_few(path: Path, rows: int, batch_size: int) -> None:
     if rows < least:
         raise UsageError(
             f"table {path}: {rows} complete rows, but at least {least} are needed: "
-            f"a fifth is for testing, and a training batch takes {batch_size} of the others"
+            "a fifth is for testing, an eighth of the others for validation, and a training batch "
+            f"takes {batch_size} of the rest"
         )
 
 

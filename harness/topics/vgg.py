@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import vgg
 
 from harness.axes import losses
@@ -92,16 +92,25 @@ class VGG(ImageOptions, Topic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        x_BCHW = datasets.fit_images(self._data.train_x[: budget.samples], SIZE)
-        y_B = self._data.train_y[: budget.samples]
+        rows = self._data.fold(cell.seed).train[: budget.samples]
+        x_BCHW, y_B = datasets.fit_images(self._data.train_x[rows], SIZE), self._data.train_y[rows]
         return Shuffled({"x": x_BCHW, "y": y_B}, generator, device)
 
-    @torch.no_grad()
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
-        form = losses.categorical(cell.loss, CLASSES)
-        device = next(networks["model"].parameters()).device
-        outputs = [
-            networks["model"](datasets.fit_images(chunk_BCHW.to(device), SIZE))
-            for chunk_BCHW in self._data.test_x.split(256)
-        ]
-        return metrics.classification(form.decode(torch.cat(outputs)).cpu(), self._data.test_y)
+        return _measure(networks["model"], cell, self._data.test_x, self._data.test_y)
+
+    def validate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
+        rows = self._data.fold(cell.seed).validation
+        x_VCHW, y_V = self._data.train_x[rows], self._data.train_y[rows]
+        return _measure(networks["model"], cell, x_VCHW, y_V)
+
+
+@torch.no_grad()
+def _measure(network: nn.Module, cell: Cell, x_NCHW: Tensor, y_N: Tensor) -> dict[str, float]:
+    """Measure a network trained under the cell's loss on images and their labels."""
+    device = next(network.parameters()).device
+    outputs_NK = torch.cat(
+        [network(datasets.fit_images(part.to(device), SIZE)) for part in x_NCHW.split(256)]
+    )
+    probabilities_NK = losses.categorical(cell.loss, CLASSES).decode(outputs_NK).cpu()
+    return metrics.classification(probabilities_NK, y_N)

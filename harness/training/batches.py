@@ -39,14 +39,20 @@ class Batches:
 class Shuffled(Batches):
     """An endless stream of batches of tensors, reshuffled every epoch, without incomplete batches.
 
-    tensors: all samples by name, along the first dimension.
+    tensors: all samples by name, along the first dimension. rows: the indices of those that are
+    drawn, by default all.
     """
 
     def __init__(
-        self, tensors: dict[str, Tensor], generator: torch.Generator, device: torch.device
+        self,
+        tensors: dict[str, Tensor],
+        generator: torch.Generator,
+        device: torch.device,
+        rows: Tensor | None = None,
     ) -> None:
         self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        self.size = len(next(iter(tensors.values())))
+        self.rows = torch.arange(len(next(iter(tensors.values())))) if rows is None else rows
+        self.size = len(self.rows)
         self.generator = generator
         self.device = device
         self.order = torch.empty(0, dtype=torch.int64)
@@ -67,7 +73,7 @@ class Shuffled(Batches):
         """
         if size > self.size:
             raise UsageError(f"batch size {size} is over the {self.size} training samples")
-        self.order = torch.randperm(self.size, generator=self.generator)
+        self.order = self.rows[torch.randperm(self.size, generator=self.generator)]
         self.position = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class Training:
     losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
     its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
     watched_steps: of the first ones the first player's gradient is kept, whole, in ``gradients``.
+    rate: by how much all players' learning rates are multiplied.
     Raises UsageError if the batch size cannot be shared among ranks and parts.
     """
 
@@ -56,6 +58,7 @@ class Training:
         world_size: int = 1,
         accumulate: int = 1,
         watched_steps: int = 0,
+        rate: float = 1.0,
     ) -> None:
         if budget.batch_size % (world_size * accumulate):
             parts = f" and {accumulate} parts" if accumulate > 1 else ""
@@ -69,7 +72,10 @@ class Training:
         self.networks = {
             name: network.to(self.device) for name, network in topic.networks(cell).items()
         }
-        self.players = topic.players(cell)
+        self.players = [
+            replace(player, optimizer=player.optimizer.scaled(rate))
+            for player in topic.players(cell)
+        ]
         moves = {player.name: player.networks for player in self.players}
         self.layout = parallel.Layout(cell.parallel, self.networks, moves)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -207,6 +213,15 @@ class Training:
             networks = self.full_networks()
             found = {} if self.rank else self.topic.evaluate(networks, self.cell)
         return self.batches.summary() | found
+
+    def validate(self) -> dict[str, Any]:
+        """Return the topic's metrics on validation data; empty on other ranks, or if it has none.
+
+        All ranks call it together.
+        """
+        with evaluation_mode(self.networks, self.generator):
+            networks = self.full_networks()
+            return {} if self.rank else self.topic.validate(networks, self.cell)
 
     def sample(self, count: int) -> Tensor:
         """Generate ``count`` images, always from the same noise: uint8 of shape N, C, H, W.

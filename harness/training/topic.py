@@ -132,6 +132,14 @@ class Topic:
         """
         raise NotImplementedError
 
+    def validate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+        """Measure networks as ``evaluate`` does, on data that is neither trained on nor reported.
+
+        All that chooses (rates, races, best) looks at these. Empty without such data: then it must
+        look at what ``evaluate`` measures, and says so.
+        """
+        return {}
+
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
     ) -> Tensor:

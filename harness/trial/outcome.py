@@ -94,6 +94,7 @@ class Outcome:
     traceback: str = ""
     diverged_at: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
     baseline: Mapping[str, float] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)

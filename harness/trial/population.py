@@ -42,7 +42,7 @@ class PopulationTask(Task):
 
     @classmethod
     def of(cls, tasks: tuple[Task, ...], compiled: bool) -> PopulationTask:
-        """Make a population's task of tasks that differ in schedule and seed only."""
+        """Make a population's task of tasks that differ in schedule, rate and seed only."""
         first = tasks[0]
         longer = len(tasks) / PAYS
         budget = replace(first.budget, timeout_s=first.budget.timeout_s * longer)
@@ -75,7 +75,8 @@ def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
 
 def _population(task: PopulationTask, device: torch.device) -> Population:
     """Make a fresh population of the task's cells. Raises NotStackable."""
-    return Population(task.topic, task.cells, task.tasks[0].budget, device)
+    rates = [own.rate for own in task.tasks]
+    return Population(task.topic, task.cells, task.tasks[0].budget, device, rates)
 
 
 def _gain(task: PopulationTask, population: Population, device: torch.device) -> float:

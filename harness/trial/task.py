@@ -26,7 +26,8 @@ class Task:
     """A cell as a process is told of it, with all that it needs to train it.
 
     run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch
-    in. attempt: 0, or how often it failed before. limit_s: seconds of wall time after which it is
+    in. attempt: 0, or how often it failed before. rate: the multiple of the topic's learning rates
+    that it trains at. limit_s: seconds of wall time after which it is
     given up however well it goes, audit included; None: it may go on for as long as it advances.
     """
 
@@ -38,6 +39,7 @@ class Task:
     world_size: int = 1
     accumulate: int = 1
     attempt: int = 0
+    rate: float = 1.0
     limit_s: float | None = None
 
     @property
@@ -68,14 +70,14 @@ class Task:
 
 def training_of(task: Task, device: torch.device, rank: int, watched_steps: int = 0) -> Training:
     """Make a fresh training for the task, with this process as one of its ranks."""
-    ranks = (rank, task.world_size, task.accumulate, watched_steps)
+    ranks = (rank, task.world_size, task.accumulate, watched_steps, task.rate)
     return Training(task.topic, task.cell, task.budget, device, *ranks)
 
 
 def measured(
     task: Task, values: dict[str, Any], method: str = "evaluate"
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Split what a topic's ``evaluate`` or ``baseline`` returned: metrics, and how they were taken.
+    """Split what a topic's ``method`` returned: metrics, and how they were taken.
 
     Tensors and NumPy values of one number become that number. What has no direction is no metric,
     and kept beside them. Raises UsageError for what a record cannot hold, for metrics that are no
@@ -100,10 +102,11 @@ def measured(
             ) from None
     needed = [name for name, model in topic.alone.items() if model == cell.model]
     lacking = [n for n in needed or [next(iter(topic.directions))] if n not in metrics]
-    if lacking and method == "evaluate" and parallel.is_rank_zero():  # alone in evaluating
+    due = method == "evaluate" or (method == "validate" and values)
+    if lacking and due and parallel.is_rank_zero():  # alone in evaluating
         what = "the primary metric" if not needed else f"which {cell.model} is to measure"
         raise UsageError(
-            f"evaluate returned no {lacking[0]!r}, {what}: "
+            f"{method} returned no {lacking[0]!r}, {what}: "
             f"it returned {', '.join(map(repr, values)) or 'nothing'}"
         )
     return metrics, rest

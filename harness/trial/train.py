@@ -78,7 +78,8 @@ def finish(
     with clock.measure("eval_s"):
         if diverged is None:
             metrics, evaluation = measured(task, training.evaluate())
-            outcome = Outcome(metrics=metrics, evaluation=evaluation)
+            validation, _ = measured(task, training.validate(), "validate")
+            outcome = Outcome(metrics=metrics, validation=validation, evaluation=evaluation)
         else:
             reason, step = str(diverged), diverged.step
             outcome = Outcome(status=Status.DIVERGED, reason=reason, diverged_at=step)
@@ -132,7 +133,7 @@ def _size(path: Path) -> int:
 
 def _baseline(topic: Topic, cell: Cell) -> dict:
     """Return the metrics without training, cached: they depend on neither schedule nor ranks."""
-    return _baseline_of(topic, replace(cell, schedule="constant", parallel="single"))
+    return _baseline_of(topic, replace(cell, schedule="constant", parallel="single", rate=None))
 
 
 @lru_cache(maxsize=64)
@@ -146,7 +147,9 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)
     with clock.measure("eval_s"), heartbeat.beating():
-        metrics, evaluation = measured(task, task.topic.evaluate({"model": estimator}, task.cell))
+        fitted = {"model": estimator}
+        metrics, evaluation = measured(task, task.topic.evaluate(fitted, task.cell))
+        validation, _ = measured(task, task.topic.validate(fitted, task.cell), "validate")
         baseline, _ = measured(task, task.topic.baseline(task.cell), "baseline")
     begun = time.perf_counter()
     settings = dataclasses.asdict(task.topic)
@@ -155,6 +158,7 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
     save_s = time.perf_counter() - begun
     return Outcome(
         metrics=metrics,
+        validation=validation,
         evaluation=evaluation,
         baseline=baseline,
         saved=Saved(estimators.digest(estimator), size, save_s, metrics=metrics),

@@ -1,6 +1,7 @@
 """Metrics against torchmetrics, torchvision and scikit-learn, and worked by hand."""
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,5 +114,8 @@ def test_classification_metrics_against_scikit_learn():
     got = metrics.classification(p, y)
     assert got["accuracy"] == pytest.approx(accuracy_score(y, p.argmax(-1)))
     sure = torch.eye(10)[y]
-    assert metrics.classification(sure, y) == {"accuracy": 1.0, "top3": 1.0, "ece": 0.0}
+    perfect = {"accuracy": 1.0, "top3": 1.0, "ece": 0.0, "accuracy_se": 0.0, "top3_se": 0.0}
+    assert metrics.classification(sure, y) == perfect
+    right = (p.argmax(-1) == y).double().numpy()
+    assert got["accuracy_se"] == pytest.approx(scipy.stats.sem(right))
     assert metrics.classification(sure, (y + 1) % 10)["ece"] == pytest.approx(1.0)

@@ -184,14 +184,14 @@ def test_a_decision_does_not_depend_on_the_order_of_rows(order, kind):
 
 
 def test_the_least_rows_are_those_that_fill_a_batch(tmp_path):
-    assert tables.least_rows(64) == 79
-    for rows in (78, 79):
+    assert tables.least_rows(64) == 91
+    for rows in (90, 91):
         pd.DataFrame({"x": X, "y": Y})[:rows].to_csv(tmp_path / f"{rows}.csv", index=False)
-    topic = Regression(table=str(tmp_path / "78.csv"), target="y")
-    with pytest.raises(UsageError, match="78 complete rows, but at least 79 are needed"):
+    topic = Regression(table=str(tmp_path / "90.csv"), target="y")
+    with pytest.raises(UsageError, match="90 complete rows, but at least 91 are needed"):
         topic.dataset_id()
-    split = datasets.table(str(tmp_path / "79.csv"), "y", 64)
-    assert len(split.train_y) == 64 and len(split.test_y) == 15
+    split = datasets.table(str(tmp_path / "91.csv"), "y", 64)
+    assert len(split.train_y) == 73 and len(split.fold(0).train) == 64
 
 
 def test_what_varies_in_test_rows_only_is_left_out(tmp_path):

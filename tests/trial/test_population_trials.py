@@ -83,7 +83,8 @@ def test_a_population_leaves_what_its_cells_would_leave_alone(tmp_path):
         content = checkpoint.load(found.store.checkpoint(record.cell, "final"))
         training = Training(Crowded(), record.cell, found.budget(record.cell))
         training.load_state_dict(content)
-        assert training.evaluate() == record.metrics
+        assert record.metrics.items() <= training.evaluate().items()
+        assert record.validation.items() <= training.validate().items()
     assert "not finite at step 2" in records[3].reason
     assert records[3].curve["step"] and not records[3].checkpoint
 

@@ -19,6 +19,7 @@ from harness.training.topic import Networks, Topic
 COLLAPSED = 0.1  # of the real images' mean distance
 LOOKED_AT = 64
 FID_SEED = 0
+VALIDATION_SEED = 1_000_000  # added to a cell's seed: of the noise whose images validate
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         """Return how many values a pixel can have: 17 for the digits, 256 for most others."""
         return datasets.LEVELS.get(self.dataset, 256)
 
-    def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        """Return metrics of held-out images' likelihood; empty if the model has none."""
+    def likelihood(self, networks: Networks, cell: Cell, x_NCHW: Tensor) -> dict[str, Any]:
+        """Return metrics of the likelihood of images, uint8; empty if the model has none."""
         return {}
 
     def simple_bits(self, held_out: int) -> dict[str, float]:
@@ -68,13 +69,26 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         return self.images.train_x[: self.fid_samples]
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
-        real = self.real()
+        likelihood = self.likelihood(networks, cell, self.images.test_x)
+        return likelihood | self._distances(networks, cell, self.real(), cell.seed)
+
+    def validate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        """Measure as ``evaluate`` does, from other noise and against other real images.
+
+        Those are the first of the test set; a likelihood is that of a fold of the training images.
+        """
+        rows = self.images.fold(cell.seed).validation
+        likelihood = self.likelihood(networks, cell, self.images.train_x[rows])
+        real = self.images.test_x[: self.fid_samples]
+        return likelihood | self._distances(networks, cell, real, VALIDATION_SEED + cell.seed)
+
+    def _distances(self, networks: Networks, cell: Cell, real: Tensor, seed: int) -> dict[str, Any]:
+        """Return how far as many images as ``real``, made from noise of ``seed``, are from them."""
         device = next(next(iter(networks.values())).parameters()).device
         eyes = feature_extractor.load(weights=self.fid_weights, samples=len(real), device=device)
-        noise = torch.Generator().manual_seed(cell.seed)
-        made = self.sample(networks, cell, len(real), noise)
+        made = self.sample(networks, cell, len(real), torch.Generator().manual_seed(seed))
         found = fid.evaluate(real, made, eyes, FID_SEED, fid.cache_folder())
-        return self.likelihood(networks, cell) | found | fid.describe(real, made, eyes)
+        return found | fid.describe(real, made, eyes)
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:
         """Report mode collapse: generated images that differ far less than real ones do."""

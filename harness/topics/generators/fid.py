@@ -212,12 +212,14 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute fid, fid_low, fid_high, kid, precision and recall of uint8 images (N, C, H, W).
 
+    fid_se: the standard error that fid_low and fid_high stem from.
     ``seed`` is the bootstrap's; ``cache`` the folder for the real images' statistics, see
     ``cache_folder``. Raises UsageError for no more images than features on either side.
     """
     sides = reference(real, extractor, cache), statistics(features(generated, extractor))
-    low, high = interval(*sides, seed)
-    return {"fid": frechet(*sides), "fid_low": low, "fid_high": high, **compare(*sides)}
+    found, (low, high) = frechet(*sides), interval(*sides, seed)
+    spread = {"fid_low": low, "fid_high": high, "fid_se": (high - found) / 1.96}
+    return {"fid": found, **spread, **compare(*sides)}
 
 
 def describe(real: Tensor, generated: Tensor, extractor: Extractor) -> dict[str, str | int]:

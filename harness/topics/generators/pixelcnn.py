@@ -193,22 +193,24 @@ class PixelCNNTopic(GeneratorTopic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        level = pixels.to_levels(self.images.train_x[: budget.samples], self.levels)
+        rows = self.images.fold(cell.seed).train[: budget.samples]
+        level = pixels.to_levels(self.images.train_x[rows], self.levels)
         return Shuffled({"level": level}, generator, device)
 
     @torch.no_grad()
-    def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+    def likelihood(self, networks: Networks, cell: Cell, x_NCHW: Tensor) -> dict[str, Any]:
         form = pixels.form(cell.loss, self.levels)
         device = next(networks["model"].parameters()).device
         nats, values = 0.0, 0
-        for level_BCHW in pixels.to_levels(self.images.test_x, self.levels).split(256):
+        for level_BCHW in pixels.to_levels(x_NCHW, self.levels).split(256):
             level_BCHW = level_BCHW.to(device)
             outputs = networks["model"](2 * level_BCHW / (self.levels - 1) - 1)
             nats += form.nll(outputs, level_BCHW).double().sum().item()
             values += level_BCHW.numel()
-        held_out = len(self.images.test_x)
-        bits = {"bits_per_dim": nats / values / math.log(2), "held_out": held_out}
-        return bits | self.simple_bits(held_out)
+        return {"bits_per_dim": nats / values / math.log(2), "held_out": len(x_NCHW)}
+
+    def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        return super().evaluate(networks, cell) | self.simple_bits(len(self.images.test_x))
 
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator

@@ -105,8 +105,9 @@ class StyleGAN(GeneratorTopic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        content = self._content(self.images.train_x[: budget.samples])
-        known = {"content": content, "digit": self.images.train_y[: budget.samples]}
+        rows = self.images.fold(cell.seed).train[: budget.samples]
+        content = self._content(self.images.train_x[rows])
+        known = {"content": content, "digit": self.images.train_y[rows]}
         shuffled = Shuffled(known, generator, device)
         return StyledBatches(WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
 
@@ -145,16 +146,32 @@ class StyleGAN(GeneratorTopic):
         never saw these networks, reads the content's digit from a held-out image moved to each
         style; content_accuracy_real: from the real ones.
         """
+        content = self._content(self.images.train_x[: self.fid_samples // 16])
+        found = self._measure(networks, content, *self._held_out)
+        return found | {"content_accuracy_real": _real_accuracy(self)}
+
+    def validate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        """Measure as ``evaluate`` does, on other contents: the last ones of the training images.
+
+        Digits are read from a fold of them that is not trained on.
+        """
+        content = self._content(self.images.train_x[-(self.fid_samples // 16) :])
+        rows = self.images.fold(cell.seed).validation[:500]
+        held_out = self._content(self.images.train_x[rows])
+        return self._measure(networks, content, held_out, self.images.train_y[rows])
+
+    def _measure(
+        self, networks: Networks, content: Tensor, held_out: Tensor, label_N: Tensor
+    ) -> dict[str, Any]:
+        """Measure styled images against ``content`` drawn by rule, and digits of ``held_out``."""
         device = next(networks["painter"].parameters()).device
         eyes = styles.extractor(device)
-        content = self._content(self.images.train_x[: self.fid_samples // 16])
         if len(content) <= eyes.size:
             raise UsageError(
                 f"fid_samples {self.fid_samples} is too few for style_gan: a sixteenth of them, "
                 f"{len(content)} images of {self.dataset}, are drawn in each style, and FID by "
                 f"{eyes.name} needs {eyes.size + 1}"
             )
-        held_out, label_N = self._held_out
         pick = torch.arange(len(held_out)) % len(content)  # few examples serve more than once
         found, read, rest = [], [], {}
         for style in styles.STYLES:
@@ -170,11 +187,9 @@ class StyleGAN(GeneratorTopic):
         mean = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         half = math.hypot(*(each["fid_high"] - each["fid"] for each in found)) / len(found)
         mean |= {"fid_low": max(0.0, mean["fid"] - half), "fid_high": mean["fid"] + half}
-        accuracies = {
-            "content_accuracy": sum(read) / len(read),
-            "content_accuracy_real": _real_accuracy(self),
-        }
-        return mean | accuracies | rest | fid.describe(content, content, eyes)
+        mean["fid_se"] = half / 1.96
+        accuracy = {"content_accuracy": sum(read) / len(read)}
+        return mean | accuracy | rest | fid.describe(content, content, eyes)
 
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator

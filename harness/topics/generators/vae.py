@@ -122,12 +122,13 @@ class VAE(GeneratorTopic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        level = pixels.to_levels(self.images.train_x[: budget.samples], self.levels)
-        shuffled = Shuffled({"level": level}, generator, device)
+        level = pixels.to_levels(self.images.train_x, self.levels)
+        rows = self.images.fold(cell.seed).train[: budget.samples]
+        shuffled = Shuffled({"level": level}, generator, device, rows)
         return WithNoise(shuffled, {"noise": (self.latents,)})
 
     @torch.no_grad()
-    def likelihood(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+    def likelihood(self, networks: Networks, cell: Cell, x_NCHW: Tensor) -> dict[str, Any]:
         """Return elbo in nats per image, and bits_per_dim from the importance-weighted bound.
 
         Both over IMPORTANCE samples of z (Burda et al. 2016). They are bounds: the true likelihood
@@ -136,7 +137,7 @@ class VAE(GeneratorTopic):
         form = pixels.form(cell.loss, self.levels)
         generator = torch.Generator().manual_seed(cell.seed)
         device = next(networks["encoder"].parameters()).device
-        held_out = pixels.to_levels(self.images.test_x[:HELD_OUT], self.levels)
+        held_out = pixels.to_levels(x_NCHW[:HELD_OUT], self.levels)
         elbo = bound = 0.0
         for level_BCHW in held_out.split(128):
             level_BCHW = level_BCHW.to(device)
@@ -158,8 +159,11 @@ class VAE(GeneratorTopic):
             "bits_per_dim": -bound / len(held_out) / values / math.log(2),
             "importance_samples": IMPORTANCE,
             "held_out": len(held_out),
-            **self.simple_bits(len(held_out)),
         }
+
+    def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        held_out = min(HELD_OUT, len(self.images.test_x))
+        return super().evaluate(networks, cell) | self.simple_bits(held_out)
 
     @torch.no_grad()
     def sample(

@@ -161,14 +161,19 @@ class Multitask(ImageOptions, Topic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        x_NCHW, y_N = (t[: budget.samples] for t in (self._data.train_x, self._data.train_y))
+        rows = self._data.fold(cell.seed).train[: budget.samples]
+        x_NCHW, y_N = self._data.train_x[rows], self._data.train_y[rows]
         return SceneBatches(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
 
     def held_out(self, most: int) -> Scenes:
         """Compose scenes of 1 to ``most`` test digits, which no training sees; always the same."""
+        return self._compose(self._data.test_x, self._data.test_y, most)
+
+    def _compose(self, x_NCHW: Tensor, y_N: Tensor, most: int) -> Scenes:
+        """Compose HELD_OUT scenes of 1 to ``most`` of these digits, always the same."""
         generator = torch.Generator().manual_seed(SCENE_SEED)
         count_B = torch.randint(1, most + 1, (HELD_OUT,), generator=generator)
-        return self.canvas.compose(self._data.test_x, self._data.test_y, count_B, generator)
+        return self.canvas.compose(x_NCHW, y_N, count_B, generator)
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """Measure each learned task on scenes of 1 to 3 digits, and on scenes of one as single_*.
@@ -187,6 +192,11 @@ class Multitask(ImageOptions, Topic):
             likeliest_B = presence(outputs["classification"], cell.loss).argmax(1)
             found["single_accuracy"] = metrics.share(likeliest_B + 1 == scenes.label[:, 0])
         return found
+
+    def validate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
+        rows = self._data.fold(cell.seed).validation
+        scenes = self._compose(self._data.train_x[rows], self._data.train_y[rows], MOST)
+        return scores(self._outputs(networks, cell, scenes), scenes, cell.loss, self.canvas)
 
     @torch.no_grad()
     def _outputs(self, networks: Networks, cell: Cell, scenes: Scenes) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ Shapes: B batch, O... one observation, A actions, W outputs a value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
 
 BUFFER_BYTES = 2**28
-EVALUATION_SEED = 1_000_000
+EVALUATION_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # added to a cell's seed
 EPISODES = 50
 
 
@@ -234,6 +234,14 @@ class RL(EnvironmentOptions, Topic):
     @torch.no_grad()
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         """Play EPISODES episodes greedily, with seeds of their own, and return the mean return."""
+        return self._returns(self._greedy(networks, cell), EVALUATION_SEED + cell.seed)
+
+    @torch.no_grad()
+    def validate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+        return self._returns(self._greedy(networks, cell), VALIDATION_SEED + cell.seed)
+
+    def _greedy(self, networks: Mapping[str, Any], cell: Cell) -> Callable[[Tensor], Tensor]:
+        """Return which action a trained agent takes, by observation."""
         form = self._form(cell)
         device = next(next(iter(networks.values())).parameters()).device
 
@@ -242,23 +250,25 @@ class RL(EnvironmentOptions, Topic):
                 return networks["policy"](obs_NO.to(device)).argmax(-1).cpu()
             return form.decode(networks["q"](obs_NO.to(device))).argmax(-1).cpu()
 
-        return self._returns(greedy, cell)
+        return greedy
 
     def baseline(self, cell: Cell) -> dict[str, Any]:
         """Return the mean return of random actions."""
         generator = torch.Generator().manual_seed(cell.seed)
         actions = traits(self.env).actions
         return self._returns(
-            lambda obs_NO: torch.randint(actions, (len(obs_NO),), generator=generator), cell
+            lambda obs_NO: torch.randint(actions, (len(obs_NO),), generator=generator),
+            EVALUATION_SEED + cell.seed,
         )
 
-    def _returns(self, act: Any, cell: Cell) -> dict[str, Any]:
+    def _returns(self, act: Callable[[Tensor], Tensor], seed: int) -> dict[str, Any]:
         """Play EPISODES episodes by ``act``; return the mean and deviation of their returns."""
-        seeds = torch.Generator().manual_seed(EVALUATION_SEED + cell.seed)
+        seeds = torch.Generator().manual_seed(seed)
         return_N = play(Environments(self.env, EPISODES, seeds), act)
         return {
             "return": return_N.mean().item(),
             "return_sd": return_N.std().item(),
+            "return_se": return_N.std().item() / EPISODES**0.5,
             "episodes": EPISODES,
         }
 

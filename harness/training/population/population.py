@@ -49,7 +49,8 @@ class Population:
     """Trainings of several cells that move together, as rows of one matrix.
 
     members are in the order of their rows. ended: by cell, the Diverged that ended its training.
-    losses grows by one tensor of N a step, rates by one list of N.
+    losses grows by one tensor of N a step, ``rates`` by one list of N. The argument rates: each
+    member's, as ``Training`` takes it.
     Raises stacking.NotStackable where the cells cannot share the work.
     """
 
@@ -59,10 +60,11 @@ class Population:
         cells: Sequence[Cell],
         budget: Budget,
         device: torch.device | None = None,
+        rates: Sequence[float] | None = None,
     ) -> None:
         members: list[Training] = []
-        for cell in cells:
-            members.append(Training(topic, cell, budget, device))
+        for cell, rate in zip(cells, rates or [1.0] * len(cells), strict=True):
+            members.append(Training(topic, cell, budget, device, rate=rate))
             if reason := stacking.differ(members[0], members[-1]):
                 raise stacking.NotStackable(reason)
         self.members = sorted(members, key=lambda member: type(stacking.optimizer(member)).__name__)
