@@ -103,7 +103,8 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
     import torch
 
     from harness import matrix
-    from harness.run import Run, executor_class
+    from harness.execution.kinds import executor_class
+    from harness.run import Run
     from harness.topics.registry import installed_topics, with_own
 
     if hasattr(config, "workerinput"):

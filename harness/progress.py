@@ -61,9 +61,10 @@ class Progress:
 
 def headline(record: Record) -> str:
     """Return a record's primary metric (the first that the model has), or why there is none."""
-    if record.metrics and not record.reason:
-        name = next(name for name in record.directions if name in record.metrics)
-        return f"{name} {record.metrics[name]:.4g}"
+    found = record.metrics or record.validation
+    if found and not record.reason:
+        name = next(name for name in record.directions if name in found)
+        return f"{name} {found[name]:.4g}"
     return record.reason
 
 

@@ -14,9 +14,9 @@ import torch
 
 from harness import matrix
 from harness.axes import parallel
-from harness.cell import Budget, Cell, Status, UsageError, unknown
+from harness.cell import Budget, Cell, Status, UsageError
 from harness.execution.executor import Executor
-from harness.execution.local import LocalExecutor
+from harness.execution.kinds import executor_class
 from harness.files import write_atomically
 from harness.fingerprint import code_hash, fingerprint, topic_hash
 from harness.progress import Progress
@@ -32,23 +32,6 @@ from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.population import PopulationTask
 from harness.trial.task import Task
 
-EXECUTORS = ("local", "ray")
-
-
-def executor_class(name: str) -> Callable[[], Executor]:
-    """Return an executor's class by name. Raises UsageError if unknown or Ray is not installed."""
-    if name not in EXECUTORS:
-        raise unknown("executor", name, EXECUTORS)
-    if name == "local":
-        return LocalExecutor
-    try:
-        from harness.execution.cluster.executor import ClusterExecutor
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"executor ray is an extra ({error}): pip install torch-decathlon[ray]"
-        ) from None
-    return ClusterExecutor
-
 
 @dataclass
 class Run:
@@ -60,9 +43,11 @@ class Run:
     what ``replay`` must be told to train a cell again. project: what pytest was told to collect, so
     that ``replay`` finds its conftests. executor_kind: one of EXECUTORS. population: the most cells
     that train as one; compile: whether their step is compiled then. timeout: seconds of wall time
-    after which a cell is given up, None if only standing still is a reason. rates: those that cells
-    without one of their own train at. report is called with a line after each finished cell; stand,
-    if there is one, with where the run stands, as ``Progress`` says.
+    after which a cell is given up, None if only standing still is a reason. share: the part of its
+    profile's steps that a training takes, 1 in so many. choosing: cells are only validated, to
+    choose by: nothing is reported, saved or audited. rates: those that cells without one of their
+    own train at. report is called with a line after each finished cell; stand, if there is one,
+    with where the run stands, as ``Progress`` says.
     """
 
     folder: Path
@@ -78,6 +63,8 @@ class Run:
     compile: bool = False
     timeout: float | None = None
     rates: Rates = field(default_factory=shipped)
+    share: int = 1
+    choosing: bool = False
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -92,8 +79,10 @@ class Run:
         self._grouping = Grouping(self.population, self.compile)
 
     def budget(self, cell: Cell) -> Budget:
-        """Return the cell's budget in this run's profile."""
-        return self.topics[cell.topic].budget(self.profile, cell.model)
+        """Return the cell's budget in this run's profile, or its share of that."""
+        whole = self.topics[cell.topic].budget(self.profile, cell.model)
+        steps = max(1, round(whole.steps / self.share))
+        return replace(whole, steps=steps, expected_s=whole.expected_s / self.share)
 
     def fingerprint(self, cell: Cell) -> str:
         """Return a hash that changes with the cell, its budget, data, code, versions or device."""
@@ -105,6 +94,7 @@ class Run:
             data=topic.dataset_id(),
             code=[code_hash(), topic_hash(topic)],
             rate=self.rates.of(cell),
+            choosing=self.choosing,
             world_size=self.ranks(cell),
             accumulate=self.accumulate,
             versions={name: self.environment[name] for name in cost.DECIDING},
@@ -211,7 +201,15 @@ class Run:
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
         where = (self.folder, self.device, ranks, self.accumulate)
-        return Task(topic, cell, budget, *where, rate=self.rates.of(cell), limit_s=self.timeout)
+        return Task(
+            topic,
+            cell,
+            budget,
+            *where,
+            rate=self.rates.of(cell),
+            choosing=self.choosing,
+            limit_s=self.timeout,
+        )
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it."""

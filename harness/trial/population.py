@@ -19,6 +19,7 @@ from harness.training.population.population import Population
 from harness.training.population.stacking import NotStackable
 from harness.trial import cost
 from harness.trial.audit import audit as audit_cell
+from harness.trial.choosing import choose_all
 from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
 from harness.trial.samples import Film
 from harness.trial.task import Task, device_of, measured, network_digest
@@ -48,7 +49,8 @@ class PopulationTask(Task):
         budget = replace(first.budget, timeout_s=first.budget.timeout_s * longer)
         limit_s = None if first.limit_s is None else first.limit_s * longer
         shared = (first.topic, first.cell, budget, first.run, first.device)
-        return cls(*shared, limit_s=limit_s, tasks=tasks, compiled=compiled)
+        choosing = first.choosing
+        return cls(*shared, choosing=choosing, limit_s=limit_s, tasks=tasks, compiled=compiled)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -70,6 +72,8 @@ def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
         separate = f"{len(population)} together take x{gain:.2f} the steps a second of one"
         return PopulationOutcome(separate=separate)
     note = _compile(population) if task.compiled else ""
+    if task.choosing:
+        return PopulationOutcome(choose_all(task.tasks, population), note=note)
     return PopulationOutcome(_train(task, population, clock), note=note)
 
 

@@ -25,10 +25,11 @@ REPLAYED_STEPS = 3  # that the audit trains on from the middle checkpoint
 class Task:
     """A cell as a process is told of it, with all that it needs to train it.
 
-    run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch
-    in. attempt: 0, or how often it failed before. rate: the multiple of the topic's learning rates
-    that it trains at. limit_s: seconds of wall time after which it is
-    given up however well it goes, audit included; None: it may go on for as long as it advances.
+    run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch in.
+    attempt: 0, or how often it failed before. rate: the multiple of the topic's learning rates that
+    it trains at. choosing: it is only validated, to choose by. limit_s: seconds of wall time after
+    which it is given up however well it goes, audit included; None: it may go on for as long as it
+    advances.
     """
 
     topic: Topic
@@ -40,6 +41,7 @@ class Task:
     accumulate: int = 1
     attempt: int = 0
     rate: float = 1.0
+    choosing: bool = False
     limit_s: float | None = None
 
     @property

@@ -17,6 +17,7 @@ from harness.training.loop import Diverged, Training
 from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
 from harness.trial import cost, parity
+from harness.trial.choosing import choose
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
 from harness.trial.task import Task, device_of, measured, network_digest, training_of
@@ -29,6 +30,8 @@ def train(task: Task, rank: int = 0) -> Outcome:
     ``task.run``. A later attempt goes on from the middle checkpoint, if there is one.
     """
     clock = cost.Clock()
+    if task.choosing:
+        return choose(task)
     if task.fitted:
         return _fit(task, clock)
     device = device_of(task, rank)

@@ -1,0 +1,219 @@
+"""Find the learning rate that serves each recipe: whole trainings at growing budgets.
+
+The rate is a nuisance parameter: recipes compare fairly when each is tuned (Godbole et al. 2023,
+the tuning playbook). Of six rates, half a decade apart, the best ones of a ninth of the steps train
+on a third, and the best of these on all. A schedule is shrunk with its budget, never cut off, since
+a decay pays late. Rates are told apart by validation data alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from harness.cell import RATES, Cell, Status
+from harness.files import write_atomically
+from harness.rates.table import KEY, Recipe, recipe
+from harness.results.record import Record
+from harness.run import Run
+from harness.training.topic import Topic
+from harness.trial import cost
+
+GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so small a share
+WORST = -math.inf
+
+
+class Trial(NamedTuple):
+    """One training of the search: of a recipe at a rate, on a share of the steps, and its value.
+
+    value: of the model's primary metric on validation data; NaN if it diverged or failed.
+    """
+
+    recipe: Recipe
+    rate: float
+    share: int
+    seed: int
+    status: str
+    value: float
+
+
+def tune(
+    topics: Mapping[str, Topic],
+    recipes: Iterable[Cell],
+    folder: Path,
+    profile: str = "quick",
+    seeds: int = 1,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Find a rate for each recipe, and return the table of rates that is written to ``folder``.
+
+    recipes: a cell of each. Beside ``rates.csv`` is ``trials.csv``, all that was trained for it;
+    both grow topic by topic. What was trained before with the same fingerprint is used again.
+    """
+    by_topic: dict[str, list[Cell]] = {}
+    for cell in dict.fromkeys(recipes):
+        by_topic.setdefault(cell.topic, []).append(cell)
+    trials: list[Trial] = []
+    table = folder / "rates.csv"
+    for name, cells in by_topic.items():
+        topic = topics[name]
+        left = {cell: list(GRID) for cell in cells}
+        for share, kept in RUNGS.items():
+            report(f"{name}: rates of {len(cells)} recipes, on 1 in {share} of the steps")
+            run = Run(
+                folder / f"1-in-{share}",
+                {name: topic},
+                profile,
+                share=share,
+                choosing=True,
+                report=report,
+            )
+            found = _rung(run, left, range(seeds), widen=share == max(RUNGS))
+            trials += found
+            for cell in cells:
+                own = [trial for trial in found if trial.recipe == recipe(cell)]
+                left[cell] = ranked(own, direction(topic, cell.model))[:kept]
+        _write(folder, trials, topics)
+    return table
+
+
+def _rung(
+    run: Run, left: Mapping[Cell, Sequence[float]], seeds: Iterable[int], widen: bool
+) -> list[Trial]:
+    """Train each recipe at its rates with each seed, and return the trials.
+
+    widen: go on beyond the grid as long as a recipe's best rate lies at its end.
+    """
+    seeds = list(seeds)
+    rates = {cell: sorted(some) for cell, some in left.items()}
+    trials: list[Trial] = []
+    new = {cell: list(some) for cell, some in rates.items()}
+    try:
+        while new:
+            cells = [
+                replace(cell, rate=rate, seed=seed)
+                for cell, some in new.items()
+                for rate in some
+                for seed in seeds
+            ]
+            run.report(run.start(cells))
+            run.finish()
+            trials += [
+                _trial(run.records[cell], run.topics[cell.topic], run.share)
+                for cell in cells
+                if cell in run.records
+            ]
+            new = {}
+            for cell in rates if widen else ():
+                own = [trial for trial in trials if trial.recipe == recipe(cell)]
+                beyond = outside(rates[cell], own, direction(run.topics[cell.topic], cell.model))
+                if beyond is not None:
+                    new[cell] = [beyond]
+                    rates[cell] = sorted([*rates[cell], beyond])
+    finally:
+        run.close()
+    return trials
+
+
+def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> float | None:
+    """Return the next rate beyond the end where the best one lies; None if it lies inside."""
+    least, most = RATES
+    order = ranked(trials, better)
+    if not order:
+        return None
+    ends = {rates[0]: rates[0] / math.sqrt(10), rates[-1]: rates[-1] * math.sqrt(10)}
+    if order[0] not in ends:
+        return None
+    beyond = float(f"{ends[order[0]]:.1g}")
+    return beyond if least <= beyond <= most and beyond not in rates else None
+
+
+def ranked(trials: Sequence[Trial], better: str) -> list[float]:
+    """Return the rates of trials, best mean value first; of equal ones the nearest to 1.
+
+    A rate at which a training came to nothing comes after all others, one at which all did is left
+    out.
+    """
+    by_rate: dict[float, list[float]] = {}
+    for trial in trials:
+        by_rate.setdefault(trial.rate, []).append(trial.value)
+    sign = 1 if better == "max" else -1
+
+    def worth(rate: float) -> tuple[float, float, float]:
+        values = [sign * value for value in by_rate[rate] if not math.isnan(value)]
+        whole = len(values) / len(by_rate[rate])
+        return whole, mean(values) if values else WORST, -abs(math.log(rate))
+
+    alive = [rate for rate in by_rate if not all(map(math.isnan, by_rate[rate]))]
+    return sorted(alive, key=worth, reverse=True)
+
+
+def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFrame:
+    """Return the table of rates: of each recipe the rate that won, and what speaks for it.
+
+    value: its validation mean on all steps, NaN where no rate came so far; then rate is 1. tried:
+    how many trainings it took, and diverged how many of them did. date, processor and torch: of
+    the search.
+    """
+    rows = []
+    made = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": cost.environment("cpu")["cpu"],
+        "torch": torch.__version__,
+    }
+    for key in dict.fromkeys(trial.recipe for trial in trials):
+        own = [trial for trial in trials if trial.recipe == key]
+        topic, model = topics[key[0]], key[1]
+        last = [trial for trial in own if trial.share == 1]
+        order = ranked(last, direction(topic, model))
+        best = order[0] if order else 1.0
+        values = [trial.value for trial in last if trial.rate == best]
+        found = {
+            "rate": best,
+            "metric": primary(topic, model),
+            "value": mean(values) if values else math.nan,
+            "seeds": len({trial.seed for trial in own}),
+            "tried": len(own),
+            "diverged": sum(trial.status == Status.DIVERGED for trial in own),
+        }
+        rows.append(dict(zip(KEY, key, strict=True)) | found | made)
+    return pd.DataFrame(rows)
+
+
+def primary(topic: Topic, model: str) -> str:
+    """Return the metric that a model is judged by: its own task's, else the topic's first."""
+    own = [metric for metric, alone in topic.alone.items() if alone == model]
+    return own[0] if own else next(iter(topic.directions))
+
+
+def direction(topic: Topic, model: str) -> str:
+    """Return whether ``max`` or ``min`` of the metric that a model is judged by is better."""
+    return topic.directions[primary(topic, model)]
+
+
+def _trial(record: Record, topic: Topic, share: int) -> Trial:
+    """Return what one training of the search found."""
+    cell = record.cell
+    assert cell.rate is not None
+    measured = record.validation or record.metrics
+    value = measured.get(primary(topic, cell.model), math.nan)
+    value = value if record.status is Status.DONE else math.nan
+    return Trial(recipe(cell), cell.rate, share, cell.seed, str(record.status), value)
+
+
+def _write(folder: Path, trials: Sequence[Trial], topics: Mapping[str, Topic]) -> None:
+    """Write the table of rates and all trials as CSV files."""
+    rows = [dict(zip(KEY, t.recipe, strict=True)) | t._asdict() for t in trials]
+    every = pd.DataFrame(rows).drop(columns="recipe")
+    for name, table in (("trials", every), ("rates", evidence(trials, topics))):
+        text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+        write_atomically(folder / f"{name}.csv", text.encode())

@@ -1,0 +1,67 @@
+"""Train cells only to choose by: validated at their end, not reported, saved or audited."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.cell import Status
+from harness.training.loop import Diverged, Training
+from harness.training.population.population import Population
+from harness.trial import cost
+from harness.trial.outcome import Outcome
+from harness.trial.task import Task, device_of, measured, training_of
+
+
+def choose(task: Task) -> Outcome:
+    """Train a task's cell to its end, or until it diverges, and validate it."""
+    clock = cost.Clock()
+    device = device_of(task, 0)
+    training = training_of(task, device, 0)
+    diverged = None
+    with clock.measure("train_s"):
+        try:
+            training.run(task.budget.steps)
+            cost.synchronise(device)
+        except Diverged as error:
+            diverged = error
+    return _outcome(task, training, diverged, clock)
+
+
+def choose_all(tasks: tuple[Task, ...], population: Population) -> dict[str, Outcome]:
+    """Train a population's cells to their end, and validate each; return outcomes by cell id."""
+    clock = cost.Clock()
+    with clock.measure("train_s"):
+        population.run(population.budget.steps)
+        cost.synchronise(population.device)
+        population.update_members()
+        population.update_histories()
+    found = {}
+    own = {task.cell: task for task in tasks}
+    for member in population.members:
+        alone = cost.Clock()
+        alone.seconds["train_s"] = clock.seconds["train_s"] / len(population)
+        found[member.cell.id] = _outcome(
+            own[member.cell], member, population.ended.get(member.cell), alone
+        )
+    return found
+
+
+def _outcome(
+    task: Task, training: Training, diverged: Diverged | None, clock: cost.Clock
+) -> Outcome:
+    """Validate a training; one without validation data is measured as it would be reported."""
+    if diverged is not None:
+        return Outcome(
+            status=Status.DIVERGED,
+            reason=str(diverged),
+            diverged_at=diverged.step,
+            cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
+        )
+    with clock.measure("eval_s"), torch.no_grad():
+        validation, _ = measured(task, training.validate(), "validate")
+        metrics = {} if validation else measured(task, training.evaluate())[0]
+    return Outcome(
+        metrics=metrics,
+        validation=validation,
+        cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
+    )
