@@ -6,9 +6,11 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.cell import UsageError
+from harness.rates import Rates, shipped, table
 
 
 def option(default: Any, text: str, metavar: str | None = None, place: bool = False) -> Any:
@@ -37,6 +39,7 @@ class RunOptions:
     executor: str = option("local", "where cells run: local (default) or ray")
     compile: bool = option(False, "compile populations' steps")
     timeout: int | None = option(None, "seconds after which a cell is given up", "S")
+    rates: str | None = option(None, "a table of rates, as tune writes it", "FILE")
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -52,7 +55,7 @@ class PlanOptions:
     plan: bool = option(False, "show cells, skips and cost; run nothing")
 
 
-REPEATED = ("world_size", "accumulate")  # those that ``replay`` must be told again
+REPEATED = ("world_size", "accumulate", "rates")  # those that ``replay`` must be told again
 
 
 def flag(name: str, prefix: str = "") -> str:
@@ -93,6 +96,20 @@ def given(chosen: object, kinds: Iterable[type], dest: str = "") -> dict[str, An
 def places(kinds: Iterable[type]) -> list[str]:
     """Return the names of the options that say where something is."""
     return [name for name, kind in fields(kinds).items() if kind.metadata["place"]]
+
+
+def run_folder(chosen: object) -> Path:
+    """Return the folder of the run that a command line is about, ``results/PROFILE`` if not said.
+
+    chosen: a parser's namespace.
+    """
+    told = RunOptions(**given(chosen, [RunOptions]))
+    return Path(told.run_dir or Path("results") / told.profile)
+
+
+def rates(told: RunOptions) -> Rates:
+    """Return the rates that cells train at: those of the given table, else of the shipped one."""
+    return table.read(Path(told.rates)).over(shipped()) if told.rates else shipped()
 
 
 def arguments(values: Mapping[str, Any]) -> str:

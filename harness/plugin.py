@@ -145,6 +145,7 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
         executor_kind=chosen.executor,
         timeout=chosen.timeout,
         compile=chosen.compile,
+        rates=options.rates(chosen),
     )
     return run, cells
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,18 @@ def topics(run_folder: Path, **options: Any) -> dict[str, Topic]:
     register environments. Raises UsageError if one of them cannot be loaded.
     """
     return with_own(registered_topics(**options), _conftests(_collected(run_folder)))
+
+
+def topics_of(paths: Sequence[str], **options: Any) -> dict[str, Topic]:
+    """Return all topics by name, the project's own from the conftests that pytest loads for paths.
+
+    paths: as pytest takes them, none for those that it takes by itself. Raises UsageError as
+    ``topics`` does.
+    """
+    for path in paths:
+        if not Path(path).exists():
+            raise UsageError(f"{path} is not there: name the folder of the project's tests")
+    return with_own(registered_topics(**options), _conftests([*paths]))
 
 
 def _collected(run_folder: Path) -> list[str]:

@@ -15,15 +15,17 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell", "files", "fingerprint", "interrupts"},
-    {"options", "rates"},
+    {"rates"},
+    {"options"},
     {"axes", "results"},
     {"checkpoint"},
     {"training"},
     {"trial", "matrix"},
     {"execution", "topics", "progress"},
     {"run", "project"},
-    {"studies", "screen", "plan", "cli"},
-    {"plugin"},
+    {"studies", "screen", "plan"},
+    {"commands"},
+    {"cli", "plugin"},
     {"__main__"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

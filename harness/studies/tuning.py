@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from harness.cell import RATES, Cell, Status
+from harness.cell import Cell, Status
 from harness.files import write_atomically
 from harness.rates.table import KEY, Recipe, recipe
 from harness.results.record import Record
@@ -27,7 +27,8 @@ from harness.run import Run
 from harness.training.topic import Topic
 from harness.trial import cost
 
-GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+LADDER = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+GRID = LADDER[3:9]
 RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so small a share
 WORST = -math.inf
 
@@ -126,15 +127,11 @@ def _rung(
 
 def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> float | None:
     """Return the next rate beyond the end where the best one lies; None if it lies inside."""
-    least, most = RATES
     order = ranked(trials, better)
-    if not order:
+    if not order or order[0] not in (rates[0], rates[-1]):
         return None
-    ends = {rates[0]: rates[0] / math.sqrt(10), rates[-1]: rates[-1] * math.sqrt(10)}
-    if order[0] not in ends:
-        return None
-    beyond = float(f"{ends[order[0]]:.1g}")
-    return beyond if least <= beyond <= most and beyond not in rates else None
+    beyond = LADDER.index(order[0]) + (1 if order[0] == rates[-1] else -1)
+    return LADDER[beyond] if 0 <= beyond < len(LADDER) else None
 
 
 def ranked(trials: Sequence[Trial], better: str) -> list[float]:

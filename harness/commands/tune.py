@@ -1,0 +1,98 @@
+"""Find the learning rate that serves each recipe: topic, model, loss and schedule.
+
+Recipes are those that the profile trains, or with -k those of all losses and schedules that it
+matches. Each is trained whole at several rates on a ninth of the steps, at the best of them on a
+third and on all, and validated. What is there already is not trained again. Train at the table
+with --rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import options
+from harness.cell import Cell, UsageError
+from harness.topics.options import TOPIC_OPTIONS
+
+if TYPE_CHECKING:
+    from harness.training.topic import Topic
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.add_argument(
+        "paths", nargs="*", default=[], help="of the project's tests, whose conftests have topics"
+    )
+    parser.add_argument("-k", metavar="EXPRESSION", dest="matching", help="as pytest's, on ids")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each training (1)")
+    options.add(parser.add_argument, [options.RunOptions], ("profile", "run_dir"))
+    options.add(parser.add_argument, TOPIC_OPTIONS)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Tune the chosen recipes, and print where the table of rates is."""
+    from harness import matrix, project
+    from harness.interrupts import end_as_by_ctrl_c
+    from harness.studies import tuning
+
+    told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
+    if chosen.seeds < 1:
+        raise UsageError(f"seeds {chosen.seeds}: it must be 1 or more")
+    topics = project.topics_of(chosen.paths, **options.given(chosen, TOPIC_OPTIONS))
+    every = matrix.select(topics, told.profile)
+    cells = [cell for name in every for cell in every[name]]
+    if chosen.matching is not None:
+        cells = [c for topic in topics.values() for c in matrix.full(topic, [0])]
+    recipes = matching(worth(topics, cells), chosen.matching)
+    if not recipes:
+        raise UsageError(f"-k {chosen.matching!r} matches no recipe that has a learning rate")
+    folder = Path(told.run_dir or Path("results") / "tune")
+    with ExitStack() as ending:
+        end_as_by_ctrl_c(ending.callback)
+        table = tuning.tune(
+            topics,
+            recipes,
+            folder,
+            told.profile,
+            chosen.seeds,
+            lambda line: print(line, flush=True),
+        )
+    print(f"decathlon: see {table}; train at these rates with --rates {table}")
+    return 0
+
+
+def worth(topics: Mapping[str, Topic], cells: Iterable[Cell]) -> list[Cell]:
+    """Return a cell of each recipe among cells that has a learning rate, and is not skipped."""
+    from harness import matrix
+
+    found = []
+    for cell in cells:
+        topic = topics[cell.topic]
+        plain = Cell(cell.topic, cell.model, cell.loss, cell.schedule)
+        if cell.model not in topic.fits and matrix.skip_reason(topic, plain) is None:
+            found.append(plain)
+    return list(dict.fromkeys(found))
+
+
+def matching(cells: Iterable[Cell], expression: str | None) -> list[Cell]:
+    """Return the cells whose ids an expression matches, as pytest's ``-k`` does; None: all.
+
+    Raises UsageError for what is no expression.
+    """
+    from _pytest.mark.expression import Expression  # pytest's own parser, which it does not export
+
+    if expression is None:
+        return list(cells)
+    try:
+        parsed = Expression.compile(expression)
+    except SyntaxError as error:
+        raise UsageError(f"-k {expression!r}: {error.msg}") from None
+    return [
+        cell
+        for cell in cells
+        if parsed.evaluate(lambda name, /, **_: name.lower() in cell.id.lower())  # noqa: B023
+    ]

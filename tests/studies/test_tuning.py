@@ -1,0 +1,117 @@
+"""The search for each recipe's rate."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import Toy
+
+from harness.axes.optimizers import OptimizerSpec
+from harness.cell import Budget, Cell
+from harness.rates import table
+from harness.studies import tuning
+from harness.studies.tuning import LADDER, Trial, outside, ranked, tune
+
+MSE = Cell("toy", "line", "mse", "constant")
+
+
+@dataclass(frozen=True)
+class Slow(Toy):
+    """A line whose own rate is far too small, so that a larger multiple serves it."""
+
+    lr: float = 1e-3
+
+    budgets: ClassVar[dict] = {
+        profile: Budget(steps=90, batch_size=8, timeout_s=60, expected_s=0.1)
+        for profile in ("smoke", "quick", "full")
+    }
+
+    def base_optimizer(self, model):
+        return OptimizerSpec("sgd", lr=self.lr, momentum=0.0)
+
+
+def trials(values, share=1):
+    """Trials of one recipe by their rates and values."""
+    key = table.recipe(MSE)
+    return [Trial(key, rate, share, seed, "done", v) for (rate, seed), v in values.items()]
+
+
+def test_the_best_mean_comes_first_and_what_came_to_nothing_last():
+    nan = math.nan
+    some = {(0.1, 0): 3.0, (0.1, 1): 1.0, (1.0, 0): 1.0, (1.0, 1): nan, (3.0, 0): 1.5, (3.0, 1): 1}
+    assert ranked(trials(some), "max") == [0.1, 3.0, 1.0]
+    assert ranked(trials(some), "min") == [3.0, 0.1, 1.0]
+    assert ranked(trials({(1.0, 0): nan}), "min") == []
+
+
+@given(st.lists(st.sampled_from(LADDER), min_size=1, unique=True))
+def test_of_equal_rates_the_nearest_to_the_topics_own_wins(rates):
+    order = ranked(trials({(rate, 0): 0.5 for rate in rates}), "max")
+    distance = [abs(math.log(rate)) for rate in order]
+    assert distance == sorted(distance) and set(order) == set(rates)
+
+
+def test_a_best_rate_at_the_end_asks_for_the_next_one_beyond():
+    values = {(rate, 0): rate for rate in tuning.GRID}
+    assert outside(tuning.GRID, trials(values), "max") == 30.0
+    assert outside(tuning.GRID, trials(values), "min") == 0.01
+    inside = {(rate, 0): -abs(rate - 1) for rate in tuning.GRID}
+    assert outside(tuning.GRID, trials(inside), "max") is None
+    assert outside([1000.0], trials({(1000.0, 0): 1.0}), "max") is None
+    assert outside([1.0], trials({(1.0, 0): math.nan}), "max") is None
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A search, and then the same one again: its folder, and what the second one said."""
+    folder = tmp_path_factory.mktemp("tune")
+    cells, said = [MSE, replace(MSE, loss="huber")], []
+    for lines in ([], said):
+        tune({"toy": Slow()}, cells, folder, seeds=2, report=lines.append)
+    return folder, said
+
+
+def test_a_rate_is_found_that_serves_better_than_the_topics_own(tuned):
+    folder, _ = tuned
+    found = table.read(folder / "rates.csv")
+    assert found.of(MSE) >= 10
+    every = pd.read_csv(folder / "trials.csv")
+    whole = every[(every["share"] == 1) & (every["loss"] == "mse")]
+    assert whole["rate"].nunique() == 2 and set(whole["seed"]) == {0, 1}
+    best = whole.groupby("rate")["value"].mean()
+    assert best.idxmin() == found.of(MSE)
+    short = every[(every["share"] == 9) & (every["rate"] == 1.0) & (every["loss"] == "mse")]
+    assert best.min() < short["value"].mean()
+
+
+def test_the_table_says_what_it_stands_on(tuned):
+    row = pd.read_csv(tuned[0] / "rates.csv").set_index("loss").loc["mse"]
+    assert row["metric"] == "mse" and row["seeds"] == 2 and row["tried"] >= 2 * (6 + 3 + 2)
+    assert row["diverged"] == 0 and row["date"] and row["processor"] and row["torch"]
+
+
+def test_a_search_goes_on_from_what_is_there(tuned):
+    lines = [line for line in tuned[1] if line.startswith("cells to train")]
+    assert lines and all(line.startswith("cells to train: 0;") for line in lines)
+
+
+def test_what_is_only_chosen_by_is_neither_reported_nor_saved(tuned):
+    folder, _ = tuned
+    assert not list(folder.rglob("*.pt"))
+    records = [json.loads(path.read_text()) for path in folder.rglob("cells/*.json")]
+    assert records and all(r["validation"] and not r["metrics"] for r in records)
+
+
+def test_without_validation_data_it_looks_at_what_is_reported(tmp_path):
+    tune({"toy": Unvalidated()}, [MSE], tmp_path, report=lambda line: None)
+    assert pd.read_csv(tmp_path / "trials.csv")["value"].notna().all()
+
+
+class Unvalidated(Slow):
+    def validate(self, networks, cell):
+        return {}
