@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 
 from allpairspy import AllPairs
 
 from harness.axes import losses, parallel, schedules
 from harness.cell import Cell, UsageError, unknown
+from harness.design import separating
 from harness.training.topic import PROFILES, Topic
 
 FULL_SEEDS = (0, 1, 2)
+SPARE = 3  # degrees of freedom for the error of a topic's loss and schedule in quick
 
 
 def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
@@ -59,12 +62,14 @@ def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
 def covering(
     topics: Sequence[Topic], devices: int = 0, seeds: Sequence[int] = (0,)
 ) -> dict[str, list[Cell]]:
-    """Return the quick profile's cells by topic: few that together cover all pairs of axis values.
+    """Return the quick profile's cells by topic: few that tell the effects of their axes apart.
 
-    Each topic meets every loss and schedule that applies to it, ddp and another parallel
-    configuration in turn; every applicable pair of loss, schedule and parallel values occurs in
-    some topic: the cheapest topic takes all that the others leave. seeds: of the recipes, which the
-    cheapest topic has at least three of.
+    In each topic every loss and schedule that applies meets the first model, in pairs from which
+    the main effects of both can be estimated, with SPARE degrees of freedom for the error (see
+    ``design``). Each topic meets ddp, which promises single's numbers, at a pair of these, and one
+    more parallel configuration at its recipe, the cheapest all of them. Every applicable pair of
+    loss, schedule and parallel values occurs in some topic: the cheapest takes all that the others
+    leave. seeds: of the recipes, which the cheapest topic has at least three of.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
@@ -72,8 +77,9 @@ def covering(
     ddp, *others = _parallel_names(devices)
     for number, topic in enumerate(ordered):
         last = topic is ordered[-1]
-        configurations = [ddp, *others] if last else [ddp, others[number % len(others)]]
-        cells[topic.name] += _each_value(topic, number, devices, cells[topic.name], configurations)
+        more = others if last else [others[number % len(others)]]
+        cells[topic.name] += _separating(topic, number, devices, ddp)
+        cells[topic.name] += _at_recipe(topic, more, devices)
         for cell in cells[topic.name]:
             covered |= pairs(cell)
     if ordered:
@@ -111,42 +117,42 @@ def _parallel_names(devices: int) -> list[str]:
     return sorted(names, key=lambda name: name != "ddp")
 
 
-def _each_value(
-    topic: Topic, shift: int, devices: int, have: Sequence[Cell], configurations: Sequence[str]
-) -> list[Cell]:
-    """Return a few cells that, with ``have``, meet each loss, schedule and configuration once.
+def _separating(topic: Topic, shift: int, devices: int, exact: str) -> list[Cell]:
+    """Return cells of a topic's first trained model from which loss and schedule can be told apart.
 
-    shift: by how many values the axes are turned against each other, another for each topic.
+    exact: the parallel configuration of one of them that is not the recipe. shift: as ``design``
+    takes it, another for each topic.
     """
     if not (models := _trained(topic)):
         return []
-    missing = {}
-    for axis in ("loss", "schedule"):
-        names = _axes()[axis]
-        met = {getattr(cell, axis) for cell in have}
-        missing[axis] = [name for name in names if name not in met] or [have[0].__dict__[axis]]
-    missing["schedule"] = [
-        name
-        for name in missing["schedule"]
-        if _applies(topic, (models[0], topic.recipe[0], name, "single"), devices)
-    ]
-    missing["parallel"] = list(configurations)
-    count = max(map(len, missing.values()))
-    chosen = []
-    for row in range(count):
-        loss, schedule, ranks = (
-            names[(row + shift * index) % len(names)]
-            for index, names in enumerate(missing.values())
-        )
-        if row >= len(missing["parallel"]):
-            ranks = "single"
-        turn = [models[(row + index) % len(models)] for index in range(len(models))]
-        if parallel.is_distributed(ranks):  # each step is an exchange: the model with the fewest
-            turn.sort(key=lambda model: topic.budget("quick", model).steps)
-        fit = (model for model in turn if _applies(topic, (model, loss, schedule, ranks), devices))
-        if model := next(fit, None):
-            chosen.append(Cell(topic.name, model, loss, schedule, ranks))
-    return chosen
+
+    def applies(loss: str, schedule: str) -> bool:
+        return _applies(topic, (models[0], loss, schedule, "single"), devices)
+
+    own = _axes()
+    loss, schedule = topic.recipe
+    chosen = separating(own["loss"], own["schedule"], (loss, schedule), SPARE, applies, shift)
+    cells = [Cell(topic.name, models[0], *pair) for pair in chosen]
+    for index, cell in enumerate(cells[1:], 1):
+        shared = replace(cell, parallel=exact)
+        if skip_reason(topic, shared, devices) is None:
+            cells[index] = shared
+            break
+    return cells
+
+
+def _at_recipe(topic: Topic, configurations: Sequence[str], devices: int) -> list[Cell]:
+    """Return cells of a topic's recipe under parallel configurations, of the quickest model.
+
+    Each of its steps is an exchange, so the model with the fewest is taken.
+    """
+    models = sorted(_trained(topic), key=lambda model: topic.budget("quick", model).steps)
+    found = []
+    for ranks in configurations:
+        values = ((model, *topic.recipe, ranks) for model in models)
+        fit = (Cell(topic.name, *v) for v in values if _applies(topic, v, devices))
+        found += [cell for cell in [next(fit, None)] if cell]
+    return found
 
 
 def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:

@@ -14,7 +14,7 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
-    {"cell", "files", "fingerprint", "interrupts"},
+    {"cell", "design", "files", "fingerprint", "interrupts"},
     {"rates"},
     {"options"},
     {"axes", "results"},
