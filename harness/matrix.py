@@ -32,7 +32,9 @@ def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
             raise unknown(axis, getattr(cell, axis), allowed)
     reason = topic.skip(cell)
     if reason is None and cell.model not in topic.fits:
-        reason = schedules.skip_reason(cell.schedule, topic.base_optimizer(cell.model))
+        reason = schedules.skip_reason(
+            cell.schedule, topic.base_optimizer(cell.model), topic.loss_falls
+        )
     return reason or parallel.skip_reason(cell.parallel, devices)
 
 

@@ -36,9 +36,28 @@ def _cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
     return lrs.CosineAnnealingLR(optimizer, T_max=steps)
 
 
-def _plateau(optimizer: optim.Optimizer, steps: int) -> lrs.ReduceLROnPlateau:
-    """Cut the rate to a third whenever a tenth of the steps brought no new least batch loss."""
-    return lrs.ReduceLROnPlateau(optimizer, factor=1 / 3, patience=max(1, steps // 10))
+class Plateau(lrs.ReduceLROnPlateau):
+    """PyTorch's ReduceLROnPlateau on means of ``window`` losses: one batch's is mostly noise."""
+
+    def __init__(self, optimizer: optim.Optimizer, window: int, **settings: Any) -> None:
+        self.window, self.seen, self.total = window, 0, 0.0
+        super().__init__(optimizer, **settings)
+
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Take in one step's loss; look at their mean, and perhaps cut the rate, once a window."""
+        self.seen += 1
+        self.total += float(metrics)
+        if self.seen == self.window:
+            super().step(self.total / self.window)
+            self.seen, self.total = 0, 0.0
+
+
+def _plateau(optimizer: optim.Optimizer, steps: int) -> Plateau:
+    """Cut the rate to a third whenever a tenth of the steps brought no new least loss.
+
+    A loss is the mean of a fiftieth of the steps.
+    """
+    return Plateau(optimizer, window=max(1, steps // 50), factor=1 / 3, patience=5)
 
 
 def _warmup_cosine(optimizer: optim.Optimizer, steps: int) -> Schedule:
@@ -90,8 +109,13 @@ def build(
     return optimizer, _BUILD[name](optimizer, steps)
 
 
-def skip_reason(name: str, base: OptimizerSpec) -> str | None:
-    """Return why a schedule equals ``constant`` over a base optimizer; None if it does not."""
+def skip_reason(name: str, base: OptimizerSpec, loss_falls: bool = True) -> str | None:
+    """Return why a schedule is not worth a training over a base optimizer; None if it is.
+
+    loss_falls: whether the training loss falls as the model gets better.
+    """
+    if name == "plateau" and not loss_falls:
+        return "plateau waits for the training loss to fall, which here is no measure of progress"
     if name in ADAPTIVE and name == base.kind:
         return f"{name} equals constant here: the topic's base optimizer is {name} already"
     return None

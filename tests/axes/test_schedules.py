@@ -55,6 +55,35 @@ def test_one_cycle_rises_to_the_base_rate_and_falls_below_its_start():
     assert found[: top + 1] == sorted(found[: top + 1]) and found[-1] < found[0] / 10
 
 
+def test_plateau_does_not_fall_for_the_noise_of_single_batches():
+    noise = torch.randn(500, generator=torch.Generator().manual_seed(0)).tolist()
+    falling = rates("plateau", 500, lambda step: 10 - step / 50 + noise[step])
+    assert falling == [0.1] * 500
+    least, since, longest = math.inf, 0, 0
+    for step in range(500):  # single losses, as it looked at before: 50 without a new least one
+        value = 10 - step / 50 + noise[step]
+        since = 0 if value < least else since + 1
+        least, longest = min(least, value), max(longest, since)
+    assert longest > 50
+
+
+def test_plateau_goes_on_from_the_middle_of_a_window():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    (_, whole), (_, resumed) = (
+        schedules.build("plateau", BASE, [parameter], 200) for _ in range(2)
+    )
+    for step in range(7):
+        schedules.step(whole, float(step))
+    resumed.load_state_dict(whole.state_dict())
+    assert (resumed.seen, resumed.total) == (whole.seen, whole.total) == (3, 15.0)
+
+
+def test_plateau_is_skipped_where_the_loss_measures_no_progress():
+    assert "no measure of progress" in schedules.skip_reason("plateau", BASE, loss_falls=False)
+    assert schedules.skip_reason("plateau", BASE) is None
+    assert schedules.skip_reason("cosine", BASE, loss_falls=False) is None
+
+
 def test_plateau_falls_when_the_loss_stalls_and_not_before():
     assert rates("plateau", 40, lambda step: -float(step)) == [0.1] * 40
     stalled = rates("plateau", 40)

@@ -65,6 +65,7 @@ class GAN(GeneratorTopic):
 
     name: ClassVar[str] = "gan"
     models: ClassVar[tuple[str, ...]] = ("dcgan", "wgan_gp")
+    loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {
         "fid": "min",

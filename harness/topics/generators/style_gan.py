@@ -45,6 +45,7 @@ class StyleGAN(GeneratorTopic):
 
     name: ClassVar[str] = "style_gan"
     models: ClassVar[tuple[str, ...]] = ("style_gan",)
+    loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {
         "fid": "min",

@@ -79,6 +79,7 @@ class RL(EnvironmentOptions, Topic):
 
     name: ClassVar[str] = "rl"
     models: ClassVar[tuple[str, ...]] = tuple(AGENTS)
+    loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("mse", "cosine")
     directions: ClassVar[Mapping[str, str]] = {"return": "max", "steps_to_solve": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
