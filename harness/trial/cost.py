@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import platform
 import resource
 import sys
@@ -87,27 +89,35 @@ def parameters(networks: Mapping[str, nn.Module]) -> int:
 def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
     """Measure the block's peak memory: yield a function that returns it in MiB.
 
-    Of a GPU its allocations count, else this process's resident memory.
-
-    The peak is the one since entry, except that other systems than Linux only know the process's
-    whole life.
+    Of a GPU its allocations count, else by how much this process's resident memory grows: what
+    imports and earlier cells hold is not the block's. Other systems than Linux only know the peak
+    of the process's whole life.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
     elif sys.platform == "linux":
+        _free_heap()
         with contextlib.suppress(OSError):  # a locked-down /proc: the peak of the process's life
             Path("/proc/self/clear_refs").write_text("5")
-        yield _peak_rss_mb
+        before = _resident_mb("VmRSS")
+        yield lambda: max(0.0, _resident_mb("VmHWM") - before)
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         yield lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _peak_rss_mb() -> float:
-    """Return the peak resident memory of this process in MiB, as Linux counts it."""
+def _resident_mb(name: str) -> float:
+    """Return this process's resident memory in MiB as Linux counts it: VmRSS now, VmHWM at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+
+
+def _free_heap() -> None:
+    """Give what earlier cells have freed back to the system, where the C library can."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def flops(step: Callable[[], object]) -> int:
