@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 CELLS: pytest.StashKey[dict[str, list[Cell]]] = pytest.StashKey()
 SCREEN: pytest.StashKey[Screen] = pytest.StashKey()
+MINUTES: pytest.StashKey[int] = pytest.StashKey()  # that a race may take
 SAID: pytest.StashKey[list[str]] = pytest.StashKey()  # lines for the end of pytest's output
 OPTIONS = (options.RunOptions, options.PlanOptions, *TOPIC_OPTIONS)
 DEST = "decathlon_"  # before the names of our values among pytest's
@@ -118,6 +119,11 @@ def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
     config.stash[SAID] += broken
     topics = with_own(installed, config.hook.pytest_decathlon_topics())
     executor_class(chosen.executor)
+    if chosen.profile == "race" and chosen.minutes is None:
+        raise UsageError("a race needs to know how long it may take: --minutes M")
+    if chosen.profile != "race" and chosen.minutes is not None:
+        raise UsageError(f"minutes {chosen.minutes} is for --profile race")
+    config.stash[MINUTES] = chosen.minutes or 0
     devices = torch.cuda.device_count()
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
     for topic in topics.values():
@@ -225,6 +231,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if config.option.collectonly or _plans(config) or session.testsfailed:
         return
     if cells := _cells(session):
+        from harness import race
         from harness.screen import Screen
 
         run = _run(config)
@@ -232,7 +239,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         screen.show(run)
         end_as_by_ctrl_c(config.add_cleanup)
         try:
-            screen.line(run.start(cells))
+            if run.profile == "race":
+                race.hold(run, cells, config.stash[MINUTES])
+            else:
+                screen.line(run.start(cells))
         except UsageError as error:
             _stop(error)
 
