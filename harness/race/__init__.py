@@ -11,7 +11,7 @@ from harness.run import Run
 
 def hold(run: Run, cells: Iterable[Cell], minutes: float) -> None:
     """Race the recipes of ``cells``, and keep the answers in the run's folder as they come."""
-    course.hold(run, cells, minutes, lambda found: answers.keep(run.folder, found))
+    course.hold(run, cells, minutes, lambda found: answers.keep(run.folder, found, run.report))
 
 
 __all__ = ["hold"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +58,24 @@ def rows(course: Course) -> list[dict[str, Any]]:
     return found
 
 
-def keep(folder: Path, course: Course) -> None:
-    """Write a race's rows to the folder's answers.csv, where other topics' rows stay."""
+def keep(folder: Path, course: Course, report: Callable[[str], None]) -> None:
+    """Write a race's rows to the folder's answers.csv, where other topics' rows stay.
+
+    A file that is damaged is moved aside, and named.
+    """
     frame = pd.DataFrame(rows(course), columns=list(STUDIES[NAME]))
+    path, old = folder / f"{NAME}.csv", frame.head(0)
     try:
         old = side_files.study(folder, NAME)
     except FileNotFoundError:
-        old = frame.head(0)
+        pass
+    except ValueError as error:
+        aside = path.with_name(f"{NAME}.{uuid.uuid4().hex[:8]}.damaged")
+        path.rename(aside)
+        report(f"{path} is damaged ({error}): moved to {aside}")
     kept = old[old["topic"] != course.topic.name]
     whole = pd.concat([kept, frame], ignore_index=True) if len(kept) else frame
-    write_atomically(
-        folder / f"{NAME}.csv", whole.to_csv(index=False, lineterminator="\n").encode()
-    )
+    write_atomically(path, whole.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _verdict(course: Course, arm: str) -> str:

@@ -46,10 +46,14 @@ class Clock:
             self._cores = self._trained_s / max(self._waited_s, 1e-6)
         return [self._run.records[cell] for cell in cells]
 
-    def takes(self, cells: Sequence[Cell]) -> float:
-        """Predict the seconds for cells that are not trained yet, as long as others of their arms.
+    def takes(self, cells: Iterable[Cell]) -> float:
+        """Predict the seconds that it will take to train those cells that are not trained yet."""
+        return self.predict([cell for cell in cells if self._run.done(cell) is None])
 
-        Of an arm without a training its budget's guess is taken.
+    def predict(self, cells: Sequence[Cell]) -> float:
+        """Predict the seconds for cells: each takes as long as its arm's others, if there are any.
+
+        Else it takes as long as the run predicts.
         """
         known: dict[str, list[float]] = {}
         topics = {cell.topic for cell in cells}
@@ -58,9 +62,8 @@ class Clock:
                 known.setdefault(arm_of(cell), []).append(_seconds(record))
         total = 0.0
         for cell in cells:
-            if self._run.done(cell) is None:
-                own = known.get(arm_of(cell))
-                total += sum(own) / len(own) if own else self._run.predict(cell)
+            own = known.get(arm_of(cell))
+            total += sum(own) / len(own) if own else self._run.predict(cell)
         return total / self._cores
 
     def left(self) -> float:

@@ -52,36 +52,34 @@ class Course:
 
 
 def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course], None]) -> None:
-    """Race the recipes of cells, topic by topic, each in an equal share of the minutes.
+    """Race the recipes of cells, topic by topic, each in the share of time its first blocks take.
 
     kept is called with each topic's race whenever there is something new to keep. Raises UsageError
-    if the first blocks alone are expected to take longer.
+    if the first blocks alone are expected to take longer than the minutes.
     """
     cells = list(dict.fromkeys(cells))
     raced = [cell for cell in cells if run.skip_reason(cell) is None]
     topics = list(dict.fromkeys(cell.topic for cell in raced))
     first = {topic: [cell for cell in raced if cell.topic == topic] for topic in topics}
-    _long_enough(run, first, minutes)
+    guess = Clock(run, minutes)
+    blocks = {
+        topic: [one for seed in range(FIRST) for one in block(own, seed)]
+        for topic, own in first.items()
+    }
+    needed_s = {topic: guess.predict(wanted) for topic, wanted in blocks.items()}
+    if sum(needed_s.values()) > 60 * minutes:
+        raise UsageError(
+            f"minutes {minutes:g}: the first {FIRST} blocks of {len(raced)} recipes need about "
+            f"{sum(needed_s.values()) / 60:.1f} minutes: give more, or choose fewer with -k"
+        )
     run.start([cell for cell in cells if cell not in raced])
     left = minutes
     for number, topic in enumerate(topics):
-        clock = Clock(run, left / (len(topics) - number))
-        share = clock.left()
+        ahead = sum(needed_s[other] for other in topics[number:])
+        clock = Clock(run, left * needed_s[topic] / ahead if ahead else left)
+        given = clock.left()
         _hold(run, run.topics[topic], first[topic], clock, kept)
-        left -= (share - clock.left()) / 60
-
-
-def _long_enough(run: Run, first: Mapping[str, list[Cell]], minutes: float) -> None:
-    """Raise UsageError if the first blocks of any topic take longer than its share of the time."""
-    for topic, cells in first.items():
-        wanted = [one for seed in range(FIRST) for one in block(cells, seed)]
-        needed = Clock(run, minutes).takes(wanted) / 60 * len(first)
-        if needed > minutes:
-            raise UsageError(
-                f"minutes {minutes:g}: the first {FIRST} blocks of {topic}'s {len(cells)} arms "
-                f"need about {needed:.1f} minutes{' with those of the others' * (len(first) > 1)}: "
-                "give more, or choose fewer arms with -k"
-            )
+        left -= (given - clock.left()) / 60
 
 
 def _hold(
@@ -99,6 +97,7 @@ def _hold(
         run.report(f"{topic.name} has no validation data: its arms are chosen by their test metric")
     for seed in seeds:
         _add(run, course, dict(zip(arms, by_seed[seed], strict=True)), clock)
+    kept(course)
     while not course.race.settled:
         ahead = clock.at_once(len(course.race.left))
         seeds = range(course.race.blocks, course.race.blocks + ahead)
