@@ -226,38 +226,55 @@ def _plans(config: pytest.Config) -> bool:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the trainings of the selected cells; each item then waits for its record."""
+    """Start the trainings of the selected cells; each item then waits for its record.
+
+    Those of a race start when the tests do.
+    """
     config = session.config
     if config.option.collectonly or _plans(config) or session.testsfailed:
         return
     if cells := _cells(session):
-        from harness import race
         from harness.screen import Screen
 
         run = _run(config)
         screen = config.stash[SCREEN] = Screen(config)
         screen.show(run)
         end_as_by_ctrl_c(config.add_cleanup)
+        if run.profile == "race":
+            return
         try:
-            if run.profile == "race":
-                race.hold(run, cells, config.stash[MINUTES])
-            else:
-                screen.line(run.start(cells))
+            screen.line(run.start(cells))
         except UsageError as error:
             _stop(error)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With ``--plan``, print what would run and what it would cost, and run nothing."""
-    if not _plans(session.config):
+    """Hold the race, if it is one, before its cells' tests look at their records.
+
+    With ``--plan``, print what would run and what it would cost, and run nothing.
+    """
+    config = session.config
+    if not _plans(config):
+        if SCREEN in config.stash and _run(config).profile == "race":
+            _hold_race(config, _cells(session))
         return None
     if cells := list(dict.fromkeys(_cells(session))):
         from harness.plan import lines
 
-        for line in lines(_run(session.config), cells):
+        for line in lines(_run(config), cells):
             print(line)
     return True
+
+
+def _hold_race(config: pytest.Config, cells: list[Cell]) -> None:
+    """Race the recipes of cells, until the best are told apart or the minutes are over."""
+    from harness import race
+
+    try:
+        race.hold(_run(config), cells, config.stash[MINUTES])
+    except UsageError as error:
+        _stop(error)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
