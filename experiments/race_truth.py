@@ -3,8 +3,8 @@
 ``python experiments/race_truth.py train --model linear`` trains every loss, schedule and rate on a
 hundred seeds, in populations, and appends to ``results/race-truth/values.csv``; it may be stopped
 and goes on. ``python experiments/race_truth.py race`` holds 200 races on these values, each with
-its own order of seeds and a tenth of all trainings, and prints a Markdown table: how often the true
-best is kept, and how often the intervals hold.
+its own order of seeds and a share of all trainings, and prints a Markdown table: how often the true
+best is kept, how often the intervals hold, and how many recipes are left.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from harness.training.population.population import Population
 VALUES = Path("results/race-truth/values.csv")
 COLUMNS = ["model", "loss", "schedule", "rate", "seed", "validation", "test", "untrained"]
 SEEDS = 100
+FEWEST = 30  # that a truth is made of
 TOGETHER = 12  # seeds of a population, under every schedule
 RATES = (0.1, 0.3, 1.0, 3.0)
 LOSSES = [name for name in losses.FAMILIES if name != "kl"]  # here it has the gradient of ce
@@ -75,7 +76,7 @@ def _rows(model: str, loss: str, rate: float, seeds: list[int]) -> Iterator[list
         yield [model, loss, cell.schedule, rate, cell.seed, *values, topic.baseline(cell)["mse"]]
 
 
-def races(path: Path, count: int) -> Iterator[str]:
+def races(path: Path, count: int, shares: list[float]) -> Iterator[str]:
     """Yield the lines of a table: a row for each model, of as many seeds as the file has."""
     yield (
         "| model | recipes | seeds | true best kept | one within the margin kept "
@@ -89,11 +90,12 @@ def races(path: Path, count: int) -> Iterator[str]:
         values_SK = -table["validation"].loc[whole.index].to_numpy()
         test_SK = -table["test"].loc[whole.index].to_numpy()
         plain = -own["untrained"].mean()
-        tally = Tally(np.nan_to_num(values_SK, nan=plain), test_SK, plain)
-        rng = np.random.default_rng(0)
-        for _ in range(count):
-            tally.race(rng.permutation(len(values_SK)))
-        yield f"| {model} | {values_SK.shape[1]} | {len(values_SK)} | {tally.shares(count)} |"
+        for share in shares if len(whole) >= FEWEST else ():
+            tally = Tally(np.nan_to_num(values_SK, nan=plain), test_SK, plain, share)
+            rng = np.random.default_rng(0)
+            for _ in range(count):
+                tally.race(rng.permutation(len(values_SK)))
+            yield f"| {model} | {values_SK.shape[1]} | {len(values_SK)} | {tally.shares(count)} |"
 
 
 @dataclass
@@ -101,12 +103,13 @@ class Tally:
     """Holds races on known values, larger being better, and counts what they got right.
 
     values_SK: of S seeds and K recipes, to choose by; test_SK: to report, nan where a training
-    diverged. untrained: the untrained network's value.
+    diverged. untrained: the untrained network's value; share: of all trainings, those of a race.
     """
 
     values_SK: np.ndarray
     test_SK: np.ndarray
     untrained: float
+    share: float
     kept: int = 0
     near: int = 0
     left: int = 0
@@ -117,13 +120,15 @@ class Tally:
     def race(self, order: np.ndarray) -> None:
         """Hold a race whose blocks are the seeds in this order, and the fresh seeds those after."""
         seeds, count = self.values_SK.shape
-        affordable = seeds * count // 10
+        affordable = int(self.share * seeds * count)
         truth_K = self.values_SK.mean(axis=0)
         margin = MARGIN * (truth_K.max() - self.untrained)
         race = Race([str(arm) for arm in range(count)], margin)
         spent = 0
-        while not race.settled and (
-            spent + len(race.left) + fresh.trainings(len(race.left)) <= affordable
+        while (
+            race.blocks < seeds
+            and not race.settled
+            and (spent + len(race.left) + fresh.trainings(len(race.left)) <= affordable)
         ):
             spent += len(race.left)
             block_K = self.values_SK[order[race.blocks]]
@@ -165,13 +170,14 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "race"])
     parser.add_argument("--model", default="linear", choices=["linear", "svr", "mlp"])
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.3])
     parser.add_argument("--races", type=int, default=200)
     parser.add_argument("--values", type=Path, default=VALUES)
     chosen = parser.parse_args()
     if chosen.what == "train":
         train(chosen.values, chosen.model, list(chosen.rates))
     else:
-        for line in races(chosen.values, chosen.races):
+        for line in races(chosen.values, chosen.races, list(chosen.shares)):
             print(line, flush=True)
 
 
