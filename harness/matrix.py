@@ -11,8 +11,9 @@ from allpairspy import AllPairs
 from harness.axes import losses, parallel, schedules
 from harness.cell import Cell, UsageError, unknown
 from harness.design import separating
-from harness.training.topic import PROFILES, Topic
+from harness.training.topic import Topic
 
+PROFILES = ("smoke", "quick", "race", "full")
 FULL_SEEDS = (0, 1, 2)
 SPARE = 3  # degrees of freedom for the error of a topic's loss and schedule in quick
 
@@ -58,6 +59,12 @@ def smoke(topic: Topic) -> list[Cell]:
 def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
     """Return the full profile's cells: the whole product, with what will be skipped."""
     axes = (topic.models, losses.FAMILIES, schedules.NAMES, parallel.NAMES, tuple(seeds))
+    return [Cell(topic.name, *values) for values in product(*axes)]
+
+
+def arms(topic: Topic) -> list[Cell]:
+    """Return the race profile's cells: each model under every loss and schedule, in one process."""
+    axes = (topic.models, losses.FAMILIES, schedules.NAMES)
     return [Cell(topic.name, *values) for values in product(*axes)]
 
 
@@ -191,7 +198,8 @@ def select(
     """Return the cells of a profile by topic, for the topics in ``names`` (None: all).
 
     seeds: how many of them quick's recipes and full's whole product have, by default 1 and 3.
-    Raises UsageError for unknown profiles or topics and for less than one seed.
+    Raises UsageError for unknown profiles or topics, for less than one seed, and for seeds of a
+    race, which finds out how many it needs.
     """
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
@@ -200,6 +208,8 @@ def select(
             raise unknown("topic", name, topics)
     if seeds is not None and seeds < 1:
         raise UsageError(f"seeds {seeds} is no number of seeds: 1 or more")
+    if seeds is not None and profile == "race":
+        raise UsageError(f"seeds {seeds}: a race takes as many as its minutes allow, say minutes")
     if not topics:
         raise UsageError("no topic is registered under the entry point harness.topics")
     if profile == "quick":
@@ -207,6 +217,8 @@ def select(
     elif profile == "full":
         wanted = range(seeds) if seeds else FULL_SEEDS
         chosen = {name: full(topic, wanted) for name, topic in topics.items()}
+    elif profile == "race":
+        chosen = {name: arms(topic) for name, topic in topics.items()}
     else:
         chosen = {name: smoke(topic) for name, topic in topics.items()}
     return {name: cells for name, cells in chosen.items() if not names or name in names}

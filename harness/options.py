@@ -22,20 +22,21 @@ def option(default: Any, text: str, metavar: str | None = None, place: bool = Fa
     return dataclasses.field(default=default, metadata=told)
 
 
-LEAST = {"world_size": 1, "accumulate": 1, "retries": 0, "seeds": 1, "timeout": 1}
+LEAST = {"world_size": 1, "accumulate": 1, "retries": 0, "seeds": 1, "timeout": 1, "minutes": 1}
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """The options of a run, apart from which cells. Raises UsageError for too small a number."""
 
-    profile: str = option("quick", "how much: smoke, quick (default) or full")
+    profile: str = option("quick", "how much: smoke, quick (default), race or full")
     run_dir: str | None = option(None, "where the run goes (results/PROFILE)", "DIR")
     world_size: int = option(2, "ranks of parallel cells", "N")
     accumulate: int = option(1, "parts that a rank takes a batch in", "N")
     rerun: bool = option(False, "train again what is done already")
     retries: int = option(0, "of cells that fail", "N")
     seeds: int | None = option(None, "of quick's recipes (1), of full (3)", "N")
+    minutes: int | None = option(None, "that a race may take", "M")
     executor: str = option("local", "where cells run: local (default) or ray")
     compile: bool = option(False, "compile populations' steps")
     timeout: int | None = option(None, "seconds after which a cell is given up", "S")

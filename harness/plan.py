@@ -25,4 +25,7 @@ def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
             core_s += run.predict(cell) * run.ranks(cell)
             yield f"train {cell.id}: about {run.predict(cell):.1f} s"
     minutes = core_s / cost.cores() / 60
-    yield f"{len(cells)} cells, about {minutes:.1f} minutes to train"
+    if run.profile == "race":
+        yield f"{len(cells)} cells, about {minutes:.1f} minutes a block, of several"
+    else:
+        yield f"{len(cells)} cells, about {minutes:.1f} minutes to train"

@@ -89,65 +89,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def _run(config: pytest.Config) -> Run:
     """Return this pytest call's run, made on first use. Raises UsageError for bad input."""
     if RUN not in config.stash:
-        config.stash[RUN], config.stash[CELLS] = _make_run(config)
+        from harness.asked import make
+
+        config.stash[RUN], config.stash[CELLS] = make(
+            config, _told(config), config.stash[SAID], DEST
+        )
     return config.stash[RUN]
+
+
+def _told(config: pytest.Config) -> options.RunOptions:
+    """Return this pytest call's options of a run. Raises UsageError for bad ones."""
+    return options.RunOptions(**options.given(config.option, [options.RunOptions], DEST))
 
 
 def _stop(error: UsageError) -> NoReturn:
     """End this pytest call with one line and exit code 2."""
     pytest.exit(f"decathlon: {error}", returncode=2)
-
-
-def _make_run(config: pytest.Config) -> tuple[Run, dict[str, list[Cell]]]:
-    """Make the run that the options ask for; return it, and its profile's cells by topic."""
-    import torch
-
-    from harness import matrix
-    from harness.execution.kinds import executor_class
-    from harness.run import Run
-    from harness.topics.registry import installed_topics, with_own
-
-    if hasattr(config, "workerinput"):
-        raise UsageError(
-            "cells run in processes of their own already, and each of pytest-xdist's workers "
-            "would train them all: leave -n out"
-        )
-    chosen = options.RunOptions(**options.given(config.option, [options.RunOptions], DEST))
-    told = options.given(config.option, TOPIC_OPTIONS, DEST)
-    installed, broken = installed_topics(**told)
-    config.stash[SAID] += broken
-    topics = with_own(installed, config.hook.pytest_decathlon_topics())
-    executor_class(chosen.executor)
-    devices = torch.cuda.device_count()
-    cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
-    for topic in topics.values():
-        topic.dataset_id()
-    folder = Path(chosen.run_dir or config.rootpath / "results" / chosen.profile)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"run folder {folder} is a file")
-    usual = options.RunOptions()
-    told.pop("download", None)
-    told |= {
-        name: getattr(chosen, name)
-        for name in options.REPEATED
-        if getattr(chosen, name) != getattr(usual, name)
-    }
-    run = Run(
-        folder,
-        topics,
-        chosen.profile,
-        chosen.world_size,
-        chosen.rerun,
-        accumulate=chosen.accumulate,
-        retries=chosen.retries,
-        options=options.arguments(told),
-        project=[argument.split("::")[0] for argument in config.args],
-        executor_kind=chosen.executor,
-        timeout=chosen.timeout,
-        compile=chosen.compile,
-        rates=options.rates(chosen),
-    )
-    return run, cells
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -220,7 +177,10 @@ def _plans(config: pytest.Config) -> bool:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the trainings of the selected cells; each item then waits for its record."""
+    """Start the trainings of the selected cells; each item then waits for its record.
+
+    Those of a race start when the tests do.
+    """
     config = session.config
     if config.option.collectonly or _plans(config) or session.testsfailed:
         return
@@ -231,6 +191,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         screen = config.stash[SCREEN] = Screen(config)
         screen.show(run)
         end_as_by_ctrl_c(config.add_cleanup)
+        if run.profile == "race":
+            return
         try:
             screen.line(run.start(cells))
         except UsageError as error:
@@ -239,15 +201,31 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With ``--plan``, print what would run and what it would cost, and run nothing."""
-    if not _plans(session.config):
+    """Hold the race, if it is one, before its cells' tests look at their records.
+
+    With ``--plan``, print what would run and what it would cost, and run nothing.
+    """
+    config = session.config
+    if not _plans(config):
+        if SCREEN in config.stash and _run(config).profile == "race":
+            _hold_race(config, _cells(session))
         return None
     if cells := list(dict.fromkeys(_cells(session))):
         from harness.plan import lines
 
-        for line in lines(_run(session.config), cells):
+        for line in lines(_run(config), cells):
             print(line)
     return True
+
+
+def _hold_race(config: pytest.Config, cells: list[Cell]) -> None:
+    """Race the recipes of cells, until the best are told apart or the minutes are over."""
+    from harness import race
+
+    try:
+        race.hold(_run(config), cells, _told(config).minutes or 0)
+    except UsageError as error:
+        _stop(error)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

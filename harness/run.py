@@ -32,6 +32,8 @@ from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.population import PopulationTask
 from harness.trial.task import Task
 
+SAME_BUDGETS = {"race": "quick"}  # a profile that has those of another
+
 
 @dataclass
 class Run:
@@ -80,7 +82,8 @@ class Run:
 
     def budget(self, cell: Cell) -> Budget:
         """Return the cell's budget in this run's profile, or its share of that."""
-        whole = self.topics[cell.topic].budget(self.profile, cell.model)
+        profile = SAME_BUDGETS.get(self.profile, self.profile)
+        whole = self.topics[cell.topic].budget(profile, cell.model)
         steps = max(1, round(whole.steps / self.share))
         return replace(whole, steps=steps, expected_s=whole.expected_s / self.share)
 

@@ -23,7 +23,7 @@ FLOORS = (  # a room imports from lower floors only, and nothing from its own fl
     {"trial", "matrix"},
     {"execution", "topics", "progress"},
     {"run", "project"},
-    {"studies", "screen", "plan"},
+    {"studies", "screen", "plan", "race", "asked"},
     {"commands"},
     {"cli", "plugin"},
     {"__main__"},

@@ -69,8 +69,18 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"saved_ranks": "int64", "loaded_ranks": "int64"},
         **{"state_equal": "bool", "data_equal": "bool", "difference": "float64"},
     },
+    "answers": {
+        **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
+        **{"rate": "float64", "verdict": "str", "recipe": "bool", "dropped_by": "Int64"},
+        **{"metric": "str", "direction": "str", "margin": "float64", "chosen_by": "str"},
+        **dict.fromkeys(["validation", "behind", "behind_low", "behind_high"], "float64"),
+        **dict.fromkeys(["test", "test_low", "test_high"], "float64"),
+        **dict.fromkeys(["test_behind", "test_behind_low", "test_behind_high"], "float64"),
+        **{"blocks": "int64", "seeds": "int64", "trained": "str", "trained_low": "float64"},
+        **{"train_s": "float64", "stopped": "str"},
+    },
 }
-MAY_BE_EMPTY = {"reason"}
+MAY_BE_EMPTY = {"reason", "stopped"}
 
 
 class Tables(NamedTuple):
@@ -89,3 +99,4 @@ class Tables(NamedTuple):
     parity: pd.DataFrame | None = None
     scaling: pd.DataFrame | None = None
     resharding: pd.DataFrame | None = None
+    answers: pd.DataFrame | None = None

@@ -39,6 +39,7 @@ class VGG(ImageOptions, Topic):
     name: ClassVar[str] = "vgg"
     models: ClassVar[tuple[str, ...]] = tuple(LAYERS)
     recipe: ClassVar[tuple[str, str]] = ("ce", "one_cycle")
+    margin: ClassVar[float | None] = 0.01
     directions: ClassVar[Mapping[str, str]] = {"accuracy": "max", "top3": "max", "ece": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120, expected_s=4),

@@ -172,7 +172,7 @@ def _is_name(value: object) -> bool:
 
 
 def _metrics(topic: Topic) -> Iterator[str]:
-    """Yield what is wrong with the metrics' directions, and with ``alone``."""
+    """Yield what is wrong with the metrics' directions, with ``margin``, and with ``alone``."""
     if not isinstance(topic.directions, Mapping):
         yield f"directions is a {_type_name(topic.directions)}: a dict of metrics is needed"
     if not topic.directions:
@@ -182,6 +182,9 @@ def _metrics(topic: Topic) -> Iterator[str]:
             yield f"directions has {metric!r}, which is no metric's name"
         if direction not in ("max", "min"):
             yield f"metric {metric} has the direction {direction!r}: choose max or min"
+    margin = topic.margin
+    if margin is not None and (type(margin) not in (int, float) or not 0 < margin < math.inf):
+        yield f"margin is {margin!r}: a positive number of the primary metric is needed, or None"
     if not isinstance(topic.alone, Mapping):
         yield f"alone is a {_type_name(topic.alone)}: a dict of metric and model is needed"
     for metric, model in topic.alone.items():

@@ -46,6 +46,8 @@ class Topic:
     models: the values of the model axis. recipe: the default (loss, schedule).
     budgets: one for each of the profiles smoke, quick and full.
     directions: ``max`` or ``min`` per metric, the primary one first.
+    margin: a difference of the primary metric that does not matter, within which a race calls
+    recipes tied; None: 2 % of what the best recipe wins over the untrained network.
     fits: the models trained by ``fit`` (scikit-learn) instead of by players.
     generates: whether it has ``sample``.
     alone: for several tasks in one network, per task's metric the model that learns only this task;
@@ -62,6 +64,7 @@ class Topic:
     recipe: ClassVar[tuple[str, str]]
     budgets: ClassVar[Mapping[str, Budget]]
     directions: ClassVar[Mapping[str, str]]
+    margin: ClassVar[float | None] = None
     fits: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
     alone: ClassVar[Mapping[str, str]] = {}

@@ -142,6 +142,7 @@ WRONG = {
     "recipe_loss": (toy(recipe=("mes", "cosine")), "unknown loss in recipe 'mes': choose from mse"),
     "recipe_schedule": (toy(recipe=("mse", "cos")), "unknown schedule in recipe 'cos'"),
     "no_metric": (toy(directions={}), "directions is empty: name the primary metric first"),
+    "margin": (toy(margin=-0.1), "margin is -0.1: a positive number of the primary metric"),
     "no_direction": (toy(directions={"mse": None}), "metric mse has the direction None: choose"),
     "directions_tuple": (toy(directions=("mse",)), "directions is a tuple: a dict of metrics"),
     "alone_metric": (toy(alone={"x": "line"}), "unknown metric in alone 'x': choose from"),

@@ -12,7 +12,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from harness.results.columns import Tables
-from harness.results.dashboard import answers, figures, sections, text
+from harness.results.dashboard import answers, figures, race, sections, text
 
 TABLE_ROWS = 5000
 IMAGES = 12
@@ -63,6 +63,7 @@ def render(
                 {"figures": [topic["figures"] for topic in topics], "cells": table}
             ),
             topics=topics,
+            races=race.races(tables.answers),
             machine=_machine(cells),
             counts=status.value_counts().to_dict(),
             trust=sections.trust(cells),

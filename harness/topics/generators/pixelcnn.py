@@ -154,6 +154,7 @@ class PixelCNNTopic(GeneratorTopic):
     name: ClassVar[str] = "pixelcnn"
     models: ClassVar[tuple[str, ...]] = ("pixelcnn",)
     recipe: ClassVar[tuple[str, str]] = ("ce", "one_cycle")
+    margin: ClassVar[float | None] = 0.02
     directions: ClassVar[Mapping[str, str]] = {
         "bits_per_dim": "min",
         "fid": "min",

@@ -15,10 +15,12 @@ import torch
 from processes import ends, processes
 from toy import Toy
 
-from harness import checkpoint
+from harness import checkpoint, race
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import estimators
 from harness.execution.local import LocalExecutor
+from harness.results import side_files
+from harness.run import Run
 from harness.topics.regression import Regression
 from harness.trial.task import Task
 
@@ -117,6 +119,16 @@ def locally(tasks, folder):
         return run(executor, [replace(task, run=folder) for task in tasks])
     finally:
         executor.close()
+
+
+def test_a_race_is_held_on_a_cluster(executor, tmp_path):
+    cells = [replace(CELL, loss=loss) for loss in ("mse", "huber", "hinge")]
+    held = Run(tmp_path, {"toy": Toy()}, "race", report=lambda line: None)
+    held.executor, held.executor_kind = executor, "ray"
+    race.hold(held, cells, 5)
+    answers = side_files.study(tmp_path, "answers")
+    assert len(answers) == 3 and answers["stopped"].str.len().all()
+    assert answers["test"].notna().iloc[0]
 
 
 def content(outcome):

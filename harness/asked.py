@@ -1,0 +1,69 @@
+"""Make the run that a pytest call asks for by its options and its project's topics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import matrix, options
+from harness.cell import Cell, UsageError
+from harness.execution.kinds import executor_class
+from harness.run import Run
+from harness.topics.options import TOPIC_OPTIONS
+from harness.topics.registry import installed_topics, with_own
+
+
+def make(
+    config: pytest.Config, chosen: options.RunOptions, said: list[str], dest: str
+) -> tuple[Run, dict[str, list[Cell]]]:
+    """Return the run, and its profile's cells by topic.
+
+    said: takes lines for the end of pytest's output. dest: before the names of our options among
+    pytest's. Raises UsageError for bad input.
+    """
+    if hasattr(config, "workerinput"):
+        raise UsageError(
+            "cells run in processes of their own already, and each of pytest-xdist's workers "
+            "would train them all: leave -n out"
+        )
+    told = options.given(config.option, TOPIC_OPTIONS, dest)
+    installed, broken = installed_topics(**told)
+    said += broken
+    topics = with_own(installed, config.hook.pytest_decathlon_topics())
+    executor_class(chosen.executor)
+    if chosen.profile == "race" and chosen.minutes is None:
+        raise UsageError("a race needs to know how long it may take: --minutes M")
+    if chosen.profile != "race" and chosen.minutes is not None:
+        raise UsageError(f"minutes {chosen.minutes} is for --profile race")
+    devices = torch.cuda.device_count()
+    cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
+    for topic in topics.values():
+        topic.dataset_id()
+    folder = Path(chosen.run_dir or config.rootpath / "results" / chosen.profile)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"run folder {folder} is a file")
+    usual = options.RunOptions()
+    told.pop("download", None)
+    told |= {
+        name: getattr(chosen, name)
+        for name in options.REPEATED
+        if getattr(chosen, name) != getattr(usual, name)
+    }
+    run = Run(
+        folder,
+        topics,
+        chosen.profile,
+        chosen.world_size,
+        chosen.rerun,
+        accumulate=chosen.accumulate,
+        retries=chosen.retries,
+        options=options.arguments(told),
+        project=[argument.split("::")[0] for argument in config.args],
+        executor_kind=chosen.executor,
+        timeout=chosen.timeout,
+        compile=chosen.compile,
+        rates=options.rates(chosen),
+    )
+    return run, cells

@@ -1,0 +1,118 @@
+"""Turn races into answers: a row for each arm, in ``answers.csv`` in the run's folder."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.files import write_atomically
+from harness.race import fresh
+from harness.race.course import Course
+from harness.race.statistic import Interval, trained_share
+from harness.results import side_files
+from harness.results.columns import STUDIES
+from harness.results.record import Record
+
+NAME = "answers"
+
+
+def rows(course: Course) -> list[dict[str, Any]]:
+    """Return a row for each arm of a race, those that are left first, the best of them first.
+
+    verdict: ``best`` (the only one left), ``tied best`` (the leader, and what is within the margin
+    of it beyond doubt), ``undecided`` (not told apart from the leader when the time was over),
+    ``worse`` (it left by ``dropped_by``). behind is by how much an arm is worse than the leader on
+    validation data, test_behind the same of fresh seeds on test data; both in the metric's unit
+    with the ends of their intervals. Figures of test data are those of ``seeds`` fresh seeds;
+    trained counts all.
+    """
+    race, measure = course.race, course.measure
+    dropped = [arm for arm in race.arms if arm not in race.left]
+    dropped.sort(key=lambda arm: (-race.standings[arm].blocks, -race.standings[arm].value))
+    reported = _reports(course)
+    found = []
+    for arm in [*course.left, *dropped]:
+        cell, standing = course.cells[arm], race.standings[arm]
+        records = [*course.records[arm], *course.fresh.get(arm, [])]
+        trained = [r for r in records if measure.choice(r) is not None]
+        times = [r.cost["train_s"] for r in records if "train_s" in r.cost]
+        share = trained_share(len(trained), len(records))
+        found.append(
+            {"topic": course.topic.name, "model": cell.model, "loss": cell.loss}
+            | {"schedule": cell.schedule, "rate": _rate(records)}
+            | {"verdict": _verdict(course, arm), "recipe": arm == course.recipe}
+            | {"dropped_by": standing.blocks if standing.dropped else None}
+            | {"metric": measure.metric, "direction": measure.direction, "margin": race.margin}
+            | {"chosen_by": measure.half, "validation": measure.sign * standing.value}
+            | _ends("behind", standing.behind)
+            | _figures(reported.get(arm), measure.sign)
+            | {"blocks": standing.blocks, "seeds": len(course.fresh.get(arm, []))}
+            | {"trained": f"{len(trained)}/{len(records)}", "trained_low": share.low}
+            | {"train_s": sum(times) / len(times) if times else None, "stopped": course.stopped}
+        )
+    return found
+
+
+def keep(folder: Path, course: Course, report: Callable[[str], None]) -> None:
+    """Write a race's rows to the folder's answers.csv, where other topics' rows stay.
+
+    A file that is damaged is moved aside, and named.
+    """
+    frame = pd.DataFrame(rows(course), columns=list(STUDIES[NAME]))
+    path, old = folder / f"{NAME}.csv", frame.head(0)
+    try:
+        old = side_files.study(folder, NAME)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        aside = path.with_name(f"{NAME}.{uuid.uuid4().hex[:8]}.damaged")
+        path.rename(aside)
+        report(f"{path} is damaged ({error}): moved to {aside}")
+    kept = old[old["topic"] != course.topic.name]
+    whole = pd.concat([kept, frame], ignore_index=True) if len(kept) else frame
+    write_atomically(path, whole.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _verdict(course: Course, arm: str) -> str:
+    race = course.race
+    if arm not in race.left:
+        return "worse"
+    if len(race.left) == 1:
+        return "best"
+    return "tied best" if race.standings[arm].tied else "undecided"
+
+
+def _reports(course: Course) -> dict[str, fresh.Report]:
+    """Return what fresh seeds say of the arms that have them."""
+    test = course.measure.test
+    values = {
+        arm: [math.nan if (value := test(record)) is None else value for record in records]
+        for arm, records in course.fresh.items()
+    }
+    return fresh.reports(values, course.race.leader) if any(values.values()) else {}
+
+
+def _figures(report: fresh.Report | None, sign: int) -> dict[str, float | None]:
+    """Return the columns of fresh seeds in the metric's own direction."""
+    if report is None:
+        names = ("test", "test_low", "test_high", "test_behind")
+        return dict.fromkeys((*names, "test_behind_low", "test_behind_high"))
+    mean = report.mean
+    ends = sorted((sign * mean.low, sign * mean.high))
+    own = Interval(sign * mean.mean, *ends)
+    return _ends("test", own) | _ends("test_behind", report.behind)
+
+
+def _ends(name: str, interval: Interval) -> dict[str, float | None]:
+    """Return an interval as columns; what is not finite is missing."""
+    values = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}
+
+
+def _rate(records: list[Record]) -> float:
+    return records[0].rate_used if records else 1.0

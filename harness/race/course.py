@@ -1,0 +1,191 @@
+"""Hold a topic's race: blocks until the arms are told apart or the time is over, then fresh seeds.
+
+Which arm leaves, and when, follows from the records alone, so that a race that was killed goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.cell import Cell, UsageError
+from harness.race import fresh
+from harness.race.blocks import Clock, Measure, arm_of, block
+from harness.race.procedure import FIRST, Race
+from harness.results.record import Record
+from harness.run import Run
+from harness.training.topic import Topic
+
+MARGIN = 0.02  # of what the best arm wins over the untrained network, where a topic has none
+
+
+@dataclass
+class Course:
+    """A topic's race as it went: its arms by name, what it is judged by, its state.
+
+    records: by arm, those of the race's seeds; fresh: those of the fresh seeds. stopped: why the
+    race was over, empty while it goes on.
+    """
+
+    topic: Topic
+    cells: Mapping[str, Cell]
+    measure: Measure
+    race: Race
+    records: dict[str, list[Record]]
+    fresh: dict[str, list[Record]] = field(default_factory=dict)
+    stopped: str = ""
+
+    @property
+    def left(self) -> list[str]:
+        """The arms that are left, the best first."""
+        return sorted(self.race.left, key=lambda arm: -self.race.standings[arm].value)
+
+    @property
+    def recipe(self) -> str | None:
+        """The arm that is the topic's own recipe for the leader's model; None if it is no arm."""
+        model = self.cells[self.race.leader].model
+        loss, schedule = self.topic.recipe
+        used = "constant" if model in self.topic.fits else schedule
+        own = arm_of(Cell(self.topic.name, model, loss, used))
+        return own if own in self.cells else None
+
+
+def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course], None]) -> None:
+    """Race the recipes of cells, topic by topic, each in the share of time its first blocks take.
+
+    kept is called with each topic's race whenever there is something new to keep. Raises UsageError
+    if the first blocks alone are expected to take longer than the minutes.
+    """
+    cells = list(dict.fromkeys(cells))
+    raced = [cell for cell in cells if run.skip_reason(cell) is None]
+    topics = list(dict.fromkeys(cell.topic for cell in raced))
+    first = {topic: [cell for cell in raced if cell.topic == topic] for topic in topics}
+    guess = Clock(run, minutes)
+    blocks = {
+        topic: [one for seed in range(FIRST) for one in block(own, seed)]
+        for topic, own in first.items()
+    }
+    needed_s = {topic: guess.predict(wanted) for topic, wanted in blocks.items()}
+    if sum(needed_s.values()) > 60 * minutes:
+        raise UsageError(
+            f"minutes {minutes:g}: the first {FIRST} blocks of {len(raced)} recipes need about "
+            f"{sum(needed_s.values()) / 60:.1f} minutes: give more, or choose fewer with -k"
+        )
+    run.start([cell for cell in cells if cell not in raced])
+    left = minutes
+    for number, topic in enumerate(topics):
+        ahead = sum(needed_s[other] for other in topics[number:])
+        clock = Clock(run, left * needed_s[topic] / ahead if ahead else left)
+        given = clock.left()
+        _hold(run, run.topics[topic], first[topic], clock, kept)
+        left -= (given - clock.left()) / 60
+
+
+def _hold(
+    run: Run, topic: Topic, cells: list[Cell], clock: Clock, kept: Callable[[Course], None]
+) -> None:
+    """Race a topic's recipes, then train the finalists on fresh seeds."""
+    arms = {arm_of(cell): cell for cell in cells}
+    seeds = range(FIRST)
+    records = clock.train(cell for seed in seeds for cell in block(cells, seed))
+    by_seed = [records[seed * len(cells) : (seed + 1) * len(cells)] for seed in seeds]
+    measure = Measure(records)
+    margin = topic.margin if topic.margin is not None else _margin(measure, by_seed)
+    course = Course(topic, arms, measure, Race(list(arms), margin), {arm: [] for arm in arms})
+    if measure.half != "validation":
+        run.report(f"{topic.name} has no validation data: its arms are chosen by their test metric")
+    for seed in seeds:
+        _add(run, course, dict(zip(arms, by_seed[seed], strict=True)), clock)
+    kept(course)
+    while not course.race.settled:
+        ahead = clock.at_once(len(course.race.left))
+        seeds = range(course.race.blocks, course.race.blocks + ahead)
+        left = {arm: arms[arm] for arm in course.race.left}
+        wanted = [cell for seed in seeds for cell in block(left.values(), seed)]
+        if clock.takes([*wanted, *_reserve(course)]) > clock.left():
+            break
+        records = clock.train(wanted)
+        for number in range(ahead):
+            part = records[number * len(left) : (number + 1) * len(left)]
+            _add(run, course, dict(zip(left, part, strict=True)), clock)
+            if course.race.settled:
+                break
+        kept(course)
+    course.stopped = _why(course)
+    run.report(f"{topic.name}: {course.stopped}")
+    kept(course)
+    _train_fresh(run, course, clock, kept)
+
+
+def _margin(measure: Measure, by_seed: list[list[Record]]) -> float:
+    """Return a share of what the best arm of the first blocks wins over the untrained network."""
+    values = [measure.values(records) for records in by_seed]
+    best = max(sum(own) / len(own) for own in zip(*values, strict=True))
+    plain = [v for records in by_seed for r in records if (v := measure.untrained(r)) is not None]
+    return MARGIN * abs(best - sum(plain) / len(plain)) if plain else 0.0
+
+
+def _add(run: Run, course: Course, records: Mapping[str, Record], clock: Clock) -> None:
+    """Give a block to the race, and report where it stands."""
+    race, measure = course.race, course.measure
+    values = measure.values(list(records.values()))
+    for arm in race.left:
+        course.records[arm].append(records[arm])
+    race.add(dict(zip(records, values, strict=True)))
+    leader = measure.sign * race.standings[race.leader].value
+    run.report(
+        f"{course.topic.name} block {race.blocks}: {len(race.left)} of {len(race.arms)} arms left, "
+        f"leader {race.leader} ({measure.half} {measure.metric} {leader:.4g}), "
+        f"{max(0.0, clock.left()) / 60:.1f} min left"
+    )
+
+
+def _reserve(course: Course) -> list[Cell]:
+    """Return the trainings for which time is kept until the race is over."""
+    finalists = course.left[: fresh.FINALISTS]
+    own = [course.recipe] if course.recipe and course.recipe not in finalists else []
+    arms = [course.cells[arm] for arm in (*finalists, *own)]
+    seeds = range(fresh.FIRST_SEED, fresh.FIRST_SEED + fresh.LEAST)
+    return [cell for seed in seeds for cell in block(arms, seed)]
+
+
+def _why(course: Course) -> str:
+    """Return why a race is over, as a sentence."""
+    race = course.race
+    blocks = f"after {race.blocks} blocks"
+    if len(race.left) == 1:
+        return f"only {race.leader} is left {blocks}"
+    if race.settled:
+        return f"all that are left are tied within {race.margin:.3g} {blocks}"
+    return f"the time was over {blocks}"
+
+
+def _train_fresh(run: Run, course: Course, clock: Clock, kept: Callable[[Course], None]) -> None:
+    """Train as many finalists as there is time for, and the topic's recipe, on fresh seeds."""
+    own = [course.recipe] if course.recipe else []
+    finalists = course.left
+    while len(finalists) > 1:
+        arms = dict.fromkeys([*finalists, *own])
+        seeds = range(fresh.FIRST_SEED, fresh.FIRST_SEED + fresh.LEAST)
+        wanted = [one for s in seeds for one in block((course.cells[arm] for arm in arms), s)]
+        if clock.takes(wanted) <= clock.left():
+            break
+        finalists = finalists[:-1]
+    if len(finalists) < len(course.left):
+        run.report(
+            f"{course.topic.name}: the time is enough for fresh seeds of {len(finalists)} of "
+            f"{len(course.left)} finalists"
+        )
+    chosen = {arm: course.cells[arm] for arm in dict.fromkeys([*finalists, *own])}
+    course.fresh = {arm: [] for arm in chosen}
+    seeds = range(fresh.FIRST_SEED, fresh.FIRST_SEED + fresh.LEAST)
+    while seeds:
+        records = clock.train(one for seed in seeds for one in block(chosen.values(), seed))
+        for number, record in enumerate(records):
+            course.fresh[list(chosen)[number % len(chosen)]].append(record)
+        kept(course)
+        trained = len(course.fresh[course.race.leader])
+        seeds = range(seeds.stop, seeds.stop + 1) if trained < fresh.MOST else range(0)
+        if seeds and clock.takes(block(chosen.values(), seeds[0])) > clock.left():
+            break

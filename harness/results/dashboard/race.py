@@ -1,0 +1,34 @@
+"""Build the data of the page's first table: what races found, topic by topic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from harness.results.dashboard.text import plain
+
+LISTED = 100
+BEST = ("best", "tied best", "undecided")
+
+
+def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Return a race for each topic: why it stopped, its arms that are left, those that are worse.
+
+    headline: the best arm and how many cannot be told apart from it. own: the topic's recipe, None
+    if it is among those left or was not raced. more: how many of the worse are not listed.
+    """
+    found = []
+    for topic, part in () if frame is None else frame.groupby("topic", sort=False):
+        rows = plain(part)
+        left = [row for row in rows if row["verdict"] in BEST]
+        worse = [row for row in rows if row["verdict"] not in BEST]
+        first = rows[0]
+        found.append(
+            {"topic": topic, "left": left, "worse": worse[:LISTED]}
+            | {"own": next((row for row in worse if row["recipe"]), None)}
+            | {"more": max(0, len(worse) - LISTED), "arms": len(rows), "first": first}
+            | {key: first[key] for key in ("metric", "direction", "margin", "stopped")}
+            | {"chosen_by": first["chosen_by"]}
+        )
+    return found
