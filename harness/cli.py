@@ -98,14 +98,15 @@ def _compare(chosen: argparse.Namespace) -> int:
     if chosen.json and (chosen.json.suffix != ".json" or chosen.json.is_dir()):
         raise UsageError(f"--json {chosen.json} must be a file whose name ends in .json")
     folders = (chosen.baseline, chosen.candidate)
-    runs = []
+    runs, speeds = [], []
     for folder in folders:
         run, unread = frames.read(folder)
         runs.append(run)
+        speeds.append(frames.speed(folder, unread))
         for line in bounds.cut(unread):
             print(f"decathlon: {line}", file=sys.stderr)
     try:
-        comparison = compare.compare(*runs)
+        comparison = compare.compare(runs[0], runs[1], (speeds[0], speeds[1]))
     except compare.NotComparable as error:
         comparison = compare.Comparison(refused=str(error))
     if chosen.json:

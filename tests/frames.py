@@ -9,7 +9,7 @@ def frame(shift=0.0, speed=100.0, equal=True, steps=10, cpu="x"):
     return tables.cells(
         Record(
             Cell("vgg", "vgg11", loss, "cosine", seed=seed),
-            "f",
+            f"f{shift}",  # other numbers come from other code
             "done",
             dataset="digits@1",
             budget=Budget(steps, 8),

@@ -116,10 +116,14 @@ def test_help_table_and_docstrings_agree(capsys):
     with pytest.raises(SystemExit):
         cli.main(["compare", "--help"])
     told = capsys.readouterr().out
-    listed = re.findall(r"^  (\w+(?: \w+)?) +(\d)  ", told, re.MULTILINE)
-    assert dict(listed) == {str(v): str(v.exit_code) for v in Verdict} and len(listed) == 5
+    listed = re.findall(r"^  (\w+(?: \w+){0,2})\s+(\d)  ", told, re.MULTILINE)
+    assert dict(listed) == {str(v): str(v.exit_code) for v in Verdict} and len(listed) == 6
     documented = " ".join(compare.__doc__.split())
-    for part in ("0 for *same* and *better*", "1 for *worse*", "3 for *not whole*"):
+    for part in (
+        "0 for *same*, *better* and *not enough evidence*",
+        "1 for *worse*",
+        "3 for *not whole*",
+    ):
         assert part in documented
     assert "2 for *not comparable* and for bad input" in documented
 

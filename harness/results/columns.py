@@ -69,6 +69,10 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"saved_ranks": "int64", "loaded_ranks": "int64"},
         **{"state_equal": "bool", "data_equal": "bool", "difference": "float64"},
     },
+    "speed": {
+        **{"topic": "str", "model": "str", "round": "int64"},
+        **dict.fromkeys(["step_ms", "yardstick_ms"], "float64"),
+    },
     "answers": {
         **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
         **{"rate": "float64", "verdict": "str", "recipe": "bool", "dropped_by": "Int64"},

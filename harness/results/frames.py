@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.cell import Cell, Status, UsageError, unknown
-from harness.results import bounds, tables
+from harness.results import bounds, side_files, tables
 from harness.results.columns import ALWAYS, FLAGS, GROUPS, NUMBERS, NUMERIC
 from harness.results.store import Store
 
@@ -47,6 +47,17 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
                 raise UsageError(bounds.line(f"{path} is no table of cells: {error}")) from None
     wanted = "cells/*.json, cells.parquet or cells.csv"
     raise UsageError(f"{folder} {f'holds no {wanted}' if folder.is_dir() else 'is no folder'}")
+
+
+def speed(folder: Path, unread: list[str]) -> pd.DataFrame | None:
+    """Return a run's ``speed.csv``, None if it has none; one that is damaged is named in unread."""
+    try:
+        return side_files.study(folder, "speed")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        unread.append(f"{folder / 'speed.csv'} is damaged: {error}")
+        return None
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ class Verdict(StrEnum):
     SAME = "same"
     BETTER = "better"
     WORSE = "worse"
+    NOT_ENOUGH = "not enough evidence"  # no worse as far as its seeds can tell
     NOT_WHOLE = "not whole"  # it lacks cells, and what is there is not worse
     NOT_COMPARABLE = "not comparable"  # the two measured different things
 
@@ -23,6 +24,7 @@ class Verdict(StrEnum):
 EXIT_CODES = {
     Verdict.SAME: 0,
     Verdict.BETTER: 0,
+    Verdict.NOT_ENOUGH: 0,
     Verdict.WORSE: 1,
     Verdict.NOT_COMPARABLE: 2,
     Verdict.NOT_WHOLE: 3,
@@ -32,9 +34,14 @@ HELP = """\
 The verdict of all rows is the first of these that holds, and decides the exit code:
   not comparable  2  other data, budget, evaluation or direction of a metric; bad input too
   worse           1  any row is worse: a cell trained before is failed or skipped now, a metric,
-                     speed or memory is worse, parity or a checkpoint's check no longer holds
+                     speed or memory is worse beyond chance, numbers no longer repeat, parity or a
+                     checkpoint's check no longer holds
   not whole       3  nothing is worse, but the candidate has no record of cells that the baseline
                      trained: it was broken off, or trained a part on purpose (-k)
   better          0  a row is better
-  same            0  no row differs
+  not enough evidence
+                  0  numbers changed, and the seeds are too few to say for better or worse; the row
+                     says how small a difference they could have shown
+  same            0  every row is the same, bit for bit or within a margin
+All that is judged together is wrong in 5 % of comparisons of equal code at most.
 """

@@ -10,15 +10,15 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harness.cell import Status
-from harness.results.compare.rows import Row, flags, mean, naming, numbers, texts
-from harness.results.compare.statistic import beyond, judged
+from harness.results.compare.rows import Row, alike, flags, mean, naming, numbers, texts
+from harness.results.compare.statistic import beyond
 from harness.results.record import TRAINED
 from harness.results.verdict import Verdict
 
 TOLERANCE = 0.05  # relative; one build on one machine moves 5 % (TorchBench PR 363)
-COSTS = {"samples_per_s": True, "peak_memory_mb": False}  # whether more is better
 CHECKS = (
     *("checkpoint.state_equal", "checkpoint.resume_equal", "checkpoint.metrics_equal"),
     "parity.equal",
@@ -27,10 +27,13 @@ ABSENT = ""
 RANK = {Status.DONE: 2, Status.DIVERGED: 1, Status.FAILED: 0, Status.TIMEOUT: 0}
 
 
-def cells(topic: str, baseline: pd.DataFrame, candidate: pd.DataFrame) -> Iterator[Row]:
+def cells(
+    topic: str, baseline: pd.DataFrame, candidate: pd.DataFrame, level: float
+) -> Iterator[Row]:
     """Yield a row per way in which cells ended otherwise than in the baseline, or one for none.
 
-    Both figures are counts of cells that are ``done``.
+    Both figures are counts of cells that are ``done``. That cells diverge, or no longer do, is
+    better or worse where Fisher's exact test has a p-value of ``level`` at most: it may be chance.
     """
     before, now = texts(baseline, "status"), texts(candidate, "status")
     done = float((before == Status.DONE).sum()), float((now == Status.DONE).sum())
@@ -41,12 +44,23 @@ def cells(topic: str, baseline: pd.DataFrame, candidate: pd.DataFrame) -> Iterat
             continue
         changed = True
         verdict, what = found
-        names = [str(name) for name in before.index[(before == was) & (now == became)]]
+        which = (before == was) & (now == became)
+        chance = {was, became} <= set(TRAINED) and not alike(baseline, candidate)[which].any()
+        if chance and _diverging(before, now) > level:
+            verdict, what = Verdict.NOT_ENOUGH, f"{what}: it may be chance"
+        names = [str(name) for name in before.index[which]]
         reason = texts(candidate, "reason")[names[0]]
         note = naming(what, names, reason)
         yield Row(topic, "cells", *done, verdict, note, tuple(names))
     if not changed:
         yield Row(topic, "cells", *done, Verdict.SAME)
+
+
+def _diverging(before: pd.Series, now: pd.Series) -> float:
+    """Return Fisher's p-value of equal shares of cells that diverge, of those trained in both."""
+    trained = before.isin(TRAINED) & now.isin(TRAINED)
+    counts = np.array([[(own[trained] == s).sum() for s in TRAINED] for own in (before, now)])
+    return float(stats.fisher_exact(counts).pvalue)
 
 
 def _change(was: str, became: str) -> tuple[Verdict, str] | None:
@@ -65,10 +79,10 @@ def _change(was: str, became: str) -> tuple[Verdict, str] | None:
     return verdict, f"{became}, {was} in the baseline"
 
 
-def metric(
+def gaps(
     topic: str, name: str, higher: bool, baseline: pd.DataFrame, candidate: pd.DataFrame
 ) -> Iterator[Row]:
-    """Yield rows for a metric of cells that are done in both: of its values, of missing ones.
+    """Yield rows for a metric of cells that are done in both whose values are no finite pair.
 
     A value that is no longer measured is worse; one that was missing, and is measured, is better
     unless the baseline does not know the metric. An infinite value is in no mean: it is better or
@@ -77,7 +91,6 @@ def metric(
     known = (texts(baseline, f"direction.{name}") != "").any()
     a_N, b_N = numbers(baseline, f"metric.{name}"), numbers(candidate, f"metric.{name}")
     finite = np.isfinite(a_N) & np.isfinite(b_N)
-    a, b = a_N[finite], b_N[finite]
     sign = 1 if higher else -1
     endless = ~finite & ~np.isnan(a_N) & ~np.isnan(b_N)
     kinds = (
@@ -96,9 +109,6 @@ def metric(
             names = [str(cell) for cell in baseline.index[which]]
             means = mean(a_N[which]), mean(b_N[which])
             yield Row(topic, name, *means, verdict, naming(what, names), tuple(names))
-    if len(a):
-        note = f"{len(a)} cells" if len(a) > 1 else "one cell is no evidence"
-        yield Row(topic, name, mean(a), mean(b), judged(a, b, higher), note)
 
 
 def undirected(
@@ -113,15 +123,18 @@ def undirected(
             yield Row(topic, name, mean(a_N), mean(b_N), Verdict.SAME, note)
 
 
-def cost(
-    topic: str, name: str, baseline: pd.DataFrame, candidate: pd.DataFrame, same_machine: bool
+def memory(
+    topic: str, baseline: pd.DataFrame, candidate: pd.DataFrame, same_machine: bool, level: float
 ) -> Row:
-    """Return the row of a cost: the median ratio over cells done in both, on the same machine only.
+    """Return the row of peak memory, over cells done in both, on the same machine only.
 
-    Left out are those that trained in populations of another size, or over more or fewer ranks.
+    It is better or worse where the median ratio is off by over 5 %, and Wilcoxon's signed ranks
+    have a p-value of ``level`` at most. Left out are cells that trained in populations of another
+    size, or over more or fewer ranks.
     """
+    name = "peak_memory_mb"
     a_N, b_N = numbers(baseline, f"cost.{name}"), numbers(candidate, f"cost.{name}")
-    known = np.isfinite(a_N) & np.isfinite(b_N) & (a_N > 0)
+    known = np.isfinite(a_N) & np.isfinite(b_N) & (a_N > 0) & (b_N > 0)
     for column in ("population", "world_size"):
         known &= numbers(baseline, column) == numbers(candidate, column)
     a, b = a_N[known], b_N[known]
@@ -129,10 +142,11 @@ def cost(
         return Row(topic, name, np.nan, np.nan, Verdict.SAME, "not measured")
     if not same_machine:
         return Row(topic, name, mean(a), mean(b), Verdict.SAME, "other machine: not compared")
-    ratio = float(np.median(b / a))
-    verdict = beyond(ratio - 1, TOLERANCE, COSTS[name])
-    note = f"x{ratio:.3f}, trained beside other cells"
-    return Row(topic, name, mean(a), mean(b), verdict, note)
+    log_ratio = np.log(b / a)
+    ratio = float(np.exp(np.median(log_ratio)))
+    apart = log_ratio.any() and stats.wilcoxon(log_ratio).pvalue <= level
+    verdict = beyond(ratio - 1, TOLERANCE, False) if apart else Verdict.SAME
+    return Row(topic, name, mean(a), mean(b), verdict, f"x{ratio:.3f} in {len(a)} cells")
 
 
 def check(topic: str, name: str, baseline: pd.DataFrame, candidate: pd.DataFrame) -> Iterator[Row]:

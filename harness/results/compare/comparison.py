@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.cell import Status
-from harness.results.compare import aspects, comparable
-from harness.results.compare.rows import Row, texts
+from harness.results.compare import aspects, comparable, quality, speed, statistic
+from harness.results.compare.rows import Row, mean, texts
+from harness.results.compare.statistic import Difference
 from harness.results.record import TRAINED
 from harness.results.verdict import Verdict
 
-ORDER = (Verdict.WORSE, Verdict.NOT_WHOLE, Verdict.BETTER, Verdict.SAME)
+ORDER = (
+    *(Verdict.WORSE, Verdict.NOT_WHOLE, Verdict.BETTER),
+    *(Verdict.NOT_ENOUGH, Verdict.SAME),
+)
 
 
 @dataclass(frozen=True)
@@ -74,15 +80,20 @@ class Comparison:
         }
 
 
-def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
+def compare(
+    baseline: pd.DataFrame,
+    candidate: pd.DataFrame,
+    speeds: tuple[pd.DataFrame | None, pd.DataFrame | None] = (None, None),
+) -> Comparison:
     """Compare a candidate run with a baseline, from their DataFrames of ``tables.cells``.
 
     Cells are matched by id. One that the baseline trained and that failed or was skipped in the
-    candidate is worse; one of which the candidate has no record makes it *not whole*. Metrics and
-    costs are compared over cells that are done in both (``statistic.judged``; costs where the
-    median ratio is off by over 5 %), checks over those trained in both. Raises NotComparable if no
-    trained cell is in common, one is in a run twice, a metric's direction is not ``max`` or ``min``
-    in both, or the data, budget or evaluation of cells finished in both differ.
+    candidate is worse; one of which the candidate has no record makes it *not whole*. Numbers of
+    cells that are done in both are compared bit for bit, and where they changed, metrics by their
+    seeds (``statistic``); checks over those trained in both; speeds are both runs' ``speed.csv``.
+    Raises NotComparable if no trained cell is in common, one is in a run twice, a metric's
+    direction is not ``max`` or ``min`` in both, or the data, budget or evaluation of cells finished
+    in both differ.
     """
     runs = {"baseline": baseline, "candidate": candidate}
     comparable.check_cells(runs)
@@ -96,18 +107,73 @@ def compare(baseline: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
     machine = ("environment.device", "environment.cpu")
     same_machine = all((texts(a, name) == texts(b, name))[done].all() for name in machine)
     topics = texts(a, "topic").where(a["id"].notna(), texts(b, "topic"))
+    level = statistic.ALPHA / max(1, topics.nunique())
     rows: list[Row] = []
+    judged: list[_Metric] = []
     for topic in sorted(topics.unique()):
         here = topics == topic
-        rows += aspects.cells(topic, a[here], b[here])
+        rows += aspects.cells(topic, a[here], b[here], level)
         pair = a[here & done], b[here & done]
-        for metric, direction in directions.get(topic, {}).items():
-            rows += aspects.metric(topic, metric, direction == "max", *pair)
-        rows += aspects.undirected(topic, directions.get(topic, {}), *pair)
-        for name in aspects.COSTS if (here & done).any() else ():
-            rows.append(aspects.cost(topic, name, *pair, same_machine))
+        directed = directions.get(topic, {})
+        if len(pair[0]):
+            rows.append(quality.repeats(topic, *pair, directed))
+            rows.append(aspects.memory(topic, *pair, same_machine, level))
+        for metric, direction in directed.items():
+            rows += aspects.gaps(topic, metric, direction == "max", *pair)
+            judged += _Metric.of(topic, metric, direction == "max", a[here & both], b[here & both])
+        rows += aspects.undirected(topic, directed, *pair)
         for name in aspects.CHECKS if (here & both).any() else ():
             rows += aspects.check(topic, name, a[here & both], b[here & both])
+    sure, strictest = statistic.certain(one for own in judged for one in own.found)
+    for topic in dict.fromkeys(one.topic for one in judged):
+        own = [one for one in judged if one.topic == topic]
+        if silent := [one for one in own if one.changed and not one.found]:
+            rows.append(quality.one_seed(topic, {one.name: one.values for one in silent}))
+        for one in (one for one in own if one not in silent):
+            rows += one.rows(sure, strictest)
+    rows += speed.rows(*speeds, same_machine, level)
     rows.sort(key=lambda row: ORDER.index(row.verdict))
     missing = tuple(ids[status_a.isin(TRAINED) & b["id"].isna()])
     return Comparison(tuple(rows), missing, tuple(ids[a["id"].isna()]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Metric:
+    """A topic's metric in both runs: its finite values, their differences, what counts as none."""
+
+    topic: str
+    name: str
+    higher: bool
+    values: tuple[np.ndarray, np.ndarray]
+    found: tuple[Difference, ...]
+    margin: float
+
+    @classmethod
+    def of(
+        cls, topic: str, name: str, higher: bool, baseline: pd.DataFrame, candidate: pd.DataFrame
+    ) -> list[_Metric]:
+        """Return the metric of cells trained in both, row by row; none if it has no values."""
+        a_N, b_N = (statistic.values(run, name) for run in (baseline, candidate))
+        finite = np.isfinite(a_N) & np.isfinite(b_N)
+        if not finite.any():
+            return []
+        cells, pair = baseline[finite], (a_N[finite], b_N[finite])
+        changed = bool((pair[0] != pair[1]).any())
+        found = tuple(statistic.differences(cells, pair)) if changed else ()
+        return [cls(topic, name, higher, pair, found, statistic.margin(cells, name))]
+
+    @property
+    def changed(self) -> bool:
+        """Whether a value is not bit for bit the baseline's."""
+        return bool((self.values[0] != self.values[1]).any())
+
+    def rows(self, sure: set[Difference], level: float) -> Iterator[Row]:
+        """Yield its rows, given the differences of all metrics that are beyond chance."""
+        a, b = self.values
+        if not self.changed:
+            note = f"{len(a)} cells, bit for bit the same"
+            yield Row(self.topic, self.name, mean(a), mean(b), Verdict.SAME, note)
+            return
+        yield from quality.metric(
+            self.topic, self.name, self.higher, self.values, self.found, sure, level, self.margin
+        )

@@ -61,6 +61,16 @@ def texts(cells: pd.DataFrame, column: str) -> pd.Series:
     return cells[column].astype("str").where(cells[column].notna(), "")
 
 
+def alike(baseline: pd.DataFrame, candidate: pd.DataFrame) -> pd.Series:
+    """Return which cells promise the same numbers in both runs, bit for bit.
+
+    Their fingerprints (code, data, budget, versions, processor) and populations are the same.
+    """
+    a, b = (texts(run, "fingerprint") for run in (baseline, candidate))
+    sizes = [texts(run, "population") for run in (baseline, candidate)]
+    return (a == b) & (a != "") & (sizes[0] == sizes[1])
+
+
 def mean(values: np.ndarray) -> float:
     """Return the mean; NaN of none."""
     with np.errstate(over="ignore", invalid="ignore"):

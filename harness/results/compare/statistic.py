@@ -1,27 +1,169 @@
-"""Decide whether paired values of two runs differ by more than chance."""
+"""Decide what the seeds of two runs say of a metric, against the noise that seeds have.
+
+Seeds count as independent: what a change of code does to a seed's rounding is another draw. Each
+configuration (model, loss, schedule, rate, inexact parallel configuration) has a test of its own,
+so that a fault in one loss is seen beside others that are as they were; their mean has one more.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.cell import Status
+from harness.results.compare.noise import moderated
+from harness.results.compare.rows import numbers, texts
 from harness.results.verdict import Verdict
 
+ALPHA = 0.05  # chance of any false alarm in a comparison, over all that it looks at
+POWER = 0.8  # at which a difference counts as one that the seeds could have shown
 RELEVANT = 0.01  # of the baseline's mean: less is no difference, however certain
+MARGIN = 0.05  # of what a metric wins over the untrained model: within it two runs are the same
+FEWEST = 5  # configurations of one seed each whose differences say how much they scatter
+AXES = ("model", "loss", "schedule", "rate")
 
 
-def judged(baseline_N: np.ndarray, candidate_N: np.ndarray, higher: bool) -> Verdict:
-    """Return ``same``, ``better`` or ``worse`` for a metric of N cells, measured in both runs.
+@dataclass(frozen=True)
+class Difference:
+    """How a metric of a configuration, or its mean over all of a topic's, differs in two runs.
 
-    All values are finite; higher: whether larger is better. They differ where the mean difference
-    is over twice its standard error and over 1 % of the baseline's mean. A single pair never does.
+    name: the configuration's; empty for the mean over all. baseline, candidate: means over seeds.
+    error and df: the difference's standard error and its degrees of freedom.
     """
-    if len(baseline_N) < 2:
-        return Verdict.SAME
-    scale = max(np.abs(baseline_N).max(), np.abs(candidate_N).max()) or 1.0  # so that none is inf
-    difference_N = candidate_N / scale - baseline_N / scale
-    noise = 2 * difference_N.std(ddof=1) / len(difference_N) ** 0.5
-    bound = max(noise, RELEVANT * abs((baseline_N / scale).mean()))
-    return beyond(difference_N.mean(), bound, higher)
+
+    name: str
+    baseline: float
+    candidate: float
+    error: float
+    df: float
+
+    @property
+    def value(self) -> float:
+        """The candidate's mean less the baseline's."""
+        with np.errstate(over="ignore"):
+            return float(np.subtract(self.candidate, self.baseline))
+
+    @property
+    def p(self) -> float:
+        """The two-sided p-value of Student's t."""
+        if self.value == 0:
+            return 1.0
+        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df)) if self.error else 0.0
+
+    @property
+    def relevant(self) -> bool:
+        """Whether it is over 1 % of the baseline's mean."""
+        return abs(self.value) > RELEVANT * abs(self.baseline)
+
+    def within(self, margin: float) -> bool:
+        """Whether the true difference is within a margin: two one-sided tests (Schuirmann 1987)."""
+        return abs(self.value) + stats.t.ppf(1 - ALPHA, self.df) * self.error <= margin
+
+    def smallest(self, level: float) -> float:
+        """Return the difference that would have been found with POWER, tested at ``level``."""
+        quantiles = stats.t.ppf(1 - level / 2, self.df) + stats.t.ppf(POWER, self.df)
+        return float(quantiles * self.error)
+
+
+def values(cells: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return a metric of trained cells; one that diverged is worth what it was untrained."""
+    diverged = (texts(cells, "status") == Status.DIVERGED).to_numpy()
+    trained_N, plain_N = (numbers(cells, f"{kind}.{metric}") for kind in ("metric", "baseline"))
+    return np.where(diverged, plain_N, trained_N)
+
+
+def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> list[Difference]:
+    """Return how a topic's metric differs: in each configuration with seeds to spare, and in all.
+
+    pair: the finite values of both runs, row by row those of ``cells``. Cells of one seed that
+    promise to be the same training (parallel configurations with exact parity) count once. Empty
+    where no configuration has two seeds.
+    """
+    a_N, b_N = pair
+    scale = (
+        max(np.abs(a_N).max(initial=0), np.abs(b_N).max(initial=0)) or 1.0
+    )  # so no square is inf
+    frame = pd.DataFrame(
+        {
+            "name": configurations(cells),
+            "seed": texts(cells, "seed"),
+            "a": a_N / scale,
+            "b": b_N / scale,
+        }
+    )
+    seeds = frame.groupby(["name", "seed"], sort=False).mean().reset_index()
+    every = [(str(name), own) for name, own in seeds.groupby("name", sort=False)]
+    groups = [(name, own) for name, own in every if len(own) > 1]
+    whole = [] if 2 * len(groups) > len(every) else _over_cells(every, scale)
+    if not groups:
+        return whole
+    count_G = np.array([len(own) for _, own in groups])
+    means = [(own["a"].mean(), own["b"].mean()) for _, own in groups]
+    raw_G = np.array([(own["a"].var() + own["b"].var()) / 2 for _, own in groups])
+    noise = moderated(raw_G, 2 * (count_G - 1))
+    squared_G = noise.variances * 2 / count_G
+    each = [
+        Difference(name, a * scale, b * scale, math.sqrt(squared) * scale, df)
+        for (name, _), (a, b), squared, df in zip(groups, means, squared_G, noise.df, strict=True)
+    ]
+    if whole or len(each) == 1:
+        return [*each, *whole]
+    total = squared_G.sum()
+    df = total**2 / (squared_G**2 / noise.df).sum() if total else noise.df.sum()
+    mean_a, mean_b = np.mean(means, axis=0) * scale
+    error = math.sqrt(total) / len(each) * scale
+    return [*each, Difference("", mean_a, mean_b, error, float(df))]
+
+
+def _over_cells(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Difference]:
+    """Return the mean over configurations of one seed, against how much their differences scatter.
+
+    None of fewer than FEWEST. It sees what happens to all alike; a fault in one is noise to it.
+    """
+    if len(every) < FEWEST:
+        return []
+    a_G, b_G = (np.array([own[side].mean() for _, own in every]) * scale for side in "ab")
+    error = ((b_G - a_G) / scale).std(ddof=1) * scale / math.sqrt(len(every))
+    return [Difference("", float(a_G.mean()), float(b_G.mean()), float(error), len(every) - 1)]
+
+
+def configurations(cells: pd.DataFrame) -> pd.Series:
+    """Return the name of each cell's configuration, such as ``vgg11-ce-cosine``."""
+    rate = texts(cells, "rate").map(lambda text: "" if text in ("", "1.0") else f"r{text}")
+    exact = texts(cells, "parity.exact") == "True"
+    ranks = texts(cells, "parallel").where(~exact, "").replace("single", "")
+    parts = pd.DataFrame({name: texts(cells, name) for name in AXES[:3]} | {"p": ranks, "r": rate})
+    return parts.apply(lambda row: "-".join(part for part in row if part), axis=1)
+
+
+def certain(some: Iterable[Difference]) -> tuple[set[Difference], float]:
+    """Return the differences that are beyond chance, all together at ALPHA (Holm 1979).
+
+    With the level of the strictest single test.
+    """
+    ordered = sorted(some, key=lambda one: one.p)
+    found = set()
+    for tested, one in enumerate(ordered):
+        if one.p > ALPHA / (len(ordered) - tested):
+            break
+        found.add(one)
+    return found, ALPHA / max(1, len(ordered))
+
+
+def margin(baseline: pd.DataFrame, metric: str) -> float:
+    """Return within what a metric of two runs counts as the same.
+
+    MARGIN of what the cells win over untrained models; where that is not known, of their mean.
+    """
+    values = numbers(baseline, f"metric.{metric}")
+    gain = np.abs(values - numbers(baseline, f"baseline.{metric}"))
+    gain = gain[np.isfinite(gain)]
+    return MARGIN * float(gain.mean() if len(gain) and gain.mean() else np.abs(values).mean())
 
 
 def beyond(difference: float, bound: float, higher: bool) -> Verdict:
@@ -29,3 +171,10 @@ def beyond(difference: float, bound: float, higher: bool) -> Verdict:
     if abs(difference) <= bound:
         return Verdict.SAME
     return Verdict.BETTER if (difference > 0) == higher else Verdict.WORSE
+
+
+def told(some: Sequence[Difference]) -> str:
+    """Return differences as text, the most certain first, three at most."""
+    first = sorted(some, key=lambda one: one.p)
+    named = ", ".join(f"{one.name or 'all together'} {one.value:+.3g}" for one in first[:3])
+    return named + (f" and {len(first) - 3} more" if len(first) > 3 else "")

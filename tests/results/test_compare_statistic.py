@@ -1,0 +1,175 @@
+"""The statistics of a comparison: on equal runs they are seldom wrong, and faults they find."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from harness.results import compare, tables
+from harness.results.compare import noise, speed
+from harness.results.compare.statistic import Difference, certain, differences
+
+LOSSES = ("ce", "mse", "hinge", "kl", "mae")
+SCHEDULES = ("cosine", "constant", "adam")
+
+
+def recipes(seeds):
+    """The cells of 15 recipes."""
+    rows = [
+        {
+            "id": f"vgg/vgg11-{loss}-{schedule}-single-s{seed}",
+            **{"topic": "vgg", "model": "vgg11", "loss": loss, "schedule": schedule},
+            **{"parallel": "single", "seed": seed, "status": "done", "rate_used": 1.0},
+        }
+        for loss in LOSSES
+        for schedule in SCHEDULES
+        for seed in range(seeds)
+    ]
+    return tables.cells(rows)
+
+
+def accuracies(cells, generator, heavy=False, sd=0.02):
+    """Accuracies of the cells by chance; those under constant scatter more."""
+    count = len(cells)
+    chance = generator.standard_t(3, count) if heavy else generator.normal(size=count)
+    return 0.8 + sd * chance * np.where(cells["schedule"] == "constant", 5, 1)
+
+
+def alarms(seeds, times, begin=0, fault=lambda cells: 0.0, heavy=False):
+    """In what share of comparisons of two runs something is certain."""
+    cells, found = recipes(seeds), 0
+    for number in range(begin, begin + times):
+        generator = np.random.default_rng(number)
+        a, b = (accuracies(cells, generator, heavy) for _ in range(2))
+        found += bool(certain(differences(cells, (a, b + np.asarray(fault(cells)))))[0])
+    return found / times
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_equal_runs_are_called_different_in_5_percent_at_most(seeds, heavy):
+    times = 150
+    most = stats.binom.ppf(0.999, times, 0.05) / times  # but for one in a thousand
+    assert alarms(seeds, times, heavy=heavy) <= most
+
+
+@pytest.mark.parametrize(
+    ("fault", "seeds", "least"),
+    [
+        (lambda cells: -0.08, 1, 0.5),  # everything: seen without a second seed
+        (lambda cells: -0.08, 5, 0.9),
+        (lambda cells: -0.2 * (cells["loss"] == "hinge"), 3, 0.9),
+        (lambda cells: -0.2 * (cells["schedule"] == "cosine"), 3, 0.9),
+        (lambda cells: -0.2 * (cells["schedule"] == "cosine"), 2, 0.4),
+    ],
+)
+def test_planted_faults_are_found(fault, seeds, least):
+    assert alarms(seeds, 40, begin=1000, fault=fault) >= least
+
+
+def test_a_fault_comes_through_to_the_verdict():
+    cells = recipes(3).assign(**{"direction.accuracy": "max", "primary": "accuracy"})
+    cells = cells.assign(**{"baseline.accuracy": 0.1, "dataset": "d@1"})
+    values = accuracies(cells, np.random.default_rng(0))
+    before = cells.assign(**{"metric.accuracy": values})
+    after = before.assign(**{"metric.accuracy": values - 0.3 * (cells["loss"] == "hinge")})
+    found = compare.compare(before, after)
+    (row,) = (row for row in found.rows if row.verdict == "worse")
+    assert row.aspect == "accuracy" and "-hinge-" in row.note and "-ce-" not in row.note
+
+
+def test_variances_that_scatter_as_equal_ones_do_are_pooled():
+    raw = np.array([1.0, 2.0, 0.5, 4.0])
+    equal = noise.moderated(raw, np.full(4, 2))
+    variance, df = noise.prior(raw, np.full(4, 2))
+    assert math.isinf(df) and (equal.df == 2 + 0.5 * 8).all()
+    assert equal.variances == pytest.approx(np.maximum(raw, (2 * raw + 4 * variance) / 6))
+    wild = noise.moderated(np.array([1e-4, 1e-4, 1.0, 1.0, 1e4, 1e4]), np.full(6, 4))
+    assert (wild.df < 5).all() and (wild.df > 4).all()
+    assert (noise.moderated(np.zeros(3), np.full(3, 2)).variances == 0).all()
+
+
+def test_the_prior_is_found_again():
+    generator = np.random.default_rng(0)
+    prior_df, prior_variance = 6.0, 2.0
+    true = prior_df * prior_variance / generator.chisquare(prior_df, 4000)
+    seen = true * generator.chisquare(3, 4000) / 3
+    variance, df = noise.prior(seen, np.full(4000, 3.0))
+    assert variance == pytest.approx(prior_variance, rel=0.1) and df == pytest.approx(6, rel=0.2)
+
+
+def test_the_smallest_difference_is_found_as_often_as_it_says():
+    one = Difference("a", 0.0, 0.0, error=1.0, df=10)
+    shift = one.smallest(0.05)
+    generator = np.random.default_rng(1)
+    error = np.sqrt(generator.chisquare(10, 20_000) / 10)
+    t = (shift + generator.normal(size=20_000)) / error
+    assert (np.abs(t) > stats.t.ppf(0.975, 10)).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_within_a_margin_is_what_two_one_sided_tests_say():
+    one = Difference("a", 1.0, 1.1, error=0.05, df=8)
+    edge = 0.1 + stats.t.ppf(0.95, 8) * 0.05
+    assert one.within(edge + 1e-9) and not one.within(edge - 1e-9)
+
+
+def test_holm_stops_at_the_first_that_may_be_chance():
+    some = [Difference(str(t), 0.0, t, 1.0, 1e6) for t in (4.0, 2.5, 2.2, 0.0)]
+    found, level = certain(some)
+    assert {one.name for one in found} == {"4.0", "2.5"} and level == 0.05 / 4
+
+
+def test_cells_of_one_seed_that_promise_the_same_training_count_once():
+    generator = np.random.default_rng(0)
+    cells = recipes(3)
+    twin = cells.assign(parallel="ddp", id=cells["id"].str.replace("single", "ddp"))
+    twin["parity.exact"] = pd.array([True] * len(twin), dtype="boolean")
+    both = pd.concat([cells, twin], ignore_index=True)
+    values = np.tile(accuracies(cells, generator), 2)
+    moved = values + np.tile(generator.normal(size=len(cells)) * 0.01, 2)
+    found = differences(both, (values, moved))
+    plain = differences(cells, (values[: len(cells)], moved[: len(cells)]))
+    assert [one.error for one in found] == pytest.approx([one.error for one in plain])
+    assert not any("ddp" in one.name for one in found)
+
+
+def test_huge_values_are_judged_without_overflow():
+    cells = recipes(3)
+    values = np.full(len(cells), 1e308)
+    (*_, whole) = differences(cells, (values, -values))
+    assert whole.p == 0 and math.isfinite(whole.error)
+
+
+def timed(factor=1.0, noise_sd=0.02, seed=0, drift=1.0):
+    generator = np.random.default_rng(seed)
+    slow = drift * np.exp(generator.normal(size=12) * 0.3)  # the machine, as both meet it
+    return pd.DataFrame(
+        {
+            **{"topic": "vgg", "model": "vgg11", "round": range(12)},
+            "step_ms": 10 * factor * slow * np.exp(generator.normal(size=12) * noise_sd),
+            "yardstick_ms": slow,
+        }
+    )
+
+
+def test_speed_is_judged_beside_the_yardstick():
+    def verdict(a, b, same_machine=True):
+        (row,) = speed.rows(a, b, same_machine, 0.01)
+        return row.verdict
+
+    assert verdict(timed(), timed(seed=1, drift=3.0)) == "same"
+    assert verdict(timed(), timed(1.1, seed=1)) == "worse"
+    assert verdict(timed(), timed(0.9, seed=1)) == "better"
+    assert verdict(timed(noise_sd=0.5), timed(noise_sd=0.5, seed=1)) == "not enough evidence"
+    assert verdict(timed(), None) == verdict(None, None) == "same"
+    assert verdict(timed(), timed(2.0), same_machine=False) == "same"
+
+
+def test_equal_speeds_are_seldom_called_different():
+    wrong = 0
+    for seed in range(200):
+        for row in speed.rows(timed(seed=seed), timed(seed=1000 + seed), True, 0.05):
+            wrong += row.verdict in ("better", "worse")
+    assert wrong <= 4
