@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import torch
+
 from harness.cell import Cell, Status
 from harness.results.record import Record
 from harness.run import Run
@@ -26,24 +28,25 @@ class Clock:
 
     def __init__(self, run: Run, minutes: float) -> None:
         self._run = run
-        self._cores = float(cost.cores())  # that work at once, as far as measured
+        self._places = torch.cuda.device_count() if run.device == "cuda" else cost.cores()
+        self._at_once = float(self._places)  # trainings, until it is measured
         self._trained_s = self._waited_s = 0.0
         self._end = time.monotonic() + 60 * minutes
 
     def train(self, cells: Iterable[Cell]) -> list[Record]:
         """Train cells, or take what is done; return their records, in the cells' order."""
         cells = list(dict.fromkeys(cells))
-        old = [record for cell in cells if (record := self._run.done(cell))]
-        known = [cell for cell in cells if cell in self._run.records]
-        self._end -= sum(_seconds(one) for one in old if one.cell not in known) / self._cores
+        old = {cell: record for cell in cells if (record := self._run.done(cell))}
+        earlier = [record for cell, record in old.items() if cell not in self._run.records]
+        self._end -= sum(map(_seconds, earlier)) / self._at_once
         begun = time.monotonic()
         self._run.start(cells)
         self._run.finish()
-        new = [self._run.records[cell] for cell in cells if cell not in {r.cell for r in old}]
+        new = [self._run.records[cell] for cell in cells if cell not in old]
         if spent := sum(map(_seconds, new)):
             self._trained_s += spent
             self._waited_s += time.monotonic() - begun
-            self._cores = self._trained_s / max(self._waited_s, 1e-6)
+            self._at_once = self._trained_s / max(self._waited_s, 1e-6)
         return [self._run.records[cell] for cell in cells]
 
     def takes(self, cells: Iterable[Cell]) -> float:
@@ -64,15 +67,15 @@ class Clock:
         for cell in cells:
             own = known.get(arm_of(cell))
             total += sum(own) / len(own) if own else self._run.predict(cell)
-        return total / self._cores
+        return total / self._at_once
 
     def left(self) -> float:
         """Return the seconds that are left."""
         return self._end - time.monotonic()
 
     def at_once(self, arms: int) -> int:
-        """Return how many blocks of so many arms keep the cores busy."""
-        return max(1, math.ceil(cost.cores() / arms))
+        """Return how many blocks of so many arms keep all cores, or GPUs, busy."""
+        return max(1, math.ceil(self._places / arms))
 
 
 def block(cells: Iterable[Cell], seed: int) -> list[Cell]:

@@ -87,18 +87,15 @@ def _hold(
 ) -> None:
     """Race a topic's recipes, then train the finalists on fresh seeds."""
     arms = {arm_of(cell): cell for cell in cells}
-    seeds = range(FIRST)
-    records = clock.train(cell for seed in seeds for cell in block(cells, seed))
-    by_seed = [records[seed * len(cells) : (seed + 1) * len(cells)] for seed in seeds]
+    records = clock.train(cells)
     measure = Measure(records)
-    margin = topic.margin if topic.margin is not None else _margin(measure, by_seed)
+    margin = topic.margin if topic.margin is not None else _margin(measure, records)
     course = Course(topic, arms, measure, Race(list(arms), margin), {arm: [] for arm in arms})
     if measure.half != "validation":
         run.report(f"{topic.name} has no validation data: its arms are chosen by their test metric")
-    for seed in seeds:
-        _add(run, course, dict(zip(arms, by_seed[seed], strict=True)), clock)
-    kept(course)
+    _add(run, course, dict(zip(arms, records, strict=True)), clock)
     while not course.race.settled:
+        kept(course)
         ahead = clock.at_once(len(course.race.left))
         seeds = range(course.race.blocks, course.race.blocks + ahead)
         left = {arm: arms[arm] for arm in course.race.left}
@@ -111,18 +108,16 @@ def _hold(
             _add(run, course, dict(zip(left, part, strict=True)), clock)
             if course.race.settled:
                 break
-        kept(course)
     course.stopped = _why(course)
     run.report(f"{topic.name}: {course.stopped}")
     kept(course)
     _train_fresh(run, course, clock, kept)
 
 
-def _margin(measure: Measure, by_seed: list[list[Record]]) -> float:
-    """Return a share of what the best arm of the first blocks wins over the untrained network."""
-    values = [measure.values(records) for records in by_seed]
-    best = max(sum(own) / len(own) for own in zip(*values, strict=True))
-    plain = [v for records in by_seed for r in records if (v := measure.untrained(r)) is not None]
+def _margin(measure: Measure, records: list[Record]) -> float:
+    """Return a share of what the best arm of the first block wins over the untrained network."""
+    plain = [value for r in records if (value := measure.untrained(r)) is not None]
+    best = max(measure.values(records))
     return MARGIN * abs(best - sum(plain) / len(plain)) if plain else 0.0
 
 
@@ -153,7 +148,7 @@ def _reserve(course: Course) -> list[Cell]:
 def _why(course: Course) -> str:
     """Return why a race is over, as a sentence."""
     race = course.race
-    blocks = f"after {race.blocks} blocks"
+    blocks = f"after {race.blocks} block{'s' * (race.blocks > 1)}"
     if len(race.left) == 1:
         return f"only {race.leader} is left {blocks}"
     if race.settled:

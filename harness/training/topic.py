@@ -47,7 +47,7 @@ class Topic:
     budgets: one for each of the profiles smoke, quick and full.
     directions: ``max`` or ``min`` per metric, the primary one first.
     margin: a difference of the primary metric that does not matter, within which a race calls
-    recipes tied; None: 2 % of what the best recipe wins over the untrained network.
+    recipes tied; None: 2 % of what the best recipe's first seed wins over the untrained network.
     fits: the models trained by ``fit`` (scikit-learn) instead of by players.
     generates: whether it has ``sample``.
     alone: for several tasks in one network, per task's metric the model that learns only this task;

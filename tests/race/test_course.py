@@ -23,6 +23,7 @@ from harness.results import side_files
 from harness.results.record import Record
 from harness.results.report import write_report
 from harness.run import Run
+from harness.trial import cost
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,22 @@ def test_a_second_call_trains_nothing_and_says_the_same(held):
     assert {c: r.started for c, r in again.records.items()} == {
         c: r.started for c, r in run.records.items()
     }
+
+
+def test_what_earlier_calls_trained_counts_as_time_and_predicts_it(held):
+    run, _, _ = held
+    again = Run(run.folder, run.topics, "race", report=lambda line: None)
+    clock = Clock(again, 60)
+    cells = [cell for cell in run.records if cell.seed == 1]
+    wall_s = {cell: run.records[cell].cost["wall_s"] for cell in cells}
+    try:
+        clock.train(cells)
+    finally:
+        again.close()
+    assert clock.left() <= 3600 - sum(wall_s.values()) / cost.cores()
+    assert clock.takes(cells) == 0
+    ahead = [replace(cell, seed=77) for cell in cells]
+    assert clock.predict(ahead) == pytest.approx(sum(wall_s.values()) / cost.cores())
 
 
 def test_other_topics_answers_stay(held, tmp_path):
