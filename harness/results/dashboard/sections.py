@@ -1,4 +1,4 @@
-"""Build the data of the page's sections: checks, failures, skips, throughput, effects, cells."""
+"""Build the data of the page's sections: checks, failures, skips, throughput, cells."""
 
 from __future__ import annotations
 
@@ -159,29 +159,6 @@ def resharding(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
 def _layout(row: dict[str, Any], when: str) -> str:
     """Name a row's configuration and ranks when saved or loaded, such as ``ddp x 2``."""
     return f"{row[f'{when}_under']} x {row[f'{when}_ranks']}"
-
-
-def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
-    """Return each topic's shares of variance by axis, and the reversals of rankings.
-
-    metrics: the primary metric by topic; others are left out.
-    """
-    own = frame[frame["metric"] == frame["topic"].map(metrics)]
-    shares: list[dict[str, Any]] = []
-    for topic, part in own[own["kind"] == "share"].groupby("topic", sort=True):
-        rows = plain(part)
-        notes: dict[str, list[str]] = {}
-        for row in rows:
-            if row["note"]:
-                notes.setdefault(row["note"], []).append(row["axis"])
-        shares.append(
-            {"topic": topic, "metric": metrics[str(topic)], "n": rows[0]["n"]}
-            | {"values": {row["axis"]: row["value"] for row in rows}}
-            | {"notes": [f"{', '.join(axes)}: {note}" for note, axes in notes.items()]}
-        )
-    turned = own[own["kind"] == "turnover"].sort_values("value", kind="stable")
-    left = max(0, len(turned) - 2 * LISTED)
-    return {"shares": shares, "turnovers": plain(turned.head(2 * LISTED)), "left": left}
 
 
 def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
