@@ -43,9 +43,10 @@ def counted(
 
     A cell that diverged, failed, ran out of time or lacks its primary metric counts as its
     untrained baseline (its model's mean one if it has none of its own), or as what was measured if
-    that is worse. One that never got there (``steps_to_solve``) counts as all the steps that its
-    environment gave, and without a baseline as the worst of its model. NaN where a model has no
-    such metric. better: ``max`` or ``min``; prefix: ``metric`` or ``validation``.
+    that is worse; one that was only validated, to choose by, counts as nothing. One that never got
+    there (``steps_to_solve``) counts as all the steps that its environment gave, and without a
+    baseline as the worst of its model. NaN where a model has no such metric. better: ``max`` or
+    ``min``; prefix: ``metric`` or ``validation``.
     """
     sign = 1.0 if better == "max" else -1.0
     values = finite(cells, f"{prefix}.{metric}")
@@ -61,7 +62,9 @@ def counted(
     with np.errstate(invalid="ignore"):
         lost = sign * np.fmin(sign * floor, sign * values)
     primary = (cells["primary"] == metric).to_numpy()
-    against = ~trained & ((cells["status"] != "done").to_numpy() | primary | never)
+    unfinished = (cells["status"] != "done").to_numpy()
+    only_chosen = np.isfinite(finite(cells, f"validation.{metric}"))  # trained, not yet reported
+    against = ~trained & (unfinished | (primary & ~only_chosen) | never)
     return np.where(trained, values, np.where(against, lost, np.nan)), trained
 
 

@@ -67,3 +67,10 @@ def test_validation_chooses_where_all_have_it():
     assert chooser(rows, "fid") == "validation"
     assert chooser(pd.concat([rows, table({})]), "fid") == "metric"
     assert chooser(table({}), "fid") == "metric"
+
+
+def test_what_was_only_validated_counts_as_nothing():
+    rows = table({"validation.fid": 2.0}, {"metric.fid": None, "validation.fid": 3.0})
+    values, trained = counted(rows, "fid", "min")
+    assert values[0] == 1.0 and np.isnan(values[1]) and trained.tolist() == [True, False]
+    assert counted(rows, "fid", "min", "validation")[0].tolist() == [2.0, 3.0]

@@ -97,6 +97,7 @@ def _topic(
     metric, better = answers.primary(group)
     own = answers.configurations(tables.summary, name, metric, better)
     pairs = answers.pairs(group)
+    raced = tables.answers is not None and name in set(tables.answers["topic"])
     found = tables.effects
     found = found[(found["topic"] == name) & (found["metric"] == metric)]
     best = answers.best(own, better)
@@ -110,7 +111,8 @@ def _topic(
         "metric": metric,
         "better": better,
         "best": best,
-        "cannot": told.cannot(group, found, best),
+        "cannot": None if raced else told.cannot(group, found, best),
+        "raced": raced,
         "front": answers.front(own, better),
         "models": answers.by_model(own, better),
         "top": text.plain(own.head(10)),
