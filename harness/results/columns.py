@@ -46,13 +46,14 @@ FLAGS = {
     *("parity.exact", "parity.equal"),
 }
 SUMMARY = {
-    **dict.fromkeys([*CONFIGURATION, "metric", "direction"], "str"),
+    **dict.fromkeys(CONFIGURATION, "str"),
+    "rate": "float64",
+    **dict.fromkeys(["metric", "direction"], "str"),
     "primary": "bool",
-    **dict.fromkeys(["n", "n_diverged"], "int64"),
-    **dict.fromkeys(
-        ["mean", "sd", "iqm", "ci_low", "ci_high", "baseline", "train_s"],
-        "float64",
-    ),
+    **dict.fromkeys(["n", "trained", "n_diverged"], "int64"),
+    **dict.fromkeys(["mean", "sd", "iqm", "ci_low", "ci_high", "baseline"], "float64"),
+    **dict.fromkeys(["validation", "train_s"], "float64"),
+    **dict.fromkeys(["standing", "chosen_by"], "str"),
 }
 STUDIES: dict[str, dict[str, str]] = {
     "parity": {

@@ -1,66 +1,64 @@
-"""Analyse the matrix's axes: the share of variance each explains, and where rankings reverse.
+"""Analyse the matrix's axes: what each level does, what an axis explains, which axes interact.
 
-Both describe the cells at hand. In a covering design an axis meets the others unevenly, so shares
-overlap, and an order of levels may owe something to what they met.
+All of it describes the cells at hand, by least squares with a noise that is the same everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import permutations
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from harness.results import linear
+from harness.results.counted import competitors, counted
+
 AXES = ("model", "loss", "schedule", "parallel", "seed")
 COLUMNS = {
-    "topic": "str",
-    "metric": "str",
-    "kind": "str",
-    "axis": "str",
-    "across": "str",
-    "value": "float64",
-    "n": "int64",
-    "df": "int64",
-    "level_1": "str",
-    "level_2": "str",
-    "best_1": "str",
-    "best_2": "str",
+    **dict.fromkeys(["topic", "metric", "kind", "axis", "across", "level"], "str"),
+    **dict.fromkeys(["value", "low", "high", "p"], "float64"),
+    **dict.fromkeys(["n", "df"], "int64"),
     "note": "str",
 }
+ALIASED = "cannot be told from the other axes in these cells"
+NOTHING_LEFT = "as many parameters as cells: nothing is left to tell effect from luck"
 
 
 def effects(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return how much each axis explains of each metric, and if its ranking depends on another.
+    """Return what each axis does to each metric: levels with intervals, shares, interactions.
 
-    kind ``share``: value is the axis's type-II sum of squares in a least-squares model of main
-    effects, over the total (0 to 1; shares need not sum to 1 when the design is unbalanced); axis
-    ``residual`` is what the model leaves. n: cells. df: degrees of freedom that are the axis's own
-    (0, value NaN: other axes stand for it entirely). Axes with one level are left out.
+    Cells are those that compete, and values are counted, as ``counted`` says: exact parallel
+    configurations stand in for single, and what did not train counts as its untrained baseline.
 
-    kind ``turnover``: value is the smallest Kendall tau-b between the orders of ``axis``'s levels
-    under two levels of ``across`` (1: same order, -1: reversed). level_1, level_2: those two. n:
-    the levels of ``axis`` they share. df: the pairs of levels compared. best_1, best_2: ``axis``'s
-    best shared level under each. ``across`` = seed tells how much is luck.
+    kind ``level``: value is how far ``level`` of ``axis`` is from the mean of the axis's levels,
+    other axes equal, in the metric's units; low, high: its 95 % interval (Student's t). n: its
+    cells; df: the residual's.
 
-    note: why a value deserves less trust, or empty.
+    kind ``share``: value is omega squared, the share of variance that the axis explains beyond what
+    chance would (type II, 0 to 1; shares need not sum to 1); p: of its F test. n: cells. df:
+    degrees of freedom that are the axis's own (0: other axes stand for it entirely). Axis
+    ``residual`` is the share of what the model of main effects leaves.
+
+    kind ``interaction``: value is omega squared of ``axis`` and ``across`` together beyond their
+    main effects; p: of its F test, corrected for all of the metric's interactions (Holm). NaN where
+    the cells have no degree of freedom for it, as ``note`` says.
     """
     rows: list[dict[str, Any]] = []
-    done = cells[cells["status"] == "done"] if len(cells) else cells
-    for topic, part in done.groupby("topic", sort=True) if len(done) else ():
+    kept = competitors(cells) if len(cells) else cells
+    for topic, part in kept.groupby("topic", sort=True) if len(kept) else ():
         for metric in metric_names(part):
-            finite = np.isfinite(part[f"metric.{metric}"].to_numpy(float))
-            used = part[finite]
-            if len(used) < 2:
+            values, trained = counted(part, metric, direction(part, metric))
+            known = np.isfinite(values)
+            if known.sum() < 2 or not trained.any():
                 continue
-            values = used[f"metric.{metric}"].to_numpy(float)
+            used = part[known]
             axes = [axis for axis in AXES if used[axis].nunique() > 1]
             levels = {axis: pd.factorize(used[axis], sort=True) for axis in axes}
-            highest = direction(part, metric) != "min"
-            for row in (*shares(levels, values), *turnovers(levels, values, highest)):
+            for row in _rows(levels, values[known]):
                 rows.append({"topic": topic, "metric": metric, **row})
-    empty = {name: "" if kind == "str" else 0 for name, kind in COLUMNS.items()}
+    empty = {n: {"str": "", "int64": 0}.get(kind, np.nan) for n, kind in COLUMNS.items()}
     return pd.DataFrame([empty | row for row in rows], columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -83,113 +81,71 @@ def direction(cells: pd.DataFrame, metric: str) -> str:
     return str(known[0]) if known else "max"
 
 
-Levels = Mapping[str, tuple[np.ndarray, Iterable[Any]]]
+Levels = Mapping[str, tuple[np.ndarray, Sequence[Any]]]
 
 
-def shares(levels: Levels, values: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Yield each axis's share of the variance of ``values``, as the ``share`` rows of ``effects``.
-
-    levels: per axis, each value's integer level code and the levels' names.
-    """
-    centred = values - values.mean()
-    total = float(centred @ centred)
-    scale = np.abs(values).max()
-    if not levels or total <= (scale * 1e-12) ** 2 * len(values):
+def _rows(levels: Levels, values: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Yield one metric's rows. levels: each axis's level codes of the values, and their names."""
+    unit = np.abs(values).max()  # sums of squares of values near 1e308 would be infinite
+    scaled = values / unit if unit else values
+    scaled = scaled - scaled.mean()
+    total = float(scaled @ scaled)
+    if not levels or total <= 1e-24 * len(values):
         return
-    blocks = {axis: np.eye(codes.max() + 1)[codes] for axis, (codes, _) in levels.items()}
-    full, rank = _residual(list(blocks.values()), centred)
-    left = len(values) - rank
-    note = "" if left else "as many parameters as cells: nothing is left to tell effect from luck"
+    codes = {axis: found for axis, (found, _) in levels.items()}
+    blocks = {axis: linear.dummies(found) for axis, found in codes.items()}
+    main = linear.fit(list(blocks.values()), scaled)
+    left = len(values) - main.rank
+    for axis, (found, names) in levels.items():
+        effects_L = linear.level_effects(main, codes, axis, len(values))
+        for code, (name, ends) in enumerate(zip(names, effects_L, strict=True)):
+            value, low, high = (end * float(unit) for end in ends)
+            note = ALIASED if np.isnan(value) else NOTHING_LEFT if not left else ""
+            yield {
+                **{"kind": "level", "axis": axis, "level": str(name)},
+                **{"value": value, "low": low, "high": high},
+                **{"n": int((found == code).sum()), "df": left, "note": note},
+            }
     for axis in blocks:
-        others = [block for name, block in blocks.items() if name != axis]
-        without, smaller = _residual(others, centred)
-        own = rank - smaller
-        share = max(without - full, 0.0) / total if own else np.nan
-        aliased = "" if own else "cannot be told from the other axes in these cells"
-        yield {
-            "kind": "share",
-            "axis": axis,
-            "value": share,
-            "n": len(values),
-            "df": own,
-            "note": aliased or note,
-        }
-    yield {
-        "kind": "share",
-        "axis": "residual",
-        "value": full / total,
-        "n": len(values),
-        "df": left,
-        "note": note,
-    }
+        without = linear.fit([b for name, b in blocks.items() if name != axis], scaled)
+        value, p = linear.test(without, main, main, len(values), total)
+        own = main.rank - without.rank
+        note = NOTHING_LEFT if own and not left else "" if own else ALIASED
+        row = {"kind": "share", "axis": axis, "value": value, "p": p}
+        yield row | {"n": len(values), "df": own, "note": note}
+    row = {"kind": "share", "axis": "residual", "value": main.rss / total if left else np.nan}
+    yield row | {"n": len(values), "df": left, "note": "" if left else NOTHING_LEFT}
+    yield from _interactions(codes, blocks, scaled, main)
 
 
-def _residual(blocks: Sequence[np.ndarray], centred: np.ndarray) -> tuple[float, int]:
-    """Return residual sum of squares and rank of least squares on an intercept and dummies."""
-    design = np.hstack([np.ones((len(centred), 1)), *blocks])
-    gram, moment = design.T @ design, design.T @ centred
-    eigenvalues, vectors = np.linalg.eigh(gram)
-    kept = eigenvalues > eigenvalues.max() * len(gram) * 1e-12
-    explained = ((vectors[:, kept].T @ moment) ** 2 / eigenvalues[kept]).sum()
-    return max(float(centred @ centred - explained), 0.0), int(kept.sum())
+def _interactions(
+    codes: Mapping[str, np.ndarray],
+    blocks: Mapping[str, np.ndarray],
+    values: np.ndarray,
+    main: linear.Fit,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of kind ``interaction``: one for each pair of axes, seeds apart."""
+    rows = []
+    total = float(values @ values)
+    for one, other in combinations([axis for axis in codes if axis != "seed"], 2):
+        crossed = linear.crossed(codes[one], codes[other])
+        whole = linear.fit([*blocks.values(), crossed], values)
+        own, left = whole.rank - main.rank, len(values) - whole.rank
+        value, p = linear.test(main, whole, whole, len(values), total)
+        note = ALIASED if not own else "" if left else NOTHING_LEFT
+        rows.append(
+            {"kind": "interaction", "axis": one, "across": other, "value": value, "p": p}
+            | {"n": len(values), "df": own, "note": note}
+        )
+    corrected = holm(np.array([row["p"] for row in rows], float))
+    yield from (row | {"p": float(p)} for row, p in zip(rows, corrected, strict=True))
 
 
-def turnovers(levels: Levels, values: np.ndarray, highest: bool) -> Iterator[dict[str, Any]]:
-    """Yield where the order of one axis's levels changes most along another: the ``turnover`` rows.
-
-    One row per ordered pair of axes that has anything to compare. highest: larger values are
-    better.
-    """
-    for axis, across in permutations(levels, 2):
-        if axis == "seed":
-            continue
-        (rows, row_names), (columns, column_names) = levels[axis], levels[across]
-        table = mean_table(rows, columns, values)
-        tau = kendall(table)
-        if not np.isfinite(tau).any():
-            continue
-        one, two = sorted(np.unravel_index(np.nanargmin(tau), tau.shape))
-        shared = np.flatnonzero(np.isfinite(table[:, [one, two]]).all(axis=1))
-        pick = np.argmax if highest else np.argmin
-        best = [str(list(row_names)[shared[pick(table[shared, at])]]) for at in (one, two)]
-        names = [str(list(column_names)[at]) for at in (one, two)]
-        yield {
-            "kind": "turnover",
-            "axis": axis,
-            "across": across,
-            "value": float(tau[one, two]),
-            "n": len(shared),
-            "df": int(np.isfinite(tau[np.triu_indices(len(tau), 1)]).sum()),
-            "level_1": names[0],
-            "level_2": names[1],
-            "best_1": best[0],
-            "best_2": best[1],
-            "note": "two levels only: they agree or they swap" if len(shared) == 2 else "",
-        }
-
-
-def mean_table(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the means of values by integer row and column code, 2-D; NaN where there are none."""
-    shape = (rows.max() + 1, columns.max() + 1)
-    flat = rows * shape[1] + columns
-    counts = np.bincount(flat, minlength=shape[0] * shape[1])
-    sums = np.bincount(flat, weights=values, minlength=shape[0] * shape[1])
-    with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, sums / counts, np.nan).reshape(shape)
-
-
-def kendall(table: np.ndarray) -> np.ndarray:
-    """Return Kendall's tau-b between all pairs of columns, each over the rows that both have.
-
-    NaN on the diagonal, where two columns share fewer than two rows, and where one is all ties.
-    """
-    first, second = np.triu_indices(len(table), 1)
-    signs = np.sign(table[first] - table[second])
-    valid = np.isfinite(signs)
-    signs = np.where(valid, signs, 0.0)
-    present = valid.astype(float)
-    untied = (signs**2).T @ present
-    scale = np.sqrt(untied * untied.T)
-    tau = np.divide(signs.T @ signs, scale, out=np.full_like(scale, np.nan), where=scale > 0)
-    np.fill_diagonal(tau, np.nan)
-    return tau
+def holm(p: np.ndarray) -> np.ndarray:
+    """Return p values corrected for their number by Holm's step-down method; NaN stays NaN."""
+    found = np.full(len(p), np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    found[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return found

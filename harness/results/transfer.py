@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.results.counted import TRIED, counted
 from harness.results.effects import direction
 
 SETTING = ["topic", "loss", "schedule", "seed"]
 COLUMNS = [
-    *("topic", "model", "loss", "schedule", "parallel", "seed"),
+    *("topic", "model", "loss", "schedule", "parallel", "seed", "status"),
     *("metric", "value", "alone", "alone_id", "gain", "delta_m"),
 ]
 
@@ -24,16 +25,18 @@ COLUMNS = [
 def transfer(cells: pd.DataFrame) -> pd.DataFrame:
     """Return each task's gain in each multi-task cell over the model that learns only this task.
 
-    One row per finished cell that learns several tasks, and task. value: the task's metric; alone:
-    that of the cell (alone_id) that learns only this task under the same loss, schedule and seed,
-    and the same parallel configuration or else ``single``; rows without such a cell are left out.
-    gain: (value - alone) / |alone|, its sign turned where less is better, so that a negative one is
-    harm; missing where alone is 0. delta_m: the mean gain over all of the cell's tasks (Maninis et
-    al. 2019), missing where one is.
+    One row per cell that learns several tasks, and task. value: the task's metric; where the cell
+    came to nothing (its status says so), its untrained baseline. alone: that of the finished cell
+    (alone_id) that learns only this task under the same loss, schedule and seed, and the same
+    parallel configuration or else ``single``; rows without such a cell are left out. gain: (value -
+    alone) / |alone|, its sign turned where less is better, so that a negative one is harm; missing
+    where alone is 0. delta_m: the mean gain over all of the cell's tasks (Maninis et al. 2019),
+    missing where one is.
     """
     rows: list[dict[str, Any]] = []
-    done = cells[cells["status"] == "done"] if len(cells) else cells
-    for _, group in done.groupby(SETTING, sort=True) if len(done) else ():
+    tried = cells[cells["status"].isin(TRIED)] if len(cells) else cells
+    parts = [_counted(part) for _, part in tried.groupby("topic")] if len(tried) else []
+    for _, group in pd.concat(parts).groupby(SETTING, sort=True) if parts else ():
         models = _alone(group)
         if not models:
             continue
@@ -45,6 +48,17 @@ def transfer(cells: pd.DataFrame) -> pd.DataFrame:
             delta_m = float(np.mean(gains)) if whole else np.nan
             rows += [row | {"delta_m": delta_m} for row in found if row]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _counted(part: pd.DataFrame) -> pd.DataFrame:
+    """Return a topic's cells with each task's metric as ``counted`` has it."""
+    return part.assign(
+        **{
+            f"metric.{metric}": counted(part, metric, direction(part, metric))[0]
+            for metric in _alone(part)
+            if f"metric.{metric}" in part
+        }
+    )
 
 
 def _alone(group: pd.DataFrame) -> dict[str, str]:
@@ -61,14 +75,15 @@ def _gain(
     column = f"metric.{metric}"
     if column not in group:
         return None
-    known = group[(group["model"] == model) & group[column].notna()]
+    own = (group["model"] == model) & (group["status"] == "done")
+    known = group[own & group[column].notna()]
     for ranks in (cell["parallel"], "single"):
         reference = known[known["parallel"] == ranks]
         if len(reference) and np.isfinite(cell[column]):
             alone, value = float(reference[column].iloc[0]), float(cell[column])
             sign = 1 if direction(group, metric) == "max" else -1
             gain = sign * (value - alone) / abs(alone) if alone else np.nan
-            return {name: cell[name] for name in COLUMNS[:6]} | {
+            return {name: cell[name] for name in COLUMNS[:7]} | {
                 "metric": metric,
                 "value": value,
                 "alone": alone,

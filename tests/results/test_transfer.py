@@ -7,6 +7,7 @@ from plotly.offline import get_plotlyjs
 from harness.cell import Cell
 from harness.results import dashboard, tables
 from harness.results.columns import Tables
+from harness.results.dashboard import sections
 from harness.results.record import Record
 from harness.results.summary import summary
 from harness.results.transfer import COLUMNS, transfer
@@ -46,6 +47,28 @@ def test_gains_are_signed_by_the_metrics_direction_and_delta_m_is_their_mean():
         "pair/only_a-ce-cosine-single-s0",
         "pair/only_b-ce-cosine-single-s0",
     ]
+
+
+def test_what_diverged_gains_what_an_untrained_network_would():
+    lost = record("both", status="diverged") | {"baseline": {"accuracy": 0.2, "error": 6.0}}
+    found, frame = gains(*SINGLE, lost)
+    assert found == {
+        ("both", "accuracy"): pytest.approx(-0.75),
+        ("both", "error"): pytest.approx(-2.0),
+    }
+    assert set(frame["status"]) == {"diverged"}
+    assert gains(record("only_a", status="diverged"), record("both", accuracy=0.9))[1].empty
+
+
+def test_the_page_says_how_sure_a_gain_is():
+    cells = [record("only_a", seed=s, accuracy=0.8) for s in range(3)]
+    cells += [record("only_b", seed=s, error=2.0) for s in range(3)]
+    cells += [record("both", seed=s, accuracy=0.8, error=2.0 - s / 10) for s in range(3)]
+    found = sections.transfer(transfer(tables.cells(cells)), "pair")["rows"][0]
+    # gains of error 0, 0.05, 0.1; delta_m half of that: mean 0.025, standard error 0.025 / sqrt 3
+    assert found["delta_m"] == pytest.approx(0.025)
+    assert found["half"] == pytest.approx(4.302653 * 0.025 / 3**0.5)
+    assert (found["trained"], found["n"]) == (3, 3)
 
 
 def test_only_the_same_loss_and_seed_compare_and_ranks_fall_back_to_single():

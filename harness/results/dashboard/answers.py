@@ -1,7 +1,8 @@
-"""Find a topic's best configuration, the cheapest nearly as good, and the Pareto front."""
+"""Find what leads a topic, what cannot be told from it, the cheapest of those, the Pareto front."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from harness.results.dashboard.text import finite, plain
 
 AXES = ["model", "loss", "schedule", "parallel"]
 NEAR = 0.01
+LEADING = ["best", "tied", "only"]
 
 
 def primary(group: pd.DataFrame) -> tuple[str, str]:
@@ -47,43 +49,78 @@ def ranked(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def configurations(summary: pd.DataFrame, topic: str, metric: str, better: str) -> pd.DataFrame:
-    """Return a topic's rows of the summary for its primary metric, the best mean first."""
+    """Return a topic's recipes, its rows of the summary for its primary metric, leader first.
+
+    Sorted by ``chosen``, the mean that recipes are chosen by (on validation data where the topic
+    has it); of equals the cheapest comes first, and what never trained last.
+    """
     own = summary[(summary["topic"] == topic) & (summary["metric"] == metric)]
     own = own[np.isfinite(own["mean"].to_numpy(float))]
-    return own.sort_values("mean", ascending=better == "min", kind="stable")
+    chosen = own["validation"].where(own["chosen_by"] == "validation", own["mean"])
+    own = own.assign(chosen=chosen, least=own["trained"] == 0)
+    ascending = [True, better == "min", True]
+    return own.sort_values(["least", "chosen", "train_s"], ascending=ascending, kind="stable")
 
 
 def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
-    """Return the first of sorted configurations, and under ``near`` the cheapest nearly as good.
+    """Return the leader of sorted recipes, what cannot be told from it, and the cheapest of those.
 
-    Nearly: within 1 % of the best mean, or within its 95 % interval if that is wider. ``times``:
-    how many times less training time it takes; ``near`` is None if the best is the cheapest.
-    Returns None if there are no configurations.
+    The leader is the first of those that are best or tied, or the first of all where no recipe has
+    two seeds. tied: the names of what cannot be told apart from it, itself included; equal: how
+    many have the very same ``chosen``; counts: recipes by standing. ``near``: the one that trains
+    fastest of those tied (without evidence, of those within 1 %), None if that is the leader;
+    ``times``: how many times less training time it takes. None if there are no recipes.
     """
+    own = own[own["standing"] != ""]
     if own.empty:
         return None
-    numbers = ["n", "n_diverged", "mean", "sd", "ci_low", "ci_high", "baseline", "train_s"]
-    rows = own[[*AXES, *numbers]]
-    first = plain(rows.head(1))[0]
-    sign = 1 if better == "min" else -1
-    bound = first["ci_high"] if better == "min" else first["ci_low"]
-    margin = NEAR * abs(first["mean"])
-    if bound is not None:
-        margin = max(margin, sign * (bound - first["mean"]))
-    close = rows[sign * (rows["mean"] - first["mean"]) <= margin]
-    close = close[close["train_s"].notna()].sort_values("train_s", kind="stable")
-    near = plain(close.head(1))[0] if len(close) else None
-    if near is None or not finite(first["train_s"]) or near["train_s"] >= first["train_s"]:
-        return {**first, "near": None}
-    near["times"] = first["train_s"] / near["train_s"] if near["train_s"] > 0 else None
-    return {**first, "near": near}
+    able = own[own["standing"].isin(LEADING)]
+    known = len(able) > 0
+    first = plain((able if known else own).head(1))[0]
+    margin = NEAR * abs(first["chosen"])
+    close = able if known else own[(own["chosen"] - first["chosen"]).abs() <= margin]
+    found = {
+        **first,
+        "tied": [recipe(row) for row in plain(able)],
+        "equal": int((own["chosen"] == first["chosen"]).sum()),
+        "counts": own["standing"].value_counts().to_dict(),
+        "near": None,
+    }
+    timed = close[close["train_s"].notna()].sort_values("train_s", kind="stable")
+    if timed.empty or not finite(first["train_s"]):
+        return found
+    near = plain(timed.head(1))[0]
+    if near["train_s"] < first["train_s"]:
+        near["times"] = first["train_s"] / near["train_s"] if near["train_s"] > 0 else None
+        found["near"] = near
+    return found
+
+
+def recipe(row: Mapping[str, Any]) -> str:
+    """Name a recipe: ``vgg11 with ce, cosine``, and where it is not single or at x1, that too."""
+    more = "" if row["parallel"] == "single" else f", {row['parallel']}"
+    rate = "" if row["rate"] == 1 else f", rate x{row['rate']:g}"
+    return f"{row['model']} with {row['loss']}, {row['schedule']}{more}{rate}"
 
 
 def by_model(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
-    """Return ``best`` of each model's configurations, the best model first."""
+    """Return ``best`` of each model's recipes, the best model first."""
     return [
         answer for _, part in own.groupby("model", sort=False) if (answer := best(part, better))
     ]
+
+
+def front(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
+    """Return the recipes for which none as cheap has as good a mean, the cheapest first.
+
+    Those that beat their untrained baseline, or have none.
+    """
+    sign = 1 if better == "max" else -1
+    learnt = ~(sign * (own["mean"] - own["baseline"]) <= 0)
+    timed = own[own["train_s"].notna() & (own["trained"] > 0) & learnt]
+    on = pareto(timed["train_s"].to_numpy(float), timed["mean"].to_numpy(float), better)
+    rows = plain(timed[on].sort_values("train_s", kind="stable"))
+    return [row | {"name": recipe(row)} for row in rows]
 
 
 def pareto(train_s: np.ndarray, values: np.ndarray, better: str) -> np.ndarray:

@@ -34,19 +34,19 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
     losses, schedules = sorted(set(own["loss"])), sorted(set(own["schedule"]))
     choices = []
     for model in dict.fromkeys(own["model"]):
-        cells: dict[tuple[str, str], tuple[float, str]] = {}
+        cells: dict[tuple[str, str], tuple[float, str, bool]] = {}
         part = own[own["model"] == model]
         for (loss, schedule), here in part.groupby(["loss", "schedule"]):
             mean = float(np.average(here["mean"], weights=here["n"].clip(lower=1)))
             lines = [
-                f"{escaped(row.parallel)}: {number(row.mean)} (n {row.n}"
+                f"{escaped(row.parallel)}: {number(row.mean)} ({row.trained}/{row.n} trained"
                 + (f", sd {number(row.sd)})" if row.n > 1 else ")")
                 for row in here.head(10).itertuples()
             ]
-            cells[str(loss), str(schedule)] = mean, "<br>".join(lines)
+            leads = bool(here["standing"].isin(answers.LEADING).any())
+            cells[str(loss), str(schedule)] = mean, "<br>".join(lines), leads
         grid = [[cells.get((loss, schedule)) for schedule in schedules] for loss in losses]
-        means = np.array([mean for mean, _ in cells.values()])
-        top = means.min() if better == "min" else means.max()
+        means = np.array([mean for mean, _, _ in cells.values()])
         low, high = np.quantile(means, (0.0, 0.9) if better == "min" else (0.1, 1.0))
         trace = {
             "type": "heatmap",
@@ -54,10 +54,7 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
             "y": [escaped(name) for name in losses],
             "z": [rounded([cell[0] if cell else None for cell in row]) for row in grid],
             "text": [
-                [
-                    f"{cell[0]:.3g}" + (" ★" if cell[0] == top else "") if cell else ""
-                    for cell in row
-                ]
+                [f"{cell[0]:.3g}" + (" ★" if cell[2] else "") if cell else "" for cell in row]
                 for row in grid
             ],
             "customdata": [[cell[1] if cell else "" for cell in row] for row in grid],
@@ -72,11 +69,12 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
         }
         if low < high:
             trace |= {"zmin": float(low), "zmax": float(high)}
-        choices.append(_choice(str(model), [trace]))
+        choices.append(choice(str(model), [trace]))
     note = (
-        f"Mean {metric} over seeds and parallel configurations; ★ the model's best; blank: not run."
+        f"Mean {metric} over seeds and parallel configurations; blank: not run. ★ cannot be told "
+        "apart from the topic's leader (needs two seeds)."
     )
-    return _figure(f"{metric} by loss and schedule", "model", choices, note, kind="heat")
+    return figure(f"{metric} by loss and schedule", "model", choices, note, kind="heat")
 
 
 def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
@@ -133,8 +131,8 @@ def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -
                     "xaxis": {"title": {"text": "step"}},
                     "yaxis": _log(data, "y") if column in known else {},
                 }
-                choices.append(_choice(label, data, layout))
-        found.append(_figure(title, "show", choices, notes.get(column, "Seen while training.")))
+                choices.append(choice(label, data, layout))
+        found.append(figure(title, "show", choices, notes.get(column, "Seen while training.")))
     return found
 
 
@@ -143,7 +141,7 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
 
     One point per configuration; the worst beyond POINTS are left out, as the note says.
     """
-    timed = own[own["train_s"].notna()]
+    timed = own[own["train_s"].notna() & (own["trained"] > 0)]
     front = answers.pareto(timed["train_s"].to_numpy(float), timed["mean"].to_numpy(float), better)
     timed = timed.assign(front=front)
     shown = timed[timed["front"] | (np.arange(len(timed)) < POINTS)]
@@ -169,8 +167,8 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
     note = "Ringed: no cheaper configuration is better. " + (
         f"The {left:,} worst configurations are left out." if left else ""
     )
-    choices = [_choice("", data, layout)] if data else []
-    return _figure(f"{metric} against training time", "", choices, note)
+    choices = [choice("", data, layout)] if data else []
+    return figure(f"{metric} against training time", "", choices, note)
 
 
 def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
@@ -202,9 +200,9 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
             "xaxis": {"title": {"text": f"single: {escaped(label)}"}, **log},
             "yaxis": {"title": {"text": escaped(label)}, **log},
         }
-        choices.append(_choice(label, data, layout))
+        choices.append(choice(label, data, layout))
     note = "One point a cell, beside single's of the same model, loss, schedule and seed."
-    return _figure("Parallel configurations against single", "compare", choices, note)
+    return figure("Parallel configurations against single", "compare", choices, note)
 
 
 def _points(frame: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
@@ -252,10 +250,11 @@ def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> d
     return log
 
 
-def _choice(label: str, data: list[dict[str, Any]], layout: dict | None = None) -> dict[str, Any]:
+def choice(label: str, data: list[dict[str, Any]], layout: dict | None = None) -> dict[str, Any]:
     """Return one choice of a figure's selector."""
     return {"label": label, "data": data, "layout": layout or {}}
 
 
-def _figure(title: str, selector: str, choices: list, note: str, kind: str = "") -> Figure:
+def figure(title: str, selector: str, choices: list, note: str, kind: str = "") -> Figure:
+    """Return a figure with a selector of its choices."""
     return {"title": title, "selector": selector, "choices": choices, "note": note, "kind": kind}

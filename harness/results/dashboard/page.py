@@ -12,7 +12,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from harness.results.columns import Tables
-from harness.results.dashboard import answers, figures, race, sections, text
+from harness.results.dashboard import answers, figures, levels, race, sections, text, told
 
 TABLE_ROWS = 5000
 IMAGES = 12
@@ -42,7 +42,7 @@ def render(
     )
     budget = [IMAGE_BYTES]
     topics = [
-        _topic(name, group, tables.summary, figures.curves(chosen[name], lines))
+        _topic(name, group, tables, figures.curves(chosen[name], lines))
         | {"images": _images(group, images or {}, budget)}
         | {"transfer": sections.transfer(tables.transfer, name)}
         for name, group in groups.items()
@@ -70,7 +70,7 @@ def render(
             diverged=sections.diverged(cells[status == "diverged"]),
             failures=sections.grouped(cells[status.isin(FAULTS)]),
             skips=sections.grouped(cells[status == "skipped"]),
-            effects=sections.effects(tables.effects, {t["name"]: t["metric"] for t in topics}),
+            effects=told.effects(tables.effects, {t["name"]: t["metric"] for t in topics}),
             improvement=sections.improvement(tables.improvement),
             benchmark=sections.throughput(tables.benchmark),
             parity=sections.parity(tables.parity),
@@ -86,25 +86,34 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     for name in ("number", "seconds", "amount", "percent", "finite"):
         environment.filters[name] = getattr(text, name)
+    environment.filters["recipe"] = answers.recipe
     return environment
 
 
 def _topic(
-    name: str, group: pd.DataFrame, summary: pd.DataFrame, curves: list[figures.Figure]
+    name: str, group: pd.DataFrame, tables: Tables, curves: list[figures.Figure]
 ) -> dict[str, Any]:
     """Return all that the page shows of one topic."""
     metric, better = answers.primary(group)
-    own = answers.configurations(summary, name, metric, better)
+    own = answers.configurations(tables.summary, name, metric, better)
     pairs = answers.pairs(group)
+    raced = tables.answers is not None and name in set(tables.answers["topic"])
+    found = tables.effects
+    found = found[(found["topic"] == name) & (found["metric"] == metric)]
+    best = answers.best(own, better)
     charts = [*curves]
     if len(own):
-        charts = [figures.heat(own, metric, better), figures.against_time(own, metric, better)]
+        charts = [levels.dots(found, metric, better), figures.heat(own, metric, better)]
+        charts += [figures.against_time(own, metric, better)]
         charts += [*curves, figures.scaling(pairs, metric)]
     return {
         "name": name,
         "metric": metric,
         "better": better,
-        "best": answers.best(own, better),
+        "best": best,
+        "cannot": None if raced else told.cannot(group, found, best),
+        "raced": raced,
+        "front": answers.front(own, better),
         "models": answers.by_model(own, better),
         "top": text.plain(own.head(10)),
         "configurations": len(own),

@@ -1,4 +1,4 @@
-"""Build the data of the page's sections: checks, failures, skips, throughput, effects, cells."""
+"""Build the data of the page's sections: checks, failures, skips, throughput, cells."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
@@ -161,29 +162,6 @@ def _layout(row: dict[str, Any], when: str) -> str:
     return f"{row[f'{when}_under']} x {row[f'{when}_ranks']}"
 
 
-def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
-    """Return each topic's shares of variance by axis, and the reversals of rankings.
-
-    metrics: the primary metric by topic; others are left out.
-    """
-    own = frame[frame["metric"] == frame["topic"].map(metrics)]
-    shares: list[dict[str, Any]] = []
-    for topic, part in own[own["kind"] == "share"].groupby("topic", sort=True):
-        rows = plain(part)
-        notes: dict[str, list[str]] = {}
-        for row in rows:
-            if row["note"]:
-                notes.setdefault(row["note"], []).append(row["axis"])
-        shares.append(
-            {"topic": topic, "metric": metrics[str(topic)], "n": rows[0]["n"]}
-            | {"values": {row["axis"]: row["value"] for row in rows}}
-            | {"notes": [f"{', '.join(axes)}: {note}" for note, axes in notes.items()]}
-        )
-    turned = own[own["kind"] == "turnover"].sort_values("value", kind="stable")
-    left = max(0, len(turned) - 2 * LISTED)
-    return {"shares": shares, "turnovers": plain(turned.head(2 * LISTED)), "left": left}
-
-
 def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
     """Return the columns and rows of the page's table of cells, as plain JSON values.
 
@@ -218,14 +196,26 @@ def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
-    """Return a topic's multi-task gains, means over seeds, the best 100 configurations first."""
+    """Return a topic's multi-task gains, means over seeds, the 100 highest first.
+
+    half: of the 95 % interval of delta_m, Student's t over seeds; None for one seed.
+    """
     own = found[found["topic"] == topic] if found is not None and len(found) else None
     if own is None or own.empty:
         return None
     setting = ["model", "loss", "schedule", "parallel"]
     gains = own.pivot_table("gain", setting, "metric", dropna=False, observed=True)
-    whole = own.groupby(setting).agg(delta_m=("delta_m", "mean"), seeds=("seed", "nunique"))
-    table = whole.join(gains, how="left").sort_values("delta_m", ascending=False, kind="stable")
+    once = own.drop_duplicates([*setting, "seed"]).assign(done=lambda t: t["status"] == "done")
+    whole = once.groupby(setting).agg(
+        delta_m=("delta_m", "mean"),
+        error=("delta_m", "sem"),
+        n=("seed", "nunique"),
+        trained=("done", "sum"),
+    )
+    whole["half"] = stats.t.ppf(0.975, whole["n"] - 1) * whole["error"]
+    table = whole.join(gains.add_prefix("gain."), how="left").sort_values(
+        "delta_m", ascending=False, kind="stable"
+    )
     metrics = list(dict.fromkeys(own["metric"]))
     rows = plain(table.reset_index().head(LISTED))
     return {"metrics": metrics, "rows": rows, "left": max(0, len(table) - LISTED)}

@@ -66,11 +66,33 @@ def test_text_from_outside_is_escaped_and_nothing_is_fetched():
     assert page().count(get_plotlyjs()) == 1
 
 
-def test_the_headline_names_the_best_and_the_cheapest_that_is_nearly_as_good():
+def test_the_headline_names_what_cannot_be_told_apart_and_the_cheapest_of_them():
     html = " ".join(re.sub(r"<[^>]+>", "", own(page())).split())
-    assert "vgg13 with ce, cosine, single is best of 4: accuracy 0.811" in html
-    assert "near-best at 1 s instead of 5 s: vgg11 with ce, cosine, single, 0.81." in html
-    assert "untrained 0.1" in html
+    assert "4 of 4 recipes cannot be told apart: vgg13 with ce, cosine; vgg13 with" in html
+    assert "vgg13 with ce, cosine leads: accuracy 0.811" in html
+    assert "of those, vgg11 with ce, cosine is cheapest: 0.81 in 1 s instead of 5 s." in html
+    assert "untrained 0.1" in html and "3/3 trained" in html
+    assert "Chosen by test data" in html and "cannot tell which of 4 recipes is best" in html
+
+
+def test_one_seed_is_never_called_best():
+    html = words(render([record("a", loss=loss, value=value) for loss, value in losses()]))
+    assert "One seed: nothing is told apart . 2 recipes share the highest of 3" in html
+    assert "is best of" not in html and "cannot tell which recipe is best" in html
+
+
+def losses():
+    return (("ce", 0.9), ("mse", 0.9), ("mae", 0.1))
+
+
+def test_failures_stand_beside_the_answer_and_exact_configurations_are_out_of_it():
+    exact = {"difference": 1e-7, "exact": True, "equal": True, "reason": ""}
+    cells = [record("a", value=0.5, seed=seed) for seed in range(3)]
+    cells += [record("a", seed=3, status="diverged", reason="nan", baseline={"score": 0.1})]
+    cells += [record("a", value=0.99, parallel="ddp", parity=exact)]
+    html = own(render(cells))
+    assert "3/4" in html and "is the only recipe" in html
+    assert "cannot be told apart</b>" not in html
 
 
 def test_no_shape_of_run_breaks_the_page():

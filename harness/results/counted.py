@@ -1,0 +1,88 @@
+"""Say which cells compete in quality, and what a training that came to nothing counts as.
+
+A recipe is a topic's model, loss, schedule, parallel configuration and rate. A parallel
+configuration that promises single's numbers is no recipe of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+RECIPE = ["topic", "model", "loss", "schedule", "parallel", "rate"]
+TRIED = ("done", "diverged", "failed", "timeout")
+TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
+
+
+def competitors(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells that were tried, one for each recipe and seed, with single's stand-ins.
+
+    An exact parallel configuration (``parity.exact``) has single's numbers, so it is no competitor:
+    its cells that trained are those of ``single`` for seeds that single lacks, and left out else.
+    Column ``stands_in`` marks them. Adds ``rate`` = 1 where the column is missing.
+    """
+    kept = cells[cells["status"].isin(TRIED)].copy()
+    if "rate" not in kept:
+        kept["rate"] = 1.0
+    kept["rate"] = kept["rate"].fillna(1.0)
+    exact = pd.Series(False, index=kept.index)
+    if "parity.exact" in kept:
+        exact = kept["parity.exact"].astype("boolean").fillna(False).astype(bool)
+    promised = exact.groupby([kept[name] for name in ("topic", "model", "parallel")]).transform(any)
+    kept["stands_in"] = (kept["parallel"] != "single") & promised.astype(bool)
+    kept = kept[~kept["stands_in"] | kept["status"].isin(["done", "diverged"])].copy()
+    kept.loc[kept["stands_in"], "parallel"] = "single"
+    kept = kept.sort_values([*RECIPE, "seed", "stands_in"], kind="stable")
+    return kept.drop_duplicates([*RECIPE, "seed"])
+
+
+def counted(
+    cells: pd.DataFrame, metric: str, better: str, prefix: str = "metric"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a topic's cells' values of a metric, and which of them are of trained networks.
+
+    A cell that diverged, failed, ran out of time or lacks its primary metric counts as its
+    untrained baseline (its model's mean one if it has none of its own), or as what was measured if
+    that is worse; one that was only validated, to choose by, counts as nothing. One that never got
+    there (``steps_to_solve``) counts as all the steps that its environment gave, and without a
+    baseline as the worst of its model. NaN where a model has no such metric. better: ``max`` or
+    ``min``; prefix: ``metric`` or ``validation``.
+    """
+    sign = 1.0 if better == "max" else -1.0
+    values = finite(cells, f"{prefix}.{metric}")
+    trained = (cells["status"] == "done").to_numpy() & np.isfinite(values)
+    model = cells["model"].to_numpy()
+    never = metric.startswith(TIMES)
+    floor = finite(cells, "evaluation.env_steps" if never else f"baseline.{metric}")
+    mean = pd.Series(floor).groupby(model).transform("mean").to_numpy()
+    floor = np.where(np.isfinite(floor), floor, mean)
+    seen = pd.Series(np.where(trained, sign * values, np.nan))
+    worst = sign * seen.groupby(model).transform("min").to_numpy()
+    floor = np.where(np.isfinite(floor), floor, worst)
+    with np.errstate(invalid="ignore"):
+        lost = sign * np.fmin(sign * floor, sign * values)
+    primary = (cells["primary"] == metric).to_numpy()
+    unfinished = (cells["status"] != "done").to_numpy()
+    only_chosen = np.isfinite(finite(cells, f"validation.{metric}"))  # trained, not yet reported
+    against = ~trained & (unfinished | (primary & ~only_chosen) | never)
+    return np.where(trained, values, np.where(against, lost, np.nan)), trained
+
+
+def chooser(cells: pd.DataFrame, metric: str) -> str:
+    """Return what a topic's cells are chosen by: ``validation`` if all that are done have it.
+
+    Else ``metric``: what is measured on test data.
+    """
+    done = cells[cells["status"] == "done"]
+    has = np.isfinite(finite(done, f"metric.{metric}"))
+    known = np.isfinite(finite(done, f"validation.{metric}"))
+    return "validation" if has.any() and known[has].all() else "metric"
+
+
+def finite(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a column as float64, NaN for what is missing or not finite, or if there is none."""
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(float, copy=True)
+    values[~np.isfinite(values)] = np.nan
+    return values

@@ -1,0 +1,84 @@
+"""Build what the page says of effects: shares, interactions, and what the cells cannot tell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from harness.results.dashboard.text import plain
+
+ROUNDS = 5  # trainings of each recipe that a race is given
+BEYOND = 0.05  # the p below which an interaction is called one
+
+
+def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
+    """Return each topic's shares of variance by axis and its interactions, as the page shows them.
+
+    metrics: the primary metric by topic; others are left out.
+    """
+    own = frame[frame["metric"] == frame["topic"].map(metrics)]
+    shares: list[dict[str, Any]] = []
+    for topic, part in own[own["kind"] == "share"].groupby("topic", sort=True):
+        rows = plain(part)
+        notes: dict[str, list[str]] = {}
+        for row in rows:
+            if row["note"]:
+                notes.setdefault(row["note"], []).append(row["axis"])
+        shares.append(
+            {"topic": topic, "metric": metrics[str(topic)], "n": rows[0]["n"]}
+            | {"values": {row["axis"]: row for row in rows}}
+            | {"notes": [f"{', '.join(axes)}: {note}" for note, axes in notes.items()]}
+        )
+    crossed = own[own["kind"] == "interaction"]
+    known = crossed[crossed["p"].notna()].sort_values("p", kind="stable")
+    unknown = [
+        f"{topic}: {', '.join(part['axis'] + ' and ' + part['across'])}"
+        for topic, part in crossed[crossed["p"].isna()].groupby("topic", sort=True)
+    ]
+    return {"shares": shares, "interactions": plain(known), "unknown": unknown, "beyond": BEYOND}
+
+
+def cannot(
+    group: pd.DataFrame, shares: pd.DataFrame, best: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """Return what a topic's cells cannot tell (``said``) and, as ``race`` does, what can; or None.
+
+    group: the topic's cells; shares: the effects of its primary metric; best: its leader.
+    """
+    if best is None:
+        return None
+    said = []
+    counts = best["counts"]
+    if not sum(counts.get(name, 0) for name in ("best", "tied", "worse", "only")):
+        said.append("which recipe is best: each has one seed")
+    elif counts.get("tied", 0) > 1:
+        said.append(f"which of {counts['tied']} recipes is best")
+    if counts.get("one seed") and said[:1] != ["which recipe is best: each has one seed"]:
+        said.append(f"how good the {counts['one seed']} recipes of one seed are")
+    axes = shares[shares["kind"] == "share"].set_index("axis")["df"].to_dict()
+    if aliased := [name for name in ("loss", "schedule") if axes.get(name) == 0]:
+        said.append(f"what {' and '.join(aliased)} do on their own: the design ties them to others")
+    elif axes.get("residual") == 0:
+        said.append("effects from luck: it has as many parameters as cells")
+    return {"said": "; nor ".join(said)} | race(group) if said else None
+
+
+def race(group: pd.DataFrame) -> dict[str, Any]:
+    """Return the command that tells a topic's recipes apart, and how long it is given.
+
+    The minutes are those of ROUNDS trainings of each recipe (every model, loss and schedule that
+    the cells have) at their mean wall time, on all cores. Empty where no time is known.
+    """
+    tried = group[group["status"].isin(["done", "diverged"])]
+    arms = math.prod(int(tried[axis].nunique()) for axis in ("model", "loss", "schedule"))
+    seconds = tried["cost.wall_s"].mean() if "cost.wall_s" in tried else math.nan
+    if not arms or not math.isfinite(seconds):
+        return {}
+    known = tried["environment.cores"].dropna().tolist() if "environment.cores" in tried else []
+    most = max([1, *(int(float(cores)) for cores in known)])
+    minutes = max(1, math.ceil(ROUNDS * arms * seconds / 60 / most))
+    topic = group["topic"].iloc[0]
+    command = f"pytest experiments --profile race --minutes {minutes} -k {topic}"
+    return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
