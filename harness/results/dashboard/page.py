@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -42,7 +42,7 @@ def render(
     )
     budget = [IMAGE_BYTES]
     topics = [
-        _topic(name, group, tables, figures.curves(chosen[name], lines))
+        _topic(name, group, tables, figures.curves(chosen[name], lines), groups)
         | {"images": _images(group, images or {}, budget)}
         | {"transfer": sections.transfer(tables.transfer, name)}
         for name, group in groups.items()
@@ -84,16 +84,20 @@ def render(
 def _environment() -> jinja2.Environment:
     """Return a Jinja environment with autoescaping and the number formats of ``text``."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    for name in ("number", "seconds", "amount", "percent", "finite"):
+    for name in ("number", "seconds", "amount", "percent", "finite", "chance"):
         environment.filters[name] = getattr(text, name)
     environment.filters["recipe"] = answers.recipe
     return environment
 
 
 def _topic(
-    name: str, group: pd.DataFrame, tables: Tables, curves: list[figures.Figure]
+    name: str,
+    group: pd.DataFrame,
+    tables: Tables,
+    curves: list[figures.Figure],
+    topics: Iterable[str],
 ) -> dict[str, Any]:
-    """Return all that the page shows of one topic."""
+    """Return all that the page shows of one topic; topics: the names of all."""
     metric, better = answers.primary(group)
     own = answers.configurations(tables.summary, name, metric, better)
     pairs = answers.pairs(group)
@@ -111,7 +115,7 @@ def _topic(
         "metric": metric,
         "better": better,
         "best": best,
-        "cannot": None if raced else told.cannot(group, found, best),
+        "cannot": None if raced else told.cannot(group, found, best, topics),
         "raced": raced,
         "front": answers.front(own, better),
         "models": answers.by_model(own, better),

@@ -62,6 +62,13 @@ def percent(value: Any) -> str:
     return f"{100 * value:.0f} %" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f} %"
 
 
+def chance(value: Any) -> str:
+    """Format a p value: to two digits, and under 0.001 only as that."""
+    if not finite(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
 def rounded(values: Sequence[Any] | pd.Series, digits: int = 5) -> list[float | None]:
     """Round numbers to ``digits`` significant digits; None for what is no finite number."""
     return [float(f"{v:.{digits}g}") if finite(v) else None for v in map(_scalar, values)]

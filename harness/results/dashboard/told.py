@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -41,11 +42,12 @@ def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
 
 
 def cannot(
-    group: pd.DataFrame, shares: pd.DataFrame, best: dict[str, Any] | None
+    group: pd.DataFrame, shares: pd.DataFrame, best: dict[str, Any] | None, topics: Iterable[str]
 ) -> dict[str, Any] | None:
     """Return what a topic's cells cannot tell (``said``) and, as ``race`` does, what can; or None.
 
-    group: the topic's cells; shares: the effects of its primary metric; best: its leader.
+    group: the topic's cells; shares: the effects of its primary metric; best: its leader; topics:
+    the names of all.
     """
     if best is None:
         return None
@@ -59,13 +61,15 @@ def cannot(
         said.append(f"how good the {counts['one seed']} recipes of one seed are")
     axes = shares[shares["kind"] == "share"].set_index("axis")["df"].to_dict()
     if aliased := [name for name in ("loss", "schedule") if axes.get(name) == 0]:
-        said.append(f"what {' and '.join(aliased)} do on their own: the design ties them to others")
+        said.append(
+            f"the effect of {' or '.join(aliased)} alone: the design ties it to other axes'"
+        )
     elif axes.get("residual") == 0:
         said.append("effects from luck: it has as many parameters as cells")
-    return {"said": "; nor ".join(said)} | race(group) if said else None
+    return {"said": "; nor ".join(said)} | race(group, topics) if said else None
 
 
-def race(group: pd.DataFrame) -> dict[str, Any]:
+def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     """Return the command that tells a topic's recipes apart, and how long it is given.
 
     The minutes are those of ROUNDS trainings of each recipe (every model, loss and schedule that
@@ -79,6 +83,8 @@ def race(group: pd.DataFrame) -> dict[str, Any]:
     known = tried["environment.cores"].dropna().tolist() if "environment.cores" in tried else []
     most = max([1, *(int(float(cores)) for cores in known)])
     minutes = max(1, math.ceil(ROUNDS * arms * seconds / 60 / most))
-    topic = group["topic"].iloc[0]
-    command = f"pytest experiments --profile race --minutes {minutes} -k {topic}"
+    topic = str(group["topic"].iloc[0])
+    inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
+    chosen = f"'[{topic}/'" if inside else topic
+    command = f"pytest experiments --profile race --minutes {minutes} -k {chosen}"
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}

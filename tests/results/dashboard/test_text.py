@@ -17,3 +17,12 @@ from harness.results.dashboard import text
 )
 def test_numbers_have_four_digits(value, shown):
     assert text.number(value) == shown
+
+
+def test_chances_have_two_digits_and_a_least():
+    assert [text.chance(p) for p in (0.0, 0.0123, 1.0, None)] == [
+        "< 0.001",
+        "0.012",
+        "1",
+        text.NONE,
+    ]

@@ -20,25 +20,33 @@ def shares(**df):
 
 def test_one_seed_and_a_tied_design_name_the_race_and_its_minutes():
     best = {"counts": {"one seed": 2}}
-    found = told.cannot(cells(), shares(loss=0, schedule=0, residual=3), best)
-    assert found["said"].startswith("which recipe is best: each has one seed; nor what loss and")
+    found = told.cannot(cells(), shares(loss=0, schedule=0, residual=3), best, ["gan", "vae"])
+    assert "the effect of loss or schedule alone" in found["said"]
+    assert found["said"].startswith("which recipe is best: each has one seed; nor the effect")
     # 2 losses x 2 schedules, five times, at 24 s on two cores
     assert found["command"] == "pytest experiments --profile race --minutes 4 -k gan"
     assert (found["recipes"], found["minutes"]) == (4, 4)
 
 
 def test_a_saturated_design_is_said():
-    found = told.cannot(cells(), shares(loss=1, residual=0), {"counts": {"best": 1, "worse": 3}})
+    found = told.cannot(
+        cells(), shares(loss=1, residual=0), {"counts": {"best": 1, "worse": 3}}, ()
+    )
     assert found["said"] == "effects from luck: it has as many parameters as cells"
 
 
 def test_a_run_that_tells_all_says_nothing():
     design = shares(loss=1, schedule=1, residual=9)
-    assert told.cannot(cells(), design, {"counts": {"best": 1, "worse": 3}}) is None
-    tied = told.cannot(cells(), design, {"counts": {"tied": 2, "worse": 3}})
+    assert told.cannot(cells(), design, {"counts": {"best": 1, "worse": 3}}, ()) is None
+    tied = told.cannot(cells(), design, {"counts": {"tied": 2, "worse": 3}}, ())
     assert tied["said"] == "which of 2 recipes is best"
-    assert told.cannot(cells(), design, None) is None
+    assert told.cannot(cells(), design, None, ()) is None
 
 
 def test_without_times_no_command_is_named():
-    assert told.race(cells().drop(columns="cost.wall_s")) == {}
+    assert told.race(cells().drop(columns="cost.wall_s"), ()) == {}
+
+
+def test_a_topic_within_another_ones_name_is_chosen_alone():
+    command = told.race(cells(), ["gan", "style_gan"])["command"]
+    assert command.endswith("-k '[gan/'")
