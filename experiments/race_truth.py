@@ -126,7 +126,7 @@ class Tally:
         race = Race([str(arm) for arm in range(count)], margin)
         spent = 0
         while (
-            race.blocks < seeds
+            race.blocks < seeds - fresh.MOST
             and not race.settled
             and (spent + len(race.left) + fresh.trainings(len(race.left)) <= affordable)
         ):
@@ -141,8 +141,8 @@ class Tally:
 
     def _report(self, race: Race, left: list[int], order: np.ndarray, affordable: int) -> int:
         """Count the intervals that hold over fresh seeds; return how many trainings that took."""
-        arms = left[: max(fresh.FINALISTS, min(len(left), affordable // fresh.LEAST))]
-        seeds = order[: min(fresh.MOST, affordable // len(arms))]
+        arms = left[: max(1, affordable // fresh.LEAST)]
+        seeds = order[: max(fresh.LEAST, min(fresh.MOST, affordable // len(arms)))]
         own_SK = self.test_SK[seeds]
         reports = fresh.reports({str(arm): own_SK[:, arm] for arm in arms}, race.leader)
         truth_K = np.nanmean(self.test_SK, axis=0)

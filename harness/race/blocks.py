@@ -31,7 +31,8 @@ class Clock:
         self._places = torch.cuda.device_count() if run.device == "cuda" else cost.cores()
         self._at_once = float(self._places)  # trainings, until it is measured
         self._trained_s = self._waited_s = 0.0
-        self._end = time.monotonic() + 60 * minutes
+        self.given_s = 60 * minutes
+        self._end = time.monotonic() + self.given_s
 
     def train(self, cells: Iterable[Cell]) -> list[Record]:
         """Train cells, or take what is done; return their records, in the cells' order."""

@@ -17,6 +17,7 @@ from harness.results.record import Record
 from harness.run import Run
 from harness.training.topic import Topic
 
+KEPT = 1 / 3  # of the time, at most, for fresh seeds while the race goes on
 MARGIN = 0.02  # of what the best arm wins over the untrained network, where a topic has none
 
 
@@ -55,7 +56,7 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
     """Race the recipes of cells, topic by topic, each in the share of time its first blocks take.
 
     kept is called with each topic's race whenever there is something new to keep. Raises UsageError
-    if the first blocks alone are expected to take longer than the minutes.
+    if the least that a race needs is expected to take longer than the minutes.
     """
     cells = list(dict.fromkeys(cells))
     raced = [cell for cell in cells if run.skip_reason(cell) is None]
@@ -67,10 +68,11 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
         for topic, own in first.items()
     }
     needed_s = {topic: guess.predict(wanted) for topic, wanted in blocks.items()}
-    if sum(needed_s.values()) > 60 * minutes:
+    whole = sum(needed_s.values()) / (1 - KEPT) / 60
+    if whole > minutes:
         raise UsageError(
-            f"minutes {minutes:g}: the first {FIRST} blocks of {len(raced)} recipes need about "
-            f"{sum(needed_s.values()) / 60:.1f} minutes: give more, or choose fewer with -k"
+            f"minutes {minutes:g}: {FIRST} blocks of {len(raced)} recipes, the least of a race, "
+            f"and fresh seeds need about {whole:.1f} minutes: give more, or choose fewer with -k"
         )
     run.start([cell for cell in cells if cell not in raced])
     left = minutes
@@ -100,7 +102,8 @@ def _hold(
         seeds = range(course.race.blocks, course.race.blocks + ahead)
         left = {arm: arms[arm] for arm in course.race.left}
         wanted = [cell for seed in seeds for cell in block(left.values(), seed)]
-        if clock.takes([*wanted, *_reserve(course)]) > clock.left():
+        reserve = min(clock.takes(_reserve(course)), KEPT * clock.given_s)
+        if clock.takes(wanted) + reserve > clock.left():
             break
         records = clock.train(wanted)
         for number in range(ahead):
