@@ -105,3 +105,4 @@ class Tables(NamedTuple):
     scaling: pd.DataFrame | None = None
     resharding: pd.DataFrame | None = None
     answers: pd.DataFrame | None = None
+    speed: pd.DataFrame | None = None
