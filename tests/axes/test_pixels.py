@@ -36,6 +36,48 @@ def test_the_implied_densities_are_scipys_on_the_levels(family, density):
     torch.testing.assert_close(mass, expected / expected.sum())
 
 
+NUMERIC = [family for family in losses.FAMILIES if family not in pixels.CATEGORICAL]
+
+
+@pytest.mark.parametrize("family", NUMERIC)
+def test_an_image_s_location_is_called_back_from_outside_of_the_levels(family):
+    """Each dark pixel may get there in the first steps; over the levels alone it would stay."""
+    outputs = torch.zeros(1, 1, 8, 8, 2, dtype=torch.float64)
+    outputs[..., 0] = -1.5
+    outputs.requires_grad_()
+    level = torch.full((1, 1, 8, 8), 8)
+    pixels.image_form(family, 17).loss(outputs, level).sum().backward()
+    assert (outputs.grad[..., 0] < -0.01).all()
+
+
+@pytest.mark.parametrize("family", ["mae", "hinge", "huber"])
+def test_over_the_levels_alone_a_location_outside_has_no_gradient(family):
+    outputs = torch.tensor([[-1.5, 0.0]], dtype=torch.float64, requires_grad=True)
+    pixels.form(family, 17).loss(outputs, torch.tensor([8])).sum().backward()
+    assert abs(outputs.grad[0, 0].item()) < 1e-12
+
+
+@pytest.mark.parametrize("family", NUMERIC)
+def test_an_image_has_one_scale_and_its_loss_bounds_its_nll(family):
+    form = pixels.image_form(family, 17)
+    outputs = torch.randn(3, 1, 8, 8, 2, dtype=torch.float64)
+    level = torch.randint(17, (3, 1, 8, 8))
+    even = outputs.clone()
+    even[..., 1] = outputs[..., 1].mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(form.loss(outputs, level), form.loss(even, level))
+    torch.testing.assert_close(form.nll(outputs, level), pixels.form(family, 17).nll(even, level))
+    assert (form.loss(outputs, level) >= form.nll(outputs, level)).all()
+    mass = form.log_mass(outputs).exp()
+    torch.testing.assert_close(mass.sum(-1), torch.ones_like(mass[..., 0]))
+
+
+@pytest.mark.parametrize("family", pixels.CATEGORICAL)
+def test_an_image_s_categorical_losses_are_those_of_its_pixels(family):
+    outputs, level = torch.randn(2, 1, 4, 4, 17), torch.randint(17, (2, 1, 4, 4))
+    one, other = (make(family, 17) for make in (pixels.form, pixels.image_form))
+    assert torch.equal(one.loss(outputs, level), other.loss(outputs, level))
+
+
 def test_drawing_follows_the_masses():
     form = pixels.form("ce", 4)
     outputs = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()

@@ -64,23 +64,66 @@ def form(family: str, levels: int) -> Form:
         if family == "log_loss":  # its decode is a softmax of log-sigmoids: say so in logs
             return Form(levels, categorical.loss, lambda o: F.logsigmoid(o).log_softmax(-1))
         return Form(levels, categorical.loss, lambda o: o.log_softmax(-1))
+
+    def log_mass(outputs_N2: Tensor) -> Tensor:
+        return _numeric_log_mass(family, levels, 0, outputs_N2)
+
+    def loss(outputs_N2: Tensor, level_N: Tensor) -> Tensor:
+        return -log_mass(outputs_N2).gather(-1, level_N[..., None])[..., 0]
+
+    return Form(2, loss, log_mass)
+
+
+def image_form(family: str, levels: int) -> Form:
+    """Return a loss family's form for outputs_BCHWP of whole images, drawn all pixels at once.
+
+    ce, kl and log_loss are those of ``form``. The numeric families differ from it in two ways,
+    without which a decoder under them learns nothing of its images:
+
+    - The scale is one for all values of an image, the mean of their outputs (Rybkin et al. 2021,
+      "Simple and effective VAE training with calibrated decoders"). With a scale of its own each
+      pixel is explained as noise, and the errors that the location should learn from are weighed
+      down where they are large (Seitzer et al. 2022).
+    - The loss is normalised over values reaching half the range further on either side. Over the
+      levels alone a density with its location outside does not change as that moves on: under
+      mae, huber and hinge its gradient is then exactly 0, and most pixels are dark.
+
+    log_mass stays normalised over the levels, so the loss is an upper bound of its nll.
+    Raises UsageError if the family is unknown.
+    """
+    pixelwise = form(family, levels)
+    if family in CATEGORICAL:
+        return pixelwise
+    beyond = levels // 2
+
+    def share_scale(outputs_BCHW2: Tensor) -> Tensor:
+        location_BCHW1, log_scale_BCHW1 = outputs_BCHW2.split(1, dim=-1)
+        log_scale_B1111 = log_scale_BCHW1.mean((-4, -3, -2), keepdim=True)
+        return torch.cat([location_BCHW1, log_scale_B1111.expand_as(location_BCHW1)], -1)
+
+    def log_mass(outputs_BCHW2: Tensor) -> Tensor:
+        return pixelwise.log_mass(share_scale(outputs_BCHW2))
+
+    def loss(outputs_BCHW2: Tensor, level_BCHW: Tensor) -> Tensor:
+        wide = _numeric_log_mass(family, levels, beyond, share_scale(outputs_BCHW2))
+        return -wide.gather(-1, level_BCHW[..., None] + beyond)[..., 0]
+
+    return Form(2, loss, log_mass)
+
+
+def _numeric_log_mass(family: str, levels: int, beyond: int, outputs_N2: Tensor) -> Tensor:
+    """Return the log p of the levels and of ``beyond`` more on either side, normalised over all."""
     penalties: dict[str, Callable[[Tensor], Tensor]] = {
         "mse": torch.square,
         "mae": torch.abs,
         "huber": _huber,
         "hinge": _hinge,
     }
-    penalty = penalties[family]
-
-    def log_mass(outputs_N2: Tensor) -> Tensor:
-        location_N1, log_scale_N1 = outputs_N2[..., :1], outputs_N2[..., 1:].clamp(-12, 6)
-        value_L = torch.linspace(-1, 1, levels, dtype=location_N1.dtype, device=outputs_N2.device)
-        return (-penalty(value_L - location_N1) * (-log_scale_N1).exp()).log_softmax(-1)
-
-    def loss(outputs_N2: Tensor, level_N: Tensor) -> Tensor:
-        return -log_mass(outputs_N2).gather(-1, level_N[..., None])[..., 0]
-
-    return Form(2, loss, log_mass)
+    location_N1, log_scale_N1 = outputs_N2[..., :1], outputs_N2[..., 1:].clamp(-12, 6)
+    end, count = 1 + 2 * beyond / (levels - 1), levels + 2 * beyond
+    value_L = torch.linspace(-end, end, count, dtype=outputs_N2.dtype, device=outputs_N2.device)
+    error_NL = value_L - location_N1
+    return (-penalties[family](error_NL) * (-log_scale_N1).exp()).log_softmax(-1)
 
 
 def _huber(error: Tensor) -> Tensor:

@@ -68,7 +68,9 @@ class Decoder(nn.Module):
 class VAE(GeneratorTopic):
     """Topic that trains a variational autoencoder to generate images, on the evidence lower bound.
 
-    Under kl and log_loss that loss stands for the pixels' likelihood in it.
+    Under kl and log_loss that loss stands for the pixels' likelihood in it. Under mse, mae, huber
+    and hinge an image has one scale (``pixels.image_form``), so that the decoder is the textbook's
+    of that noise: what it predicts is each pixel's location.
     """
 
     latents: int = 16
@@ -97,11 +99,11 @@ class VAE(GeneratorTopic):
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         shape = (*self.shape, self.features, self.latents)
-        width = pixels.form(cell.loss, self.levels).width
+        width = pixels.image_form(cell.loss, self.levels).width
         return {"encoder": Encoder(*shape), "decoder": Decoder(*shape, width)}
 
     def players(self, cell: Cell) -> list[Player]:
-        form = pixels.form(cell.loss, self.levels)
+        form = pixels.image_form(cell.loss, self.levels)
 
         def objective(networks: Networks, batch: Batch) -> Tensor:
             """Return the pixels' loss plus KL(q(z|x) || N(0, 1)), in nats per image value."""
@@ -134,7 +136,7 @@ class VAE(GeneratorTopic):
         Both over IMPORTANCE samples of z (Burda et al. 2016). They are bounds: the true likelihood
         of the held-out images is no worse.
         """
-        form = pixels.form(cell.loss, self.levels)
+        form = pixels.image_form(cell.loss, self.levels)
         generator = torch.Generator().manual_seed(cell.seed)
         device = next(networks["encoder"].parameters()).device
         held_out = pixels.to_levels(x_NCHW[:HELD_OUT], self.levels)
@@ -170,7 +172,7 @@ class VAE(GeneratorTopic):
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
     ) -> Tensor:
         """Return images of the expected level of each pixel, for z drawn from the prior."""
-        form = pixels.form(cell.loss, self.levels)
+        form = pixels.image_form(cell.loss, self.levels)
         device = next(networks["decoder"].parameters()).device
         parts = [
             form.mean(networks["decoder"](z_BZ.to(device))).cpu()

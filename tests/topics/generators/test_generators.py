@@ -75,6 +75,16 @@ def test_mode_collapse_is_seen_with_its_step():
     assert caught.value.step == 6 and len(training.curve()["loss"]) == 6
 
 
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_a_vae_s_latents_are_used_under_each_numeric_loss(loss, one_thread):
+    topic = VAE()
+    training = Training(topic, Cell("vae", "vae", loss, "one_cycle"), Budget(250, 32))
+    training.failure_checks = set()  # it comes alive in the second half of so short a training
+    training.run(250)
+    made = base._mean_distance(training.sample(64))
+    assert made > 0.3 * base._mean_distance(topic.real()[:64])
+
+
 def test_halving_stops_at_four_pixels():
     assert [base.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
 
