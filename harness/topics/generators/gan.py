@@ -21,7 +21,9 @@ from harness.topics.generators.base import GeneratorTopic, halvings
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
-PENALTY = 10.0  # of the gradient (Gulrajani et al. 2017)
+# Gulrajani et al. 2017, algorithm 1: weight of the gradient's penalty, critic steps a generator step
+PENALTY = 10.0
+CRITIC_STEPS = 5
 
 
 class Generator(nn.Sequential):
@@ -58,7 +60,10 @@ class Discriminator(nn.Sequential):
 
 @dataclass(frozen=True)
 class GAN(GeneratorTopic):
-    """Topic that trains a GAN to generate images; at each step the discriminator moves first."""
+    """Topic that trains a GAN to generate images; at each step the discriminator moves first.
+
+    wgan_gp's moves five times: its steps, as all, are the generator's.
+    """
 
     latents: int = 32
     features: int = 32
@@ -87,6 +92,8 @@ class GAN(GeneratorTopic):
         return None
 
     def base_optimizer(self, model: str) -> OptimizerSpec:
+        if model == "wgan_gp":
+            return OptimizerSpec("adam", lr=1e-4, adaptive_lr=1e-4, betas=(0.0, 0.9))
         return OptimizerSpec("adam", lr=1e-3, adaptive_lr=5e-4, betas=(0.5, 0.99))
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
@@ -115,8 +122,9 @@ class GAN(GeneratorTopic):
             return losses.generator(networks["discriminator"](fake_BCHW))
 
         optimizer = self.base_optimizer(cell.model)
+        turns = CRITIC_STEPS if wasserstein else 1
         return [
-            Player("discriminator", ("discriminator",), discriminator_loss, optimizer),
+            Player("discriminator", ("discriminator",), discriminator_loss, optimizer, turns),
             Player("generator", ("generator",), generator_loss, optimizer),
         ]
 
