@@ -28,7 +28,8 @@ BUDGET = Budget(steps=20, batch_size=8, timeout_s=120)
 @dataclass(frozen=True)
 class Toy(Topic):
     """misbehave: none, raise, hang, die, nan, from call ``at`` of the objective on; by ``rank``
-    only, and only if the file ``once`` is not there yet, where these are given. turns: the player's.
+    only, and only if the file ``once`` is not there yet, where these are given.
+    turns: the player's.
     """
 
     misbehave: str = "none"

@@ -42,8 +42,9 @@ class Training:
 
     It is fresh when made, and ``load_state_dict`` brings it to a saved step.
     losses and rates grow by one entry per step: the first player's loss (mean over ranks, in the
-    last of its turns) and its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
-    watched_steps: of the first ones the first player's gradient is kept, whole, in ``gradients``.
+    last of its turns) and its learning rate. accumulate: equal parts that a rank takes a batch in,
+    one gradient for all. watched_steps: of the first ones the first player's gradient, in the first
+    of its turns, is kept, whole, in ``gradients``.
     rate: by how much all players' learning rates are multiplied.
     Raises UsageError if the batch size cannot be shared among ranks and parts.
     """
@@ -131,10 +132,10 @@ class Training:
                     batch = self._draw()
                 optimizer.zero_grad(set_to_none=True)
                 loss = self._backward(player, batch)
-                if index == turn == 0 and self.step < self.watched_steps:
-                    self.gradients.append(self._gradient(player))
                 if index == turn == 0:
                     self.rates.append(optimizer.param_groups[0]["lr"])
+                    if self.step < self.watched_steps:
+                        self.gradients.append(self._gradient(player))
                 optimizer.step()
             schedule = self.schedules[player.name]
             if self.world_size > 1 and schedules.looks_at_loss(schedule):

@@ -21,9 +21,8 @@ from harness.topics.generators.base import GeneratorTopic, halvings
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
-# Gulrajani et al. 2017, algorithm 1: weight of the gradient's penalty, critic steps a generator step
-PENALTY = 10.0
-CRITIC_STEPS = 5
+PENALTY = 10.0  # of the gradient (Gulrajani et al. 2017)
+CRITIC_STEPS = 5  # a generator step (the same)
 
 
 class Generator(nn.Sequential):
