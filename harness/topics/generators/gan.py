@@ -82,6 +82,15 @@ class GAN(GeneratorTopic):
         "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=9),
         "full": Budget(steps=5000, batch_size=64, timeout_s=14400, expected_s=300),
     }
+    # a step costs several of dcgan's
+    wgan_budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=10, batch_size=32, timeout_s=120, expected_s=5),
+        "quick": Budget(steps=300, batch_size=64, timeout_s=300, expected_s=20),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=500),
+    }
+
+    def budget(self, profile: str, model: str) -> Budget:
+        return (self.wgan_budgets if model == "wgan_gp" else self.budgets)[profile]
 
     def skip(self, cell: Cell) -> str | None:
         if cell.model == "wgan_gp" and cell.loss != self.recipe[0]:
