@@ -29,6 +29,7 @@ BUDGET = Budget(steps=20, batch_size=8, timeout_s=120)
 class Toy(Topic):
     """misbehave: none, raise, hang, die, nan, from call ``at`` of the objective on; by ``rank``
     only, and only if the file ``once`` is not there yet, where these are given.
+    turns: the player's.
     """
 
     misbehave: str = "none"
@@ -36,6 +37,7 @@ class Toy(Topic):
     rank: int | None = None
     once: str | None = None
     seconds_a_step: float = 0.0
+    turns: int = 1
 
     name: ClassVar[str] = "toy"
     models: ClassVar[tuple[str, ...]] = ("line", "dropout")
@@ -74,7 +76,8 @@ class Toy(Topic):
             loss = form.loss(networks["model"](batch["x"]), batch["y"]).mean()
             return loss * float("nan") if how == "nan" else loss
 
-        return [Player("player", ("model",), objective, self.base_optimizer(cell.model))]
+        optimizer = self.base_optimizer(cell.model)
+        return [Player("player", ("model",), objective, optimizer, self.turns)]
 
     def _now(self, call):
         if self.misbehave == "none" or call < self.at:

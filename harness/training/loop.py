@@ -41,9 +41,10 @@ class Training:
     """A cell's training: its networks, players, optimizers, schedules and batches at some step.
 
     It is fresh when made, and ``load_state_dict`` brings it to a saved step.
-    losses and rates grow by one entry per step: the first player's loss (mean over ranks) and
-    its learning rate. accumulate: equal parts that a rank takes a batch in, one gradient for all.
-    watched_steps: of the first ones the first player's gradient is kept, whole, in ``gradients``.
+    losses and rates grow by one entry per step: the first player's loss (mean over ranks, in the
+    last of its turns) and its learning rate. accumulate: equal parts that a rank takes a batch in,
+    one gradient for all. watched_steps: of the first ones the first player's gradient, in the first
+    of its turns, is kept, whole, in ``gradients``.
     rate: by how much all players' learning rates are multiplied.
     Raises UsageError if the batch size cannot be shared among ranks and parts.
     """
@@ -120,21 +121,22 @@ class Training:
                 each_step(self.step)
 
     def advance(self) -> None:
-        """Make one step: each player in turn, on this rank's shard of the next global batch."""
-        batch: Batch = self.batches.draw(self.budget.batch_size)
-        if self.world_size > 1:
-            batch = parallel.shard(batch, self.rank, self.world_size)
+        """Make one step: each player takes its turns, on this rank's shard of a global batch."""
+        batch = self._draw()
         for index, player in enumerate(self.players):
             optimizer = self.optimizers[player.name]
             if len(self.players) > 1:
                 self.layout.freeze_others(player.name)
-            optimizer.zero_grad(set_to_none=True)
-            loss = self._backward(player, batch)
-            if index == 0:
-                self.rates.append(optimizer.param_groups[0]["lr"])
-                if self.step < self.watched_steps:
-                    self.gradients.append(self._gradient(player))
-            optimizer.step()
+            for turn in range(player.turns):
+                if turn > 0:
+                    batch = self._draw()
+                optimizer.zero_grad(set_to_none=True)
+                loss = self._backward(player, batch)
+                if index == turn == 0:
+                    self.rates.append(optimizer.param_groups[0]["lr"])
+                    if self.step < self.watched_steps:
+                        self.gradients.append(self._gradient(player))
+                optimizer.step()
             schedule = self.schedules[player.name]
             if self.world_size > 1 and schedules.looks_at_loss(schedule):
                 loss = parallel.mean_over_ranks(loss)
@@ -147,6 +149,11 @@ class Training:
         for name, value in self.batches.measures().items():
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
         heartbeat.beat(self.step)
+
+    def _draw(self) -> Batch:
+        """Return this rank's shard of the next global batch."""
+        batch: Batch = self.batches.draw(self.budget.batch_size)
+        return parallel.shard(batch, self.rank, self.world_size) if self.world_size > 1 else batch
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""

@@ -29,12 +29,15 @@ class Player:
 
     networks names the networks whose parameters it moves. objective is a pure function of
     (networks, batch) to a scalar loss, so the same lines run alone, wrapped in DDP or under vmap.
+    turns: optimizer steps that it takes at every step of the training, each on a batch of its own;
+    the last of these is the batch of the players after it. Its schedule moves once a step.
     """
 
     name: str
     networks: tuple[str, ...]
     objective: Callable[[Networks, Batch], Tensor]
     optimizer: OptimizerSpec
+    turns: int = 1
 
 
 @dataclass(frozen=True)

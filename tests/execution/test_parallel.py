@@ -52,6 +52,16 @@ def test_accumulated_gradients_are_the_whole_batchs(executor, tmp_path, name):
     assert found.metrics["mse"] == pytest.approx(single.metrics["mse"], rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["ddp", "zero1", "fsdp"])
+def test_several_turns_a_step_are_the_same_over_ranks_and_parts(executor, tmp_path, name):
+    cell = replace(CELL, parallel=name)
+    found = outcome(executor, Toy(turns=3), cell, tmp_path, 2, accumulate=2)
+    assert found.parity.equal and found.parity.difference < 1e-5
+    assert found.audited.resume_equal
+    single = outcome(executor, Toy(turns=3), CELL, tmp_path, 1)
+    assert found.metrics["mse"] == pytest.approx(single.metrics["mse"], rel=1e-4)
+
+
 class NotAveraged(Toy):
     """A planted bug: under ranks the network is called past its wrapper, so nothing is averaged."""
 

@@ -1,6 +1,6 @@
 """A training repeats, resumes and diverges as it should."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -52,6 +52,50 @@ def test_resuming_gives_what_going_on_gives(schedule, at, tmp_path):
     resumed.run(20)
     assert parameters(resumed) == parameters(whole)
     assert resumed.curve() == whole.curve()
+
+
+def test_a_players_turns_are_optimizer_steps_on_batches_of_their_own():
+    cell = Cell("toy", "dropout", "mse", "constant")
+    some, many = train(cell, 4, Toy(turns=3)), train(cell, 12)
+    assert parameters(some) == parameters(many)
+    assert torch.equal(torch.stack(some.losses), torch.stack(many.losses)[2::3])
+
+
+def test_a_schedule_moves_once_a_step_whatever_the_turns():
+    cell = Cell("toy", "line", "mse", "cosine")
+    assert train(cell, topic=Toy(turns=3)).rates == train(cell).rates
+
+
+def test_players_after_one_with_several_turns_see_its_last_batch():
+    seen = []
+
+    class Pair(Toy):
+        def players(self, cell):
+            (first,) = super().players(cell)
+
+            def objective(networks, batch):
+                seen.append(batch["x"])
+                return first.objective(networks, batch)
+
+            return [
+                replace(first, objective=objective, turns=2),
+                replace(first, name="second", objective=objective),
+            ]
+
+    train(Cell("toy", "line", "mse", "constant"), 1, Pair())
+    one, two, second = seen
+    assert not torch.equal(one, two) and torch.equal(two, second)
+
+
+@pytest.mark.parametrize("schedule", ["adam", "plateau"])
+def test_resuming_with_several_turns_a_step_gives_what_going_on_gives(schedule):
+    cell, topic = Cell("toy", "dropout", "mse", schedule), Toy(turns=3)
+    whole = train(cell, topic=topic)
+    middle = train(cell, 9, topic).state_dict()
+    resumed = Training(topic, cell, BUDGET)
+    resumed.load_state_dict(middle)
+    resumed.run(20)
+    assert parameters(resumed) == parameters(whole)
 
 
 def test_evaluating_does_not_change_the_training():

@@ -155,6 +155,7 @@ class Acting(Crowded):
         (Crowded(), cells(1) + cells(1, loss="ce"), "another model or loss"),
         (Crowded(together="raise"), cells(2), "planted under vmap"),
         (PartFrozen(), cells(2, model="dropout"), "a part of its networks is frozen"),
+        (Crowded(turns=2), cells(2), "several turns at every step"),
     ],
 )
 def test_cells_that_cannot_train_as_one_say_why(topic, some, reason):

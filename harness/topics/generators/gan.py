@@ -22,6 +22,7 @@ from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
 PENALTY = 10.0  # of the gradient (Gulrajani et al. 2017)
+CRITIC_STEPS = 5  # a generator step (the same)
 
 
 class Generator(nn.Sequential):
@@ -58,7 +59,10 @@ class Discriminator(nn.Sequential):
 
 @dataclass(frozen=True)
 class GAN(GeneratorTopic):
-    """Topic that trains a GAN to generate images; at each step the discriminator moves first."""
+    """Topic that trains a GAN to generate images; at each step the discriminator moves first.
+
+    wgan_gp's moves five times: its steps, as all, are the generator's.
+    """
 
     latents: int = 32
     features: int = 32
@@ -78,6 +82,15 @@ class GAN(GeneratorTopic):
         "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=9),
         "full": Budget(steps=5000, batch_size=64, timeout_s=14400, expected_s=300),
     }
+    # a step costs several of dcgan's
+    wgan_budgets: ClassVar[Mapping[str, Budget]] = {
+        "smoke": Budget(steps=10, batch_size=32, timeout_s=120, expected_s=5),
+        "quick": Budget(steps=300, batch_size=64, timeout_s=300, expected_s=20),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=500),
+    }
+
+    def budget(self, profile: str, model: str) -> Budget:
+        return (self.wgan_budgets if model == "wgan_gp" else self.budgets)[profile]
 
     def skip(self, cell: Cell) -> str | None:
         if cell.model == "wgan_gp" and cell.loss != self.recipe[0]:
@@ -87,6 +100,8 @@ class GAN(GeneratorTopic):
         return None
 
     def base_optimizer(self, model: str) -> OptimizerSpec:
+        if model == "wgan_gp":
+            return OptimizerSpec("adam", lr=1e-4, adaptive_lr=1e-4, betas=(0.0, 0.9))
         return OptimizerSpec("adam", lr=1e-3, adaptive_lr=5e-4, betas=(0.5, 0.99))
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
@@ -115,8 +130,9 @@ class GAN(GeneratorTopic):
             return losses.generator(networks["discriminator"](fake_BCHW))
 
         optimizer = self.base_optimizer(cell.model)
+        turns = CRITIC_STEPS if wasserstein else 1
         return [
-            Player("discriminator", ("discriminator",), discriminator_loss, optimizer),
+            Player("discriminator", ("discriminator",), discriminator_loss, optimizer, turns),
             Player("generator", ("generator",), generator_loss, optimizer),
         ]
 

@@ -34,6 +34,8 @@ def differ(first: Training, member: Training) -> str | None:
         return f"{topic.name} does not name {cell.model} among the models that it populates"
     if [set(player.networks) for player in member.players] != [set(member.networks)]:
         return "it has not just one player that moves all its networks"
+    if member.players[0].turns > 1:
+        return "its player takes several turns at every step"
     if type(topic).each_step is not Topic.each_step:
         return "its networks change between the steps too"
     if not all(parameter.requires_grad for parameter in values(member)):

@@ -167,3 +167,16 @@ def test_the_command_line_evaluates_a_generator_text_included(tmp_path, capsys):
     assert cli.main(arguments) == 0
     told = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
     assert told["extractor"].startswith("digits-net@") and float(told["fid"]) > 0
+
+
+def test_wgan_gp_is_the_papers():
+    """Gulrajani et al. 2017, algorithm 1, and fewer steps than dcgan's, since each costs more."""
+    topic = GAN()
+    critic, generator = topic.players(Cell("gan", "wgan_gp", *topic.recipe))
+    assert (critic.turns, generator.turns) == (5, 1)
+    assert critic.optimizer == generator.optimizer
+    assert (critic.optimizer.lr, critic.optimizer.betas) == (1e-4, (0.0, 0.9))
+    for player in topic.players(Cell("gan", "dcgan", *topic.recipe)):
+        assert player.turns == 1
+    for profile in topic.budgets:
+        assert topic.budget(profile, "wgan_gp").steps < topic.budget(profile, "dcgan").steps
