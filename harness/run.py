@@ -115,6 +115,10 @@ class Run:
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
             reason = f"a batch of {size} does not divide into {parts} equal parts"
+        if reason is None and self.accumulate > 1 and cell.model in topic.undivided:
+            reason = (
+                f"{cell.model}'s gradient is no mean over samples: it needs the batch undivided"
+            )
         return reason
 
     def done(self, cell: Cell) -> Record | None:

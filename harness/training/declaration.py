@@ -137,7 +137,7 @@ def _declared(topic: Topic) -> Iterator[str]:
             yield f"{attribute} is missing: declare it, such as {attribute} = {example}"
     if not _is_name(topic.name):
         yield f"name {topic.name!r} is no name: {NAMES}"
-    for attribute in ("models", "fits", "populates"):
+    for attribute in ("models", "fits", "populates", "undivided"):
         names: Any = getattr(topic, attribute)
         if isinstance(names, str):
             yield f"{attribute} = ({names!r}) is text, no tuple: write ({names!r},)"

@@ -58,6 +58,8 @@ class Topic:
     populates: the models whose cells may train as one population where that is measured to pay: one
     player, batches of plain data (``training.batches.Shuffled``), networks that change by gradients
     only.
+    undivided: the models whose gradient is no mean over samples, so that no batch can be taken in
+    parts (``--accumulate``).
     loss_falls: whether the first player's loss falls as it gets better, which plateau waits for; an
     adversary's, a policy's or that on targets which move with the network does not.
     """
@@ -72,6 +74,7 @@ class Topic:
     generates: ClassVar[bool] = False
     alone: ClassVar[Mapping[str, str]] = {}
     populates: ClassVar[tuple[str, ...]] = ()
+    undivided: ClassVar[tuple[str, ...]] = ()
     loss_falls: ClassVar[bool] = True
 
     def dataset_id(self) -> str:

@@ -138,6 +138,7 @@ WRONG = {
     "fits_unknown": (toy(fits=("lime",)), "unknown model in fits 'lime': choose from line"),
     "populates_unknown": (toy(populates=("x",)), "unknown model in populates 'x'"),
     "both": (toy(fits=("line",), populates=("line",)), "line is in fits and in populates"),
+    "undivided": (toy(undivided=("lin",)), "unknown model in undivided 'lin'"),
     "recipe_one": (toy(recipe=("mse")), "recipe is 'mse': the default loss and schedule"),
     "recipe_loss": (toy(recipe=("mes", "cosine")), "unknown loss in recipe 'mes': choose from mse"),
     "recipe_schedule": (toy(recipe=("mse", "cos")), "unknown schedule in recipe 'cos'"),

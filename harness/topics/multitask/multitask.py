@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.axes import losses, parallel
 from harness.axes.optimizers import OptimizerSpec
@@ -33,6 +32,7 @@ from harness.topics.multitask.networks import (
     Trunk,
 )
 from harness.topics.multitask.scenes import MOST, Canvas, Scenes
+from harness.topics.multitask.task_losses import present, sides_form, task_losses
 from harness.topics.options import SHAPES, ImageOptions
 from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
@@ -86,6 +86,7 @@ class Multitask(ImageOptions, Topic):
         "miou": "max",
         "ap50": "max",
     }
+    undivided: ClassVar[tuple[str, ...]] = ("pcgrad",)
     alone: ClassVar[Mapping[str, str]] = {
         "accuracy": "only_classification",
         "box_iou": "only_detection",
@@ -209,56 +210,9 @@ class Multitask(ImageOptions, Topic):
         return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
 
 
-def sides_form(family: str) -> losses.Form:
-    """Return the loss of a box's four sides, as ``losses.numeric`` on values in -4..4.
-
-    Distances of -0.5 to 1.5 cells from a cell's middle are mapped to that range.
-    """
-    return losses.numeric(family, -4, 4)
-
-
 def presence(outputs_BK2: Tensor, family: str) -> Tensor:
     """Return the probability that each digit is there, (B, K), from classification's outputs."""
     return losses.categorical(family, 2).decode(outputs_BK2)[..., 1]
-
-
-def present(label_BD: Tensor) -> Tensor:
-    """Return which digits are there, (B, K): 0 or 1."""
-    return F.one_hot(label_BD, LABELS).amax(1)[:, 1:]
-
-
-def task_losses(family: str, canvas: Canvas) -> dict[str, Callable[[Tensor, Batch], Tensor]]:
-    """Return each task's loss, a function of its head's outputs and a batch to a mean over scenes.
-
-    Means over scenes average over shards exactly. classification sums a scene's ten questions, as
-    the log-likelihood of independent answers does; detection adds the mean over cells to the mean
-    over the digits' sides; segmentation counts ink and ground half each, for there is ten times as
-    much ground.
-    """
-    binary, which = losses.categorical(family, 2), losses.categorical(family, LABELS)
-    sides = sides_form(family)
-
-    def classification(outputs_BK2: Tensor, batch: Batch) -> Tensor:
-        return binary.loss(outputs_BK2, present(batch["label"])).sum(1).mean()
-
-    def detection(outputs_BNO: Tensor, batch: Batch) -> Tensor:
-        there_BD = (batch["label"] > 0).to(outputs_BNO.dtype)
-        there_BN = torch.zeros_like(outputs_BNO[..., 0]).scatter(1, batch["cell"], there_BD)
-        objectness = binary.loss(outputs_BNO[..., :2], there_BN.long()).mean()
-        index_BDO = batch["cell"][..., None].expand(-1, -1, outputs_BNO.shape[-1])
-        sides_BD4V = outputs_BNO.gather(1, index_BDO)[..., 2:].unflatten(-1, (4, -1))
-        target_BD4 = 4 * canvas.sides(batch["box"], batch["cell"]) - 2
-        loss_BD = sides.loss(sides_BD4V, target_BD4).mean(-1)
-        return objectness + ((loss_BD * there_BD).sum(1) / there_BD.sum(1).clamp_min(1)).mean()
-
-    def segmentation(outputs_BHWL: Tensor, batch: Batch) -> Tensor:
-        loss_BHW, ink_BHW = which.loss(outputs_BHWL, batch["mask"]), batch["mask"] > 0
-        halves = [
-            (loss_BHW * on).sum((1, 2)) / on.sum((1, 2)).clamp_min(1) for on in (ink_BHW, ~ink_BHW)
-        ]
-        return torch.stack(halves).mean()
-
-    return {task.__name__: task for task in (classification, detection, segmentation)}
 
 
 def scores(

@@ -11,9 +11,11 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.progress import headline
 from harness.results.record import Record
+from harness.run import Run
 from harness.topics import datasets
 from harness.topics.multitask import multitask, scenes
-from harness.topics.multitask.multitask import MODELS, TASKS, Multitask, scores, task_losses
+from harness.topics.multitask.multitask import MODELS, TASKS, Multitask, scores
+from harness.topics.multitask.task_losses import present, task_losses
 from harness.training.loop import Training
 from harness.trial.task import Task
 
@@ -129,7 +131,7 @@ def test_perfect_outputs_score_1_and_have_the_least_loss():
 def outputs(scene, canvas, shift=0):
     """What heads that know the scene would say under mse; shift moves every answer on."""
     sure = 50.0
-    present = multitask.present(scene.label).roll(shift, 1)
+    asked = present(scene.label).roll(shift, 1)
     there = torch.zeros(len(scene.x), 9).scatter(1, scene.cell, (scene.label > 0).float())
     sides = torch.zeros(len(scene.x), 9, 4)
     target = 4 * canvas.sides(scene.box, scene.cell) - 2 + shift
@@ -137,7 +139,7 @@ def outputs(scene, canvas, shift=0):
     mask = (scene.mask + shift) % multitask.LABELS
     one_hot = torch.nn.functional.one_hot
     return {
-        "classification": sure * one_hot(present, 2).float(),
+        "classification": sure * one_hot(asked, 2).float(),
         "detection": torch.cat([sure * torch.stack([1 - there, there], -1), sides], -1),
         "segmentation": sure * one_hot(mask, multitask.LABELS).float(),
     }
@@ -177,6 +179,15 @@ def test_pcgrad_says_why_it_is_skipped_where_parameters_are_in_shards():
     assert "shards" in topic.skip(cell("pcgrad", parallel="fsdp"))
     assert topic.skip(cell("equal", parallel="fsdp")) is None
     assert topic.skip(cell("pcgrad", parallel="ddp")) is None
+
+
+def test_pcgrad_is_not_taken_in_parts(tmp_path):
+    """The mean of the parts' projected gradients is another gradient."""
+    whole, parts = (
+        Run(tmp_path, {"multitask": Multitask()}, "quick", accumulate=n) for n in (1, 2)
+    )
+    assert "needs the batch undivided" in parts.skip_reason(cell("pcgrad"))
+    assert whole.skip_reason(cell("pcgrad")) is None and parts.skip_reason(CELL) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 28), (3, 32)])
