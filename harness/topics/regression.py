@@ -22,35 +22,46 @@ from harness.topics.options import TableOptions
 from harness.training.batches import Batches, Shuffled
 from harness.training.topic import Batch, Networks, Player, Topic
 
-# How scikit-learn's trees read a loss family: two criteria on the value itself; entropy on the
-# value's bin for the three whose numeric form is a histogram (kl: information gain is a KL
-# divergence), decoded to the expected bin centre as the torch forms are.
+# How scikit-learn's trees read a loss family: two criteria on the value itself; for ce, entropy on
+# the value's bin, decoded to the expected bin centre as the torch form is. The other two histogram
+# losses would grow the same trees: "log_loss" is scikit-learn's other name for entropy, and the
+# information that a split gains is a KL divergence.
 ON_VALUES = {"mse": "squared_error", "mae": "absolute_error"}
-ON_BINS = {"ce": "entropy", "kl": "entropy", "log_loss": "log_loss"}
+HISTOGRAMS = ("ce", "kl", "log_loss")
 SUPPORT = (-4.0, 4.0)
 BINS = 32
+JITTER = 1e-5  # on the diagonal of a kernel's matrix, which rows that repeat would make singular
 
 
 class RBF(nn.Module):
-    """Kernel features x_BF -> phi_BC: exp(-gamma |x - c|^2) for each of the points c in centres_CF.
+    """Kernel features x_BF -> phi_BC = K(x, c) L^-T of points c in centres_CF, K(c, c) = L L^T.
 
-    With the linear layer on top this is the kernel machine of scikit-learn's SVR in its primal;
-    gamma is scikit-learn's ``scale``.
+    With the linear layer w = L^T a on top this is the kernel machine of scikit-learn's SVR in its
+    primal: K(x, c) a, and weight decay is on |w|^2 = a^T K(c, c) a, the kernel's own penalty.
+    K is exp(-gamma |x - c|^2), gamma scikit-learn's ``scale``.
     """
 
     centres_CF: Tensor
-    norm_C: Tensor
+    whitening_CC: Tensor  # L^-T
 
     def __init__(self, centres_CF: Tensor) -> None:
         super().__init__()
-        self.register_buffer("centres_CF", centres_CF.clone())
-        self.register_buffer("norm_C", centres_CF.square().sum(1), persistent=False)
         self.gamma = 1.0 / (centres_CF.shape[1] * centres_CF.var(correction=0).item())
+        self.register_buffer("centres_CF", centres_CF.clone())
+        double_CF = centres_CF.double()
+        gram_CC = self._kernel(double_CF, double_CF) + JITTER * torch.eye(len(centres_CF))
+        factor_CC = torch.linalg.cholesky(gram_CC)
+        unit_CC = torch.eye(len(centres_CF), dtype=torch.float64)
+        inverse_CC = torch.linalg.solve_triangular(factor_CC, unit_CC, upper=False)
+        self.register_buffer("whitening_CC", inverse_CC.T.to(centres_CF.dtype).contiguous())
 
     def forward(self, x_BF: Tensor) -> Tensor:
+        return self._kernel(x_BF, self.centres_CF) @ self.whitening_CC
+
+    def _kernel(self, x_BF: Tensor, centres_CF: Tensor) -> Tensor:
         # |x - c|^2 by its binomial: differences would take memory for B x C x F of them
-        norm_B1 = x_BF.square().sum(1, keepdim=True)
-        distance_BC = torch.addmm(self.norm_C, x_BF, self.centres_CF.T, alpha=-2) + norm_B1
+        norm_B1, norm_C = x_BF.square().sum(1, keepdim=True), centres_CF.square().sum(1)
+        distance_BC = torch.addmm(norm_C, x_BF, centres_CF.T, alpha=-2) + norm_B1
         return (-self.gamma * distance_BC).exp()
 
 
@@ -91,8 +102,8 @@ class Regression(TableOptions, Topic):
         return [
             *self._data.notes,
             f"{train} training and {test} test targets lie outside {low:g} to {high:g} standard "
-            f"deviations from the mean: {', '.join(ON_BINS)} clip them and never predict beyond, "
-            "which counts against them beside the other losses",
+            f"deviations from the mean: {', '.join(HISTOGRAMS)} clip them and never predict "
+            "beyond, which counts against them beside the other losses",
         ]
 
     @property
@@ -103,7 +114,9 @@ class Regression(TableOptions, Topic):
     def skip(self, cell: Cell) -> str | None:
         if cell.model not in self.fits:
             return None
-        if cell.loss not in (*ON_VALUES, *ON_BINS):
+        if cell.loss in HISTOGRAMS[1:]:
+            return f"trees under {cell.loss} are those under ce: both split by entropy"
+        if cell.loss not in (*ON_VALUES, "ce"):
             return f"scikit-learn's trees have no {cell.loss} criterion"
         if cell.schedule != "constant":
             return f"{cell.model} is grown by scikit-learn: it has no learning rate to schedule"
@@ -166,7 +179,7 @@ class Regression(TableOptions, Topic):
             regressor = DecisionTreeRegressor if cell.model == "tree" else RandomForestRegressor
             return regressor(criterion=ON_VALUES[cell.loss], **shape).fit(x_NF, y_N)
         classifier = DecisionTreeClassifier if cell.model == "tree" else RandomForestClassifier
-        return classifier(criterion=ON_BINS[cell.loss], **shape).fit(x_NF, _bin(y_N))
+        return classifier(criterion="entropy", **shape).fit(x_NF, _bin(y_N))
 
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, float]:
         return _measure(networks["model"], cell, self._data.test_x, self._data.test_y)

@@ -49,7 +49,7 @@ NUMERIC = {
     "hinge": lambda: np.maximum(0, np.abs(OUT_NW[:, 0].numpy() - V_N.numpy()) - 0.1).mean(),
     "ce": lambda: F.cross_entropy(OUT_NW, torch.from_numpy(soft_bins())).item(),
     "kl": lambda: F.kl_div(
-        OUT_NW.log_softmax(-1), torch.from_numpy(soft_bins()), reduction="batchmean"
+        OUT_NW.log_softmax(-1), torch.from_numpy(projected()), reduction="batchmean"
     ).item(),
 }
 
@@ -58,6 +58,17 @@ def soft_bins():
     edges = np.linspace(LOW, HIGH, BINS + 1)
     mass = np.diff(norm.cdf(edges[None], V_N.numpy()[:, None], 0.75 * (HIGH - LOW) / BINS))
     return mass / mass.sum(-1, keepdims=True)
+
+
+def projected():
+    """Single values on 32 atoms by algorithm 1 of Bellemare et al. (2017), without discount."""
+    mass = np.zeros((len(V_N), BINS))
+    for row, value in zip(mass, V_N.numpy(), strict=True):
+        b = (np.clip(value, LOW, HIGH) - LOW) / ((HIGH - LOW) / (BINS - 1))
+        lower, upper = int(np.floor(b)), int(np.ceil(b))
+        row[lower] += upper - b
+        row[upper] += b - lower
+    return mass
 
 
 @pytest.mark.parametrize("family", losses.FAMILIES)
@@ -82,18 +93,30 @@ def test_ordinal_is_a_bernoulli_per_threshold():
     assert form.loss(outputs, torch.tensor([2.0]).double()).item() == pytest.approx(by_hand.item())
 
 
-@pytest.mark.parametrize("form", [losses.categorical, losses.numeric])
-def test_ce_and_kl_with_one_target_have_the_same_gradient(form):
-    # the categorical kl has a smoothed target: its ce partner is PyTorch's with label_smoothing
-    if form is losses.categorical:
-        ce = lambda o: F.cross_entropy(o, Y_N, label_smoothing=0.1)  # noqa: E731
-        kl = lambda o: form("kl", 5).loss(o, Y_N).mean()  # noqa: E731
-        outputs = OUT_NK.clone().requires_grad_()
-    else:
-        ce, kl = (lambda o, f=f: form(f, LOW, HIGH, BINS).loss(o, V_N).mean() for f in ("ce", "kl"))
-        outputs = OUT_NW.clone().requires_grad_()
-    gradients = [torch.autograd.grad(f(outputs), outputs)[0] for f in (ce, kl)]
+def test_hinge_and_huber_measure_errors_in_the_targets_unit():
+    outputs, target = torch.tensor([[0.0], [0.0]]), torch.tensor([0.5, 40.0])
+    hinge = losses.numeric("hinge", 0, 100, epsilon=0.1).loss(outputs, target)
+    torch.testing.assert_close(hinge, torch.tensor([0.4, 39.9]))
+    huber = losses.numeric("huber", 0, 100, delta=1).loss(outputs, target)
+    torch.testing.assert_close(huber, torch.tensor([0.125, 39.5]))
+
+
+def test_categorical_kl_is_cross_entropy_with_smoothed_labels_but_for_a_constant():
+    outputs = OUT_NK.clone().requires_grad_()
+    smoothed = F.cross_entropy(outputs, Y_N, label_smoothing=0.1)
+    kl = losses.categorical("kl", 5).loss(outputs, Y_N).mean()
+    gradients = [torch.autograd.grad(loss, outputs)[0] for loss in (smoothed, kl)]
     torch.testing.assert_close(*gradients)
+
+
+def test_numeric_kl_at_its_target_is_zero_and_decodes_to_it_also_at_the_ends():
+    form = losses.numeric("kl", 0, 10, 11)
+    value = torch.tensor([0.0, 3.25, 10.0], dtype=torch.float64)
+    outputs = torch.full((3, 11), -1e3, dtype=torch.float64)
+    outputs[0, 0] = outputs[2, 10] = 0
+    outputs[1, 3:5] = torch.tensor([0.75, 0.25]).log()
+    torch.testing.assert_close(form.loss(outputs, value), torch.zeros(3).double())
+    torch.testing.assert_close(form.decode(outputs), value)
 
 
 @pytest.mark.parametrize("family", losses.FAMILIES)

@@ -18,8 +18,6 @@ from harness.cell import unknown
 
 FAMILIES = ("mse", "ce", "log_loss", "kl", "hinge", "huber", "mae")
 SMOOTHING = 0.1  # of the categorical kl's target (Szegedy et al. 2016)
-EPSILON = 0.0125  # of the numeric hinge, as a share of the support: 0.1 on -4..4, SVR's default
-DELTA = 0.125  # of the numeric huber, as a share of the support: 1 on -4..4, PyTorch's default
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,21 @@ def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tenso
     return work(outputs_NK.movedim(-1, dim), dim).movedim(dim, -1)
 
 
-def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
+def numeric(
+    family: str,
+    low: float,
+    high: float,
+    bins: int = 32,
+    *,
+    epsilon: float = 0.1,
+    delta: float = 1.0,
+) -> Form:
     """Return a loss family's form for numbers: outputs_NW against target_N, expected in low..high.
 
     ce, kl and log_loss have an output for each of ``bins`` bins and clamp targets to low..high; the
-    others have one output. Raises UsageError if the family is unknown.
+    others have one output. epsilon: the error that hinge overlooks; delta: the error from which
+    huber is linear; both in the target's units, by default those of scikit-learn's SVR and of
+    PyTorch for standardised targets. Raises UsageError if the family is unknown.
     """
     step = (high - low) / bins
 
@@ -138,8 +146,15 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
         return -(hl_gauss(target_N, outputs_NW) * outputs_NW.log_softmax(-1)).sum(-1)
 
     def kl(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
-        target_NW = hl_gauss(target_N, outputs_NW)
-        return ce(outputs_NW, target_N) + torch.special.xlogy(target_NW, target_NW).sum(-1)
+        """KL(projected target || prediction), the loss of C51 (Bellemare et al. 2017).
+
+        The target is projected onto its two neighbouring atoms, which it is the mean of.
+        """
+        place_N1 = ((target_N.clamp(low, high) - low) / (high - low) * (bins - 1))[..., None]
+        index_W = torch.arange(bins, dtype=outputs_NW.dtype, device=outputs_NW.device)
+        target_NW = (1 - (place_N1 - index_W).abs()).clamp_min(0)
+        negentropy_N = torch.special.xlogy(target_NW, target_NW).sum(-1)
+        return negentropy_N - (target_NW * outputs_NW.log_softmax(-1)).sum(-1)
 
     def log_loss(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
         """Ordinal loss: a Bernoulli per threshold (Frank & Hall 2001), soft within its own bin.
@@ -152,10 +167,9 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
 
     def hinge(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
         """Epsilon-insensitive absolute error (Vapnik 1995)."""
-        return ((outputs_NW[..., 0] - target_N).abs() - EPSILON * (high - low)).clamp_min(0)
+        return ((outputs_NW[..., 0] - target_N).abs() - epsilon).clamp_min(0)
 
     def huber(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
-        delta = DELTA * (high - low)
         return F.huber_loss(outputs_NW[..., 0], target_N, reduction="none", delta=delta)
 
     def mae(outputs_NW: Tensor, target_N: Tensor) -> Tensor:
@@ -165,7 +179,13 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
         return outputs_NW[..., 0]
 
     def expectation(outputs_NW: Tensor) -> Tensor:
+        """Decode ce: the mean of the bins' centres."""
         return outputs_NW.softmax(-1) @ centres(outputs_NW)
+
+    def expected_atom(outputs_NW: Tensor) -> Tensor:
+        """Decode kl: the mean of the atoms, which are spread evenly from ``low`` to ``high``."""
+        atom_W = torch.linspace(low, high, bins, dtype=outputs_NW.dtype, device=outputs_NW.device)
+        return outputs_NW.softmax(-1) @ atom_W
 
     def count(outputs_NW: Tensor) -> Tensor:
         """Decode log_loss: ``low`` and a bin per threshold, times its probability to be passed."""
@@ -174,5 +194,5 @@ def numeric(family: str, low: float, high: float, bins: int = 32) -> Form:
     forms = {f.__name__: f for f in (mse, ce, log_loss, kl, hinge, huber, mae)}
     if family not in forms:
         raise unknown("loss", family, FAMILIES)
-    decode = {"ce": expectation, "kl": expectation, "log_loss": count}.get(family, value)
+    decode = {"ce": expectation, "kl": expected_atom, "log_loss": count}.get(family, value)
     return Form(family, 1 if decode is value else bins, forms[family], decode)

@@ -274,6 +274,6 @@ class RL(EnvironmentOptions, Topic):
         }
 
     def _form(self, cell: Cell) -> losses.Form:
-        """Return the cell's loss for values in the range that the environment's have."""
-        low, high, _ = support(self.env, self.gamma)
-        return losses.numeric(cell.loss, low, high, bins=51)
+        """Return the cell's loss for values of the environment's range and unit."""
+        low, high, unit, _ = support(self.env, self.gamma)
+        return losses.numeric(cell.loss, low, high, bins=51, epsilon=0.1 * unit, delta=unit)

@@ -1,27 +1,34 @@
-"""The range in which values are expected, from what a random policy is paid."""
+"""The range and the unit of values, from what a random policy is paid."""
 
 from __future__ import annotations
 
 from functools import cache
+from statistics import median
 from typing import NamedTuple
 
 from harness.topics.rl.environments import random_rewards
 from harness.topics.rl.registration import traits
 
-SUPPORT = {  # of the values at gamma 0.99; for others a random policy's rewards tell
-    "CartPole-v1": (0.0, 100.0),
-    "Acrobot-v1": (-100.0, 0.0),
-    "LunarLander-v3": (-300.0, 300.0),
+SUPPORT = {  # of values at gamma 0.99, and their unit; else a random policy's rewards tell
+    "CartPole-v1": (0.0, 100.0, 1.0),
+    "Acrobot-v1": (-100.0, 0.0, 1.0),
+    "LunarLander-v3": (-300.0, 300.0, 1.0),
 }
 STEPS = 1_000  # of the random policy
 ENOUGH = 5  # paid ends that show that only ends are paid
 
 
 class Support(NamedTuple):
-    """The least and the greatest value to expect, and how that is known; empty if it is known."""
+    """The least and the greatest value to expect, and how that is known; empty if it is known.
+
+    unit: the size of a usual reward, in which errors of values are large or small: the median of
+    the rewards other than 0 without their signs. DQN clips rewards to -1..1 and takes an error
+    beyond 1 as large (Mnih et al. 2015); here rewards stay and the error's scale follows them.
+    """
 
     low: float
     high: float
+    unit: float
     note: str = ""
 
 
@@ -44,7 +51,9 @@ def support(env: str, gamma: float) -> Support:
     beyond = "; ce, kl and log_loss cut off what lies beyond"
     if low == high:
         found = f"no reward in {STEPS:,} random steps: values are taken to lie in 0..1"
-        return Support(0.0, 1.0, found + beyond)
+        return Support(0.0, 1.0, 1.0, found + beyond)
     met = f"{min(going + last):g}..{max(going + last):g}"
     found = f"rewards of {met} in {STEPS:,} random steps: values are taken to lie in "
-    return Support(low, high, f"{found}{low:g}..{high:g}{beyond}")
+    unit = median(abs(reward) for reward in going + last if reward)
+    note = f"{found}{low:g}..{high:g}{beyond}; an error of {unit:g}, the usual reward, is large"
+    return Support(low, high, unit, note)

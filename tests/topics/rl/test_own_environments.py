@@ -120,7 +120,7 @@ def test_a_reward_that_is_no_number_is_one_line(own, reward):
 
 
 def test_no_reward_is_said_and_values_lie_in_0_to_1(own):
-    low, high, note = support(own(reward=0), 0.99)
+    low, high, _, note = support(own(reward=0), 0.99)
     assert (low, high) == (0.0, 1.0) and note.startswith("no reward in 1,000 random steps")
 
 
