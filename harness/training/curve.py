@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def history(
+    losses: Sequence[Tensor], rates: Sequence[float], measures: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """Return what a training recorded at each step as a tree of tensors, for its checkpoint."""
+    return {
+        "losses": torch.stack(list(losses)) if losses else torch.empty(0),
+        "rates": torch.tensor(rates, dtype=torch.float64),
+        "measures": {name: torch.tensor(v, dtype=torch.float64) for name, v in measures.items()},
+    }
 
 
 def thinned(

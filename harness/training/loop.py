@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +16,14 @@ from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
 from harness.training import heartbeat
-from harness.training.curve import thinned
+from harness.training.curve import history, thinned
 from harness.training.random_state import (
     evaluation_mode,
     random_state,
     seed_everything,
     set_random_state,
 )
-from harness.training.topic import Batch, Networks, Player, Topic
+from harness.training.topic import Batch, Player, Topic
 
 CHECK_EVERY = 10  # steps between looks at whether losses are finite
 SAMPLE_SEED = 64  # of the noise of all samples
@@ -85,7 +85,7 @@ class Training:
             optimizer, schedule = schedules.build(
                 cell.schedule,
                 player.optimizer,
-                parameters(player, self.networks),
+                player.parameters(self.networks),
                 budget.steps,
                 self.layout.optimizer,
             )
@@ -172,7 +172,7 @@ class Training:
 
     def _gradient(self, player: Player) -> Tensor:
         """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""
-        parts = [p.grad for p in parameters(player, self.networks) if p.grad is not None]
+        parts = [p.grad for p in player.parameters(self.networks) if p.grad is not None]
         return torch.cat([parallel.full_tensors(part.detach()).flatten() for part in parts]).cpu()
 
     def full_networks(self) -> dict[str, nn.Module]:
@@ -266,14 +266,6 @@ class Training:
 
     def _local(self) -> dict[str, Any]:
         """Return this rank's own state as a tree."""
-        history = {
-            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
-            "rates": torch.tensor(self.rates, dtype=torch.float64),
-            "measures": {
-                name: torch.tensor(seen, dtype=torch.float64)
-                for name, seen in self.measures.items()
-            },
-        }
         return state.snapshot(
             self.networks,
             self.optimizers,
@@ -281,7 +273,7 @@ class Training:
             step=self.step,
             random=random_state(self.generator),
             batches=self.batches.state_dict(),
-            history=history,
+            history=history(self.losses, self.rates, self.measures),
         )
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
@@ -302,14 +294,8 @@ class Training:
         self.batches.load_state_dict(tree["batches"])
         set_random_state(tree["random"], self.generator)
         self.step = tree["step"]
-        history = tree.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
-        self.losses = list(history["losses"].to(self.device))
-        self.rates = history["rates"].tolist()
-        self.measures = {name: v.tolist() for name, v in history.get("measures", {}).items()}
+        kept = tree.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
+        self.losses = list(kept["losses"].to(self.device))
+        self.rates = kept["rates"].tolist()
+        self.measures = {name: v.tolist() for name, v in kept.get("measures", {}).items()}
         self.checked = len(self.losses)
-
-
-def parameters(player: Player, networks: Networks) -> Iterator[nn.Parameter]:
-    """Yield the parameters of the networks that a player moves."""
-    for name in player.networks:
-        yield from networks[name].parameters()

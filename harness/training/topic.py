@@ -6,7 +6,7 @@ To add one, write a frozen dataclass derived from Topic and name it under the en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,6 +38,11 @@ class Player:
     objective: Callable[[Networks, Batch], Tensor]
     optimizer: OptimizerSpec
     turns: int = 1
+
+    def parameters(self, networks: Networks) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the networks that it moves."""
+        for name in self.networks:
+            yield from networks[name].parameters()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from harness.training.loop import Training, parameters
+from harness.training.loop import Training
 from harness.training.population.batches import share
 from harness.training.topic import Topic
 
@@ -61,7 +61,7 @@ def schedule(member: Training) -> Any:
 
 def values(member: Training) -> list[nn.Parameter]:
     """Return a member's parameters, in the order of its row."""
-    return list(parameters(member.players[0], member.networks))
+    return list(member.players[0].parameters(member.networks))
 
 
 def row(tensors: Sequence[Tensor]) -> Tensor:
