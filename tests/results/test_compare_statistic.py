@@ -142,8 +142,9 @@ def test_huge_values_are_judged_without_overflow():
     assert whole.p == 0 and math.isfinite(whole.error)
 
 
-def timed(factor=1.0, noise_sd=0.02, seed=0, drift=1.0):
+def timed(factor=1.0, noise_sd=0.02, seed=0, drift=1.0, between=0.0):
     generator = np.random.default_rng(seed)
+    factor *= np.exp(between * generator.normal())
     slow = drift * np.exp(generator.normal(size=12) * 0.3)  # the machine, as both meet it
     return pd.DataFrame(
         {
@@ -160,9 +161,10 @@ def test_speed_is_judged_beside_the_yardstick():
         return row.verdict
 
     assert verdict(timed(), timed(seed=1, drift=3.0)) == "same"
-    assert verdict(timed(), timed(1.1, seed=1)) == "worse"
-    assert verdict(timed(), timed(0.9, seed=1)) == "better"
-    assert verdict(timed(noise_sd=0.5), timed(noise_sd=0.5, seed=1)) == "not enough evidence"
+    assert verdict(timed(), timed(1.4, seed=1)) == "worse"
+    assert verdict(timed(), timed(0.7, seed=1)) == "better"
+    assert verdict(timed(), timed(1.21, seed=1)) == "not enough evidence"
+    assert verdict(timed(noise_sd=0.5), timed(1.2, noise_sd=0.5, seed=1)) == "same"
     assert verdict(timed(), None) == verdict(None, None) == "same"
     assert verdict(timed(), timed(2.0), same_machine=False) == "same"
 
@@ -170,6 +172,7 @@ def test_speed_is_judged_beside_the_yardstick():
 def test_equal_speeds_are_seldom_called_different():
     wrong = 0
     for seed in range(200):
-        for row in speed.rows(timed(seed=seed), timed(seed=1000 + seed), True, 0.05):
+        runs = [timed(seed=own, between=speed.BETWEEN) for own in (seed, 1000 + seed)]
+        for row in speed.rows(*runs, True, 0.05):
             wrong += row.verdict in ("better", "worse")
     assert wrong <= 4
