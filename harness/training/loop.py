@@ -222,10 +222,7 @@ class Training:
         return self.batches.summary() | found
 
     def validate(self) -> dict[str, Any]:
-        """Return the topic's metrics on validation data; empty on other ranks, or if it has none.
-
-        All ranks call it together.
-        """
+        """Return metrics on validation data, if any, on rank 0; all ranks call it together."""
         with evaluation_mode(self.networks, self.generator):
             networks = self.full_networks()
             return {} if self.rank else self.topic.validate(networks, self.cell)
