@@ -121,16 +121,6 @@ def locally(tasks, folder):
         executor.close()
 
 
-def test_a_race_is_held_on_a_cluster(executor, tmp_path):
-    cells = [replace(CELL, loss=loss) for loss in ("mse", "huber", "hinge")]
-    held = Run(tmp_path, {"toy": Toy()}, "race", report=lambda line: None)
-    held.executor, held.executor_kind = executor, "ray"
-    race.hold(held, cells, 5)
-    answers = side_files.study(tmp_path, "answers")
-    assert len(answers) == 3 and answers["stopped"].str.len().all()
-    assert answers["test"].notna().iloc[0]
-
-
 def content(outcome):
     """All but times, where code lies and which line of a loop hangs, as text: NaN is NaN there."""
     fields = outcome.record_fields()
@@ -168,6 +158,16 @@ def test_an_address_where_no_cluster_is_is_refused_at_once(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UsageError, match="no Ray cluster at RAY_ADDRESS 127.0.0.1:1"):
         executors.ClusterExecutor()
+
+
+def test_a_race_is_held_on_a_cluster(executor, tmp_path):
+    cells = [replace(CELL, loss=loss) for loss in ("mse", "huber", "hinge")]
+    held = Run(tmp_path, {"toy": Toy()}, "race", report=lambda line: None)
+    held.executor, held.executor_kind = executor, "ray"
+    race.hold(held, cells, 5)
+    answers = side_files.study(tmp_path, "answers")
+    assert len(answers) == 3 and answers["stopped"].str.len().all()
+    assert answers["test"].notna().iloc[0]
 
 
 def test_cells_give_what_the_local_executor_gives(executor, tmp_path):
