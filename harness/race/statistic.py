@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.optimize import brentq
-from scipy.special import digamma, polygamma
+
+from harness.results.chance import prior
 
 FEWEST = 3  # variances from which a common one is estimated
-PRIOR = (1e-3, 1e6)  # half the degrees of freedom that a prior may have
+UNLIKE, ALIKE = 2e-3, 2e6  # a prior's degrees of freedom: none is borrowed, all is
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,10 @@ def moderated(variances_K: np.ndarray, df: float) -> tuple[np.ndarray, float]:
     positive = variances_K[variances_K > 0]
     if len(positive) < FEWEST:
         return variances_K, df
-    log = np.log(positive)
-    excess = log.var(ddof=1) - polygamma(1, df / 2)
-    low, high = PRIOR
-    if excess >= polygamma(1, low):
+    common, prior_df = prior(positive, np.full(len(positive), df))
+    if prior_df <= UNLIKE:
         return variances_K, df
-    half = high
-    if excess > polygamma(1, high):
-        half = brentq(lambda half: polygamma(1, half) - excess, low, high)
-    prior_df = 2 * half
-    common = np.exp(log.mean() - digamma(df / 2) + np.log(df / 2) + digamma(half) - np.log(half))
+    prior_df = min(prior_df, ALIKE)
     shrunk_K = (prior_df * common + df * variances_K) / (prior_df + df)
     return shrunk_K, min(prior_df + df, df * len(positive))
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.results import linear
+from harness.results.chance import holm
 from harness.results.counted import competitors, counted
 
 AXES = ("model", "loss", "schedule", "parallel", "seed")
@@ -139,13 +140,3 @@ def _interactions(
         )
     corrected = holm(np.array([row["p"] for row in rows], float))
     yield from (row | {"p": float(p)} for row, p in zip(rows, corrected, strict=True))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return p values corrected for their number by Holm's step-down method; NaN stays NaN."""
-    found = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    found[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    return found

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from harness.results import compare, tables
+from harness.results.chance import prior
 from harness.results.compare import noise, speed
 from harness.results.compare.statistic import Difference, certain, differences
 
@@ -83,7 +84,7 @@ def test_a_fault_comes_through_to_the_verdict():
 def test_variances_that_scatter_as_equal_ones_do_are_pooled():
     raw = np.array([1.0, 2.0, 0.5, 4.0])
     equal = noise.moderated(raw, np.full(4, 2))
-    variance, df = noise.prior(raw, np.full(4, 2))
+    variance, df = prior(raw, np.full(4, 2))
     assert math.isinf(df) and (equal.df == 2 + 0.5 * 8).all()
     assert equal.variances == pytest.approx(np.maximum(raw, (2 * raw + 4 * variance) / 6))
     wild = noise.moderated(np.array([1e-4, 1e-4, 1.0, 1.0, 1e4, 1e4]), np.full(6, 4))
@@ -96,7 +97,7 @@ def test_the_prior_is_found_again():
     prior_df, prior_variance = 6.0, 2.0
     true = prior_df * prior_variance / generator.chisquare(prior_df, 4000)
     seen = true * generator.chisquare(3, 4000) / 3
-    variance, df = noise.prior(seen, np.full(4000, 3.0))
+    variance, df = prior(seen, np.full(4000, 3.0))
     assert variance == pytest.approx(prior_variance, rel=0.1) and df == pytest.approx(6, rel=0.2)
 
 

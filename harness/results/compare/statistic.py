@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from harness.cell import Status
+from harness.results.chance import holm
 from harness.results.compare.noise import moderated
 from harness.results.compare.rows import numbers, texts
 from harness.results.verdict import Verdict
@@ -25,7 +26,7 @@ POWER = 0.8  # at which a difference counts as one that the seeds could have sho
 RELEVANT = 0.01  # of the baseline's mean: less is no difference, however certain
 MARGIN = 0.05  # of what a metric wins over the untrained model: within it two runs are the same
 FEWEST = 5  # configurations of one seed each whose differences say how much they scatter
-AXES = ("model", "loss", "schedule", "rate")
+AXES = ("model", "loss", "schedule")
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def configurations(cells: pd.DataFrame) -> pd.Series:
     rate = texts(cells, "rate").map(lambda text: "" if text in ("", "1.0") else f"r{text}")
     exact = texts(cells, "parity.exact") == "True"
     ranks = texts(cells, "parallel").where(~exact, "").replace("single", "")
-    parts = pd.DataFrame({name: texts(cells, name) for name in AXES[:3]} | {"p": ranks, "r": rate})
+    parts = pd.DataFrame({name: texts(cells, name) for name in AXES} | {"p": ranks, "r": rate})
     return parts.apply(lambda row: "-".join(part for part in row if part), axis=1)
 
 
@@ -146,13 +147,10 @@ def certain(some: Iterable[Difference]) -> tuple[set[Difference], float]:
 
     With the level of the strictest single test.
     """
-    ordered = sorted(some, key=lambda one: one.p)
-    found = set()
-    for tested, one in enumerate(ordered):
-        if one.p > ALPHA / (len(ordered) - tested):
-            break
-        found.add(one)
-    return found, ALPHA / max(1, len(ordered))
+    tested = list(some)
+    corrected = holm(np.array([one.p for one in tested], float))
+    found = {one for one, p in zip(tested, corrected, strict=True) if p <= ALPHA}
+    return found, ALPHA / max(1, len(tested))
 
 
 def margin(baseline: pd.DataFrame, metric: str) -> float:
