@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness.files import write_atomically
 from harness.race import fresh
 from harness.race.course import Course
 from harness.race.statistic import Interval, trained_share
@@ -59,23 +57,9 @@ def rows(course: Course) -> list[dict[str, Any]]:
 
 
 def keep(folder: Path, course: Course, report: Callable[[str], None]) -> None:
-    """Write a race's rows to the folder's answers.csv, where other topics' rows stay.
-
-    A file that is damaged is moved aside, and named.
-    """
+    """Write a race's rows to the folder's answers.csv, where other topics' rows stay."""
     frame = pd.DataFrame(rows(course), columns=list(STUDIES[NAME]))
-    path, old = folder / f"{NAME}.csv", frame.head(0)
-    try:
-        old = side_files.study(folder, NAME)
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        aside = path.with_name(f"{NAME}.{uuid.uuid4().hex[:8]}.damaged")
-        path.rename(aside)
-        report(f"{path} is damaged ({error}): moved to {aside}")
-    kept = old[old["topic"] != course.topic.name]
-    whole = pd.concat([kept, frame], ignore_index=True) if len(kept) else frame
-    write_atomically(path, whole.to_csv(index=False, lineterminator="\n").encode())
+    side_files.keep(folder, NAME, frame, {"topic": course.topic.name}, report)
 
 
 def _verdict(course: Course, arm: str) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from harness.files import write_atomically
 from harness.results import bounds
 from harness.results.columns import MAY_BE_EMPTY, STUDIES
 
@@ -42,6 +45,32 @@ def study(folder: Path, name: str) -> pd.DataFrame:
             raise ValueError(f"{column} is missing in a row")
         frame[column] = frame[column].map(bounds.text, na_action="ignore").astype("str")
     return frame
+
+
+def keep(
+    folder: Path,
+    name: str,
+    rows: pd.DataFrame,
+    about: Mapping[str, str],
+    report: Callable[[str], None],
+) -> None:
+    """Write rows to a study's CSV file, in the place of those about the same; others stay.
+
+    about: by column, the values that all these rows have. A file that is damaged is moved aside,
+    and named.
+    """
+    path, whole = folder / f"{name}.csv", rows
+    try:
+        old = study(folder, name)
+        other = (old[list(about)] != pd.Series(about)).any(axis=1)
+        whole = pd.concat([old[other], rows], ignore_index=True) if other.any() else rows
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        aside = path.with_name(f"{name}.{uuid.uuid4().hex[:8]}.damaged")
+        path.rename(aside)
+        report(f"{path} is damaged ({error}): moved to {aside}")
+    write_atomically(path, whole.to_csv(index=False, lineterminator="\n").encode())
 
 
 @dataclass

@@ -5,7 +5,6 @@ A study is for a run whose cells are trained, alone on this machine.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +12,6 @@ import pandas as pd
 
 from harness.cell import unknown
 from harness.execution.local import LocalExecutor
-from harness.files import write_atomically
 from harness.matrix import recipes
 from harness.results import side_files
 from harness.run import Run
@@ -44,22 +42,8 @@ def own_executor() -> Iterator[LocalExecutor]:
 
 
 def keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:
-    """Write a study's rows to its CSV file, where other models' rows stay, and return them.
-
-    A file that is damaged is moved aside, and named.
-    """
-    path, found = run.folder / f"{name}.csv", pd.DataFrame(rows)
-    kept, old = found, None
-    try:
-        old = side_files.study(run.folder, name)
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        aside = path.with_name(f"{name}.{uuid.uuid4().hex[:8]}.damaged")
-        path.rename(aside)
-        run.report(f"{path} is damaged ({error}): moved to {aside}")
-    if old is not None:
-        other = (old["topic"] != task.cell.topic) | (old["model"] != task.cell.model)
-        kept = pd.concat([old[other], found], ignore_index=True)
-    write_atomically(path, kept.to_csv(index=False, lineterminator="\n").encode())
+    """Write a study's rows to its CSV file, where other models' rows stay, and return them."""
+    found = pd.DataFrame(rows)
+    about = {"topic": task.cell.topic, "model": task.cell.model}
+    side_files.keep(run.folder, name, found, about, run.report)
     return found
