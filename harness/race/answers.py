@@ -57,9 +57,10 @@ def rows(course: Course) -> list[dict[str, Any]]:
 
 
 def keep(folder: Path, course: Course, report: Callable[[str], None]) -> None:
-    """Write a race's rows to the folder's answers.csv, where other topics' rows stay."""
+    """Write a race's rows to the folder's answers.csv, where other races' rows stay."""
     frame = pd.DataFrame(rows(course), columns=list(STUDIES[NAME]))
-    side_files.keep(folder, NAME, frame, {"topic": course.topic.name}, report)
+    about = {"topic": course.topic.name, "metric": course.measure.metric}
+    side_files.keep(folder, NAME, frame, about, report)
 
 
 def _verdict(course: Course, arm: str) -> str:

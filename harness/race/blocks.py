@@ -89,14 +89,15 @@ def _seconds(record: Record) -> float:
 
 
 class Measure:
-    """Takes from records what a topic is judged by, its primary metric, larger being better.
+    """Takes from records what arms are judged by, larger being better.
 
-    half: ``validation``, or ``metrics`` (those of the test half) for topics that have no other.
+    metric: by default the topic's primary one. half: ``validation``, or ``metrics`` (those of the
+    test half) for topics that have no other.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], metric: str = "") -> None:
         directions = next((record.directions for record in records if record.directions), {})
-        self.metric = next(iter(directions), "")
+        self.metric = metric or next(iter(directions), "")
         self.direction = directions.get(self.metric, "max")
         self.sign = 1 if self.direction == "max" else -1
         self.half = "validation" if any(self._of(r, "validation") for r in records) else "metrics"

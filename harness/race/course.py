@@ -55,19 +55,22 @@ class Course:
 def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course], None]) -> None:
     """Race the recipes of cells, topic by topic, each in the share of time its first blocks take.
 
-    kept is called with each topic's race whenever there is something new to keep. Raises UsageError
-    if the least that a race needs is expected to take longer than the minutes.
+    Models of a topic that are judged by different metrics have races of their own. kept is called
+    with each race whenever there is something new to keep. Raises UsageError if the least that a
+    race needs is expected to take longer than the minutes.
     """
     cells = list(dict.fromkeys(cells))
     raced = [cell for cell in cells if run.skip_reason(cell) is None]
-    topics = list(dict.fromkeys(cell.topic for cell in raced))
-    first = {topic: [cell for cell in raced if cell.topic == topic] for topic in topics}
+    races: dict[tuple[str, str], list[Cell]] = {}
+    for cell in raced:
+        metric = run.topics[cell.topic].judged_by(cell.model)[0]
+        races.setdefault((cell.topic, metric), []).append(cell)
     guess = Clock(run, minutes)
     blocks = {
-        topic: [one for seed in range(FIRST) for one in block(own, seed)]
-        for topic, own in first.items()
+        key: [one for seed in range(FIRST) for one in block(own, seed)]
+        for key, own in races.items()
     }
-    needed_s = {topic: guess.predict(wanted) for topic, wanted in blocks.items()}
+    needed_s = {key: guess.predict(wanted) for key, wanted in blocks.items()}
     whole = sum(needed_s.values()) / (1 - KEPT) / 60
     if whole > minutes:
         raise UsageError(
@@ -76,22 +79,28 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
         )
     run.start([cell for cell in cells if cell not in raced])
     left = minutes
-    for number, topic in enumerate(topics):
-        ahead = sum(needed_s[other] for other in topics[number:])
-        clock = Clock(run, left * needed_s[topic] / ahead if ahead else left)
+    for number, key in enumerate(races):
+        ahead = sum(needed_s[other] for other in list(races)[number:])
+        clock = Clock(run, left * needed_s[key] / ahead if ahead else left)
         given = clock.left()
-        _hold(run, run.topics[topic], first[topic], clock, kept)
+        _hold(run, run.topics[key[0]], key[1], races[key], clock, kept)
         left -= (given - clock.left()) / 60
 
 
 def _hold(
-    run: Run, topic: Topic, cells: list[Cell], clock: Clock, kept: Callable[[Course], None]
+    run: Run,
+    topic: Topic,
+    metric: str,
+    cells: list[Cell],
+    clock: Clock,
+    kept: Callable[[Course], None],
 ) -> None:
-    """Race a topic's recipes, then train the finalists on fresh seeds."""
+    """Race a topic's recipes by a metric, then train the finalists on fresh seeds."""
     arms = {arm_of(cell): cell for cell in cells}
     records = clock.train(cells)
-    measure = Measure(records)
-    margin = topic.margin if topic.margin is not None else _margin(measure, records)
+    measure = Measure(records, metric)
+    own = topic.margin if metric == next(iter(topic.directions)) else None
+    margin = _margin(measure, records) if own is None else own
     course = Course(topic, arms, measure, Race(list(arms), margin), {arm: [] for arm in arms})
     if measure.half != "validation":
         run.report(f"{topic.name} has no validation data: its arms are chosen by their test metric")

@@ -42,7 +42,7 @@ def standings(
     unit = max(np.abs(mean[able]).max(), 1e-300)
     mean, spread = mean / unit, np.fmax(sd / unit, error / unit)
     leader = able[np.argmax(mean[able])]
-    part = np.square(spread) / count
+    part = np.square(spread) / np.fmax(count, 1)
     ours, theirs = part[leader], part[able]
     both = ours + theirs
     degrees = np.square(ours) / (count[leader] - 1) + np.square(theirs) / (count[able] - 1)

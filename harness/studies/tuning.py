@@ -176,7 +176,7 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
         values = [trial.value for trial in last if trial.rate == best]
         found = {
             "rate": best,
-            "metric": primary(topic, model),
+            "metric": topic.judged_by(model)[0],
             "value": mean(values) if values else math.nan,
             "seeds": len({trial.seed for trial in own}),
             "tried": len(own),
@@ -186,15 +186,9 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def primary(topic: Topic, model: str) -> str:
-    """Return the metric that a model is judged by: its own task's, else the topic's first."""
-    own = [metric for metric, alone in topic.alone.items() if alone == model]
-    return own[0] if own else next(iter(topic.directions))
-
-
 def direction(topic: Topic, model: str) -> str:
     """Return whether ``max`` or ``min`` of the metric that a model is judged by is better."""
-    return topic.directions[primary(topic, model)]
+    return topic.directions[topic.judged_by(model)[0]]
 
 
 def _trial(record: Record, topic: Topic, share: int) -> Trial:
@@ -202,7 +196,7 @@ def _trial(record: Record, topic: Topic, share: int) -> Trial:
     cell = record.cell
     assert cell.rate is not None
     measured = record.validation or record.metrics
-    value = measured.get(primary(topic, cell.model), math.nan)
+    value = measured.get(topic.judged_by(cell.model)[0], math.nan)
     value = value if record.status is Status.DONE else math.nan
     return Trial(recipe(cell), cell.rate, share, cell.seed, str(record.status), value)
 

@@ -105,6 +105,14 @@ class Topic:
         """Return a model's budget in a profile: that of ``budgets``, unless models differ."""
         return self.budgets[profile]
 
+    def judged_by(self, model: str) -> list[str]:
+        """Return the metrics that a model is to measure, the one it is judged by first.
+
+        Its own task's if it is one of ``alone``, else the topic's primary metric.
+        """
+        own = [metric for metric, alone in self.alone.items() if alone == model]
+        return own or [next(iter(self.directions))]
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         """Return the optimizer that a model's schedules drive.
 

@@ -102,11 +102,11 @@ def measured(
                 f"{method} returned {_told(name, value)}: numbers, text, lists and dicts of them "
                 "are kept beside the metrics"
             ) from None
-    needed = [name for name, model in topic.alone.items() if model == cell.model]
-    lacking = [n for n in needed or [next(iter(topic.directions))] if n not in metrics]
+    lacking = [name for name in topic.judged_by(cell.model) if name not in metrics]
     due = method == "evaluate" or (method == "validate" and values)
     if lacking and due and parallel.is_rank_zero():  # alone in evaluating
-        what = "the primary metric" if not needed else f"which {cell.model} is to measure"
+        alone = cell.model in topic.alone.values()
+        what = f"which {cell.model} is to measure" if alone else "the primary metric"
         raise UsageError(
             f"{method} returned no {lacking[0]!r}, {what}: "
             f"it returned {', '.join(map(repr, values)) or 'nothing'}"

@@ -57,6 +57,36 @@ def held(tmp_path_factory):
     return raced(tmp_path_factory.mktemp("race"))
 
 
+@dataclass(frozen=True)
+class Parts(Racer):
+    """Its model ``dropout`` learns a task of its own, and has no other metric."""
+
+    margin: ClassVar[float | None] = None
+    alone: ClassVar[dict] = {"r2": "dropout"}
+
+    def evaluate(self, networks, cell):
+        return self._own(super().evaluate(networks, cell), cell)
+
+    def validate(self, networks, cell):
+        return self._own(super().validate(networks, cell), cell)
+
+    def _own(self, found, cell):
+        return {name: v for name, v in found.items() if (name == "r2") == (cell.model == "dropout")}
+
+
+def test_models_that_are_judged_by_another_metric_have_a_race_of_their_own(tmp_path):
+    cells = [replace(cell, model=model) for model in ("line", "dropout") for cell in CELLS[::2]]
+    _, answers, _ = raced(tmp_path, cells, Parts())
+    assert dict(answers.groupby("model")["metric"].unique().map(list)) == {
+        **{"line": ["mse"], "dropout": ["r2"]}
+    }
+    own = answers[answers["model"] == "dropout"].set_index("loss")
+    assert own.loc["mse", "validation"] > own.loc["mae", "validation"]  # not called equal
+    assert own.loc["mae", "verdict"] == "worse" and own["trained"].str.fullmatch(r"(\d+)/\1").all()
+    page = write_report(tmp_path).read_text()
+    assert "The race of toy by mse" in page and "The race of toy by r2" in page
+
+
 def test_all_arms_meet_the_same_seeds_and_the_report_has_fresh_ones(held):
     run, answers, _ = held
     seeds = {loss: {c.seed for c in run.records if c.loss == loss} for loss in answers["loss"]}

@@ -13,19 +13,27 @@ BEST = ("best", "tied best", "undecided")
 
 
 def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Return a race for each topic: why it stopped, its arms that are left, those that are worse.
+    """Return each race: why it stopped, its arms that are left, those that are worse.
 
+    name: its topic, with the metric where models of it are judged by several.
     headline: the best arm and how many cannot be told apart from it. own: the topic's recipe, None
     if it is among those left or was not raced. more: how many of the worse are not listed.
     """
     found = []
-    for topic, part in () if frame is None else frame.groupby("topic", sort=False):
+    races = () if frame is None else frame.groupby(["topic", "metric"], sort=False)
+    for (topic, metric), part in races:
+        alone = frame is not None and frame.loc[frame["topic"] == topic, "metric"].nunique() == 1
         rows = plain(part)
         left = [row for row in rows if row["verdict"] in BEST]
         worse = [row for row in rows if row["verdict"] not in BEST]
         first = rows[0]
         found.append(
-            {"topic": topic, "left": left, "worse": worse[:LISTED]}
+            {
+                "name": topic if alone else f"{topic} by {metric}",
+                "topic": topic,
+                "left": left,
+                "worse": worse[:LISTED],
+            }
             | {"own": next((row for row in worse if row["recipe"]), None)}
             | {"more": max(0, len(worse) - LISTED), "arms": len(rows), "first": first}
             | {key: first[key] for key in ("metric", "direction", "margin", "stopped")}
