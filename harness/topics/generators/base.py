@@ -70,7 +70,8 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         likelihood = self.likelihood(networks, cell, self.images.test_x)
-        return likelihood | self._distances(networks, cell, self.real(), cell.seed)
+        noise = torch.Generator().manual_seed(cell.seed)
+        return likelihood | self._distances(networks, cell, self.real(), noise, FID_SEED)
 
     def validate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """Measure as ``evaluate`` does, from other noise and against other real images.
@@ -80,14 +81,25 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         rows = self.images.fold(cell.seed).validation
         likelihood = self.likelihood(networks, cell, self.images.train_x[rows])
         real = self.images.test_x[: self.fid_samples]
-        return likelihood | self._distances(networks, cell, real, VALIDATION_SEED + cell.seed)
+        noise = torch.Generator().manual_seed(VALIDATION_SEED + cell.seed)
+        return likelihood | self._distances(networks, cell, real, noise, None)
 
-    def _distances(self, networks: Networks, cell: Cell, real: Tensor, seed: int) -> dict[str, Any]:
-        """Return how far as many images as ``real``, made from noise of ``seed``, are from them."""
+    def _distances(
+        self,
+        networks: Networks,
+        cell: Cell,
+        real: Tensor,
+        noise: torch.Generator,
+        fid_seed: int | None,
+    ) -> dict[str, Any]:
+        """Return how far as many images as ``real``, made from ``noise``, are from them.
+
+        fid_seed: of the FID's interval, None for none.
+        """
         device = next(next(iter(networks.values())).parameters()).device
         eyes = feature_extractor.load(weights=self.fid_weights, samples=len(real), device=device)
-        made = self.sample(networks, cell, len(real), torch.Generator().manual_seed(seed))
-        found = fid.evaluate(real, made, eyes, FID_SEED, fid.cache_folder())
+        made = self.sample(networks, cell, len(real), noise)
+        found = fid.evaluate(real, made, eyes, fid_seed, fid.cache_folder())
         return found | fid.describe(real, made, eyes)
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:

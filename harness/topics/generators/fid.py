@@ -208,17 +208,23 @@ def _read(path: Path) -> Statistics | None:
 
 
 def evaluate(
-    real: Tensor, generated: Tensor, extractor: Extractor, seed: int, cache: Path | None = None
+    real: Tensor,
+    generated: Tensor,
+    extractor: Extractor,
+    seed: int | None,
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Compute fid, fid_low, fid_high, kid, precision and recall of uint8 images (N, C, H, W).
 
-    fid_se: the standard error that fid_low and fid_high stem from.
-    ``seed`` is the bootstrap's; ``cache`` the folder for the real images' statistics, see
+    fid_se: the standard error that fid_low and fid_high stem from. ``seed`` is the bootstrap's,
+    None to leave the interval out; ``cache`` the folder for the real images' statistics, see
     ``cache_folder``. Raises UsageError for no more images than features on either side.
     """
     sides = reference(real, extractor, cache), statistics(features(generated, extractor))
-    found, (low, high) = frechet(*sides), interval(*sides, seed)
-    spread = {"fid_low": low, "fid_high": high, "fid_se": (high - found) / 1.96}
+    found, spread = frechet(*sides), {}
+    if seed is not None:
+        low, high = interval(*sides, seed)
+        spread = {"fid_low": low, "fid_high": high, "fid_se": (high - found) / 1.96}
     return {"fid": found, **spread, **compare(*sides)}
 
 
