@@ -64,6 +64,6 @@ def make(
         executor_kind=chosen.executor,
         timeout=chosen.timeout,
         compile=chosen.compile,
-        rates=options.rates(chosen),
+        rates=matrix.rates_of(topics, chosen.rates),
     )
     return run, cells

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell import UsageError
-from harness.rates import Rates, shipped, table
 
 
 def option(default: Any, text: str, metavar: str | None = None, place: bool = False) -> Any:
@@ -106,11 +105,6 @@ def run_folder(chosen: object) -> Path:
     """
     told = RunOptions(**given(chosen, [RunOptions]))
     return Path(told.run_dir or Path("results") / told.profile)
-
-
-def rates(told: RunOptions) -> Rates:
-    """Return the rates that cells train at: those of the given table, else of the shipped one."""
-    return table.read(Path(told.rates)).over(shipped()) if told.rates else shipped()
 
 
 def arguments(values: Mapping[str, Any]) -> str:

@@ -30,7 +30,6 @@ from harness.trial import cost
 LADDER = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 GRID = LADDER[3:9]
 RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so small a share
-WORST = -math.inf
 
 
 class Trial(NamedTuple):
@@ -148,7 +147,7 @@ def ranked(trials: Sequence[Trial], better: str) -> list[float]:
     def worth(rate: float) -> tuple[float, float, float]:
         values = [sign * value for value in by_rate[rate] if not math.isnan(value)]
         whole = len(values) / len(by_rate[rate])
-        return whole, mean(values) if values else WORST, -abs(math.log(rate))
+        return whole, mean(values), -abs(math.log(rate))
 
     alive = [rate for rate in by_rate if not all(map(math.isnan, by_rate[rate]))]
     return sorted(alive, key=worth, reverse=True)

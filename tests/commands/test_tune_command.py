@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import cli, options
+from harness import cli, matrix
 from harness.cell import Cell, UsageError
 from harness.commands.tune import matching, worth
 from harness.topics.registry import registered_topics
@@ -47,6 +47,22 @@ def test_bad_input_gets_one_line(arguments, said, capsys, tmp_path, monkeypatch)
 def test_a_given_table_goes_over_the_shipped_one(tmp_path):
     path = tmp_path / "rates.csv"
     path.write_text("topic,model,loss,schedule,rate\nvgg,vgg11,ce,cosine,30\n")
-    assert options.rates(options.RunOptions(rates=str(path))).of(CELLS[0]) == 30
+    topics = registered_topics()
+    assert matrix.rates_of(topics, str(path)).of(CELLS[0]) == 30
     with pytest.raises(UsageError, match="cannot be read"):
-        options.rates(options.RunOptions(rates=str(tmp_path / "none.csv")))
+        matrix.rates_of(topics, str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("vg,vgg11,ce,cosine", "unknown topic 'vg': choose from vgg"),
+        ("vgg,vgg12,ce,cosine", "unknown model 'vgg12'"),
+        ("vgg,vgg11,ce,cosin", "unknown schedule 'cosin': choose from cosine"),
+    ],
+)
+def test_a_table_for_recipes_that_are_not_there_is_refused(tmp_path, recipe, said):
+    path = tmp_path / "rates.csv"
+    path.write_text(f"topic,model,loss,schedule,rate\n{recipe},30\n")
+    with pytest.raises(UsageError, match=f"rates .*rates.csv: {said}"):
+        matrix.rates_of(registered_topics(), str(path))
