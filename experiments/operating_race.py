@@ -20,7 +20,7 @@ from scipy import stats
 
 from harness.race import fresh
 from harness.race.procedure import ALPHA, FIRST, Race
-from harness.race.statistic import spent
+from harness.race.statistic import Interval, spent
 
 MARGIN = 1.0
 BLOCKS = 10  # of all arms, that the cells of a race would be enough for
@@ -94,6 +94,17 @@ class Tally:
     covered: int = 0
     intervals: int = 0
 
+    def ended(self, left: list[int], truth_K: np.ndarray, margin: float) -> None:
+        """Count a race that ended with the arms that are left; truth_K: larger is better."""
+        self.kept += int(truth_K.argmax()) in left
+        self.near += bool((truth_K[left] >= truth_K.max() - margin).any())
+        self.left += len(left)
+
+    def reported(self, known: list[tuple[Interval, float]]) -> None:
+        """Count intervals, each with the true value that it should hold."""
+        self.covered += sum(interval.low <= true <= interval.high for interval, true in known)
+        self.intervals += len(known)
+
 
 def own_race(arms: Arms, tally: Tally) -> None:
     """Run the harness's race and its report by fresh seeds."""
@@ -104,7 +115,8 @@ def own_race(arms: Arms, tally: Tally) -> None:
         cells += len(race.left)
         race.add({str(number): value for number, value in enumerate(arms.block())})
     left = [int(arm) for arm in race.left]
-    counted(arms, tally, left, cells, race.blocks)
+    tally.ended(left, arms.means_K, MARGIN)
+    tally.saved += 1 - cells / (race.blocks * count)
     best = sorted(left, key=lambda arm: -race.standings[str(arm)].value)[: fresh.FINALISTS]
     together = sorted({*best, count // 2})  # the topic's own recipe is one of no merit
     seeds = (BLOCKS * count - cells) // len(together)
@@ -116,8 +128,7 @@ def own_race(arms: Arms, tally: Tally) -> None:
         known = [(report.mean, truth)]
         known += [(report.trained, 1 - arms.diverge_K[int(arm)])] if arms.diverge_K.any() else []
         known += [(report.behind, apart)] if arm != race.leader else []
-        tally.covered += sum(interval.low <= true <= interval.high for interval, true in known)
-        tally.intervals += len(known)
+        tally.reported(known)
 
 
 def own_races(shape: str, count: int, races: int) -> Tally:
@@ -131,15 +142,6 @@ def own_races(shape: str, count: int, races: int) -> Tally:
 def enough(count: int, cells: int, left: int) -> bool:
     """Return whether another block can be paid for, with the fresh seeds after it."""
     return cells + left + fresh.trainings(left) <= BLOCKS * count
-
-
-def counted(arms: Arms, tally: Tally, left: list[int], cells: int, blocks: int) -> None:
-    """Count a race that ended with the arms that are left."""
-    best = int(arms.means_K.argmax())
-    tally.kept += best in left
-    tally.near += any(arms.means_K[arm] >= arms.means_K[best] - MARGIN for arm in left)
-    tally.left += len(left)
-    tally.saved += 1 - cells / (blocks * len(arms.means_K))
 
 
 def worse_by_t(values_BK: np.ndarray, leader: int, level: float) -> np.ndarray:
@@ -223,7 +225,8 @@ def other_race(arms: Arms, tally: Tally, test: Test, over_arms: bool, over_looks
         leader = int(values_BK.mean(axis=0).argmax())
         worse_K = test(values_BK, leader, level)
         left = [arm for arm, worse in zip(left, worse_K, strict=True) if not worse]
-    counted(arms, tally, left, cells, len(values))
+    tally.ended(left, arms.means_K, MARGIN)
+    tally.saved += 1 - cells / (len(values) * count)
 
 
 def tables(races: int, counts: list[int]) -> Iterator[str]:

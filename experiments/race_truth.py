@@ -13,13 +13,14 @@ import argparse
 import csv
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from operating_race import Tally
 
 from harness.axes import losses, schedules
 from harness.cell import Cell
@@ -36,7 +37,6 @@ SEEDS = 100
 FEWEST = 30  # that a truth is made of
 TOGETHER = 12  # seeds of a population, under every schedule
 RATES = (0.1, 0.3, 1.0, 3.0)
-LOSSES = [name for name in losses.FAMILIES if name != "kl"]  # here it has the gradient of ce
 
 
 def train(path: Path, model: str, rates: list[float]) -> None:
@@ -49,7 +49,7 @@ def train(path: Path, model: str, rates: list[float]) -> None:
     have = set(known.itertuples(index=False, name=None))
     for first in range(0, SEEDS, TOGETHER):
         seeds = range(first, min(first + TOGETHER, SEEDS))
-        for loss, rate in product(LOSSES, rates):
+        for loss, rate in product(losses.FAMILIES, rates):
             left = [seed for seed in seeds if (model, loss, rate, seed) not in have]
             if left:
                 with path.open("a", newline="") as file:
@@ -91,16 +91,16 @@ def races(path: Path, count: int, shares: list[float]) -> Iterator[str]:
         test_SK = -table["test"].loc[whole.index].to_numpy()
         plain = -own["untrained"].mean()
         for share in shares if len(whole) >= FEWEST else ():
-            tally = Tally(np.nan_to_num(values_SK, nan=plain), test_SK, plain, share)
+            races = Races(np.nan_to_num(values_SK, nan=plain), test_SK, plain, share)
             rng = np.random.default_rng(0)
             for _ in range(count):
-                tally.race(rng.permutation(len(values_SK)))
-            yield f"| {model} | {values_SK.shape[1]} | {len(values_SK)} | {tally.shares(count)} |"
+                races.race(rng.permutation(len(values_SK)))
+            yield f"| {model} | {values_SK.shape[1]} | {len(values_SK)} | {races.shares(count)} |"
 
 
 @dataclass
-class Tally:
-    """Holds races on known values, larger being better, and counts what they got right.
+class Races:
+    """Races on known values, larger being better, with counts of what they got right.
 
     values_SK: of S seeds and K recipes, to choose by; test_SK: to report, nan where a training
     diverged. untrained: the untrained network's value; share: of all trainings, those of a race.
@@ -110,11 +110,7 @@ class Tally:
     test_SK: np.ndarray
     untrained: float
     share: float
-    kept: int = 0
-    near: int = 0
-    left: int = 0
-    covered: int = 0
-    intervals: int = 0
+    tally: Tally = field(default_factory=Tally)
     trainings: int = 0
 
     def race(self, order: np.ndarray) -> None:
@@ -134,9 +130,7 @@ class Tally:
             block_K = self.values_SK[order[race.blocks]]
             race.add({str(arm): value for arm, value in enumerate(block_K)})
         left = sorted(map(int, race.left), key=lambda arm: -race.standings[str(arm)].value)
-        self.kept += int(truth_K.argmax()) in left
-        self.near += bool((truth_K[left] >= truth_K.max() - margin).any())
-        self.left += len(left)
+        self.tally.ended(left, truth_K, margin)
         self.trainings += spent + self._report(race, left, order[race.blocks :], affordable - spent)
 
     def _report(self, race: Race, left: list[int], order: np.ndarray, affordable: int) -> int:
@@ -152,16 +146,16 @@ class Tally:
             found = reports[str(arm)]
             known = [(found.mean, truth_K[arm])]
             known += [(found.behind, np.nanmean(both_SK[:, arm]))] if arm != leader else []
-            self.covered += sum(one.low <= true <= one.high for one, true in known)
-            self.intervals += len(known)
+            self.tally.reported(known)
         return len(arms) * len(seeds)
 
     def shares(self, count: int) -> str:
         """Return the row's cells."""
-        kept, near = (f"{100 * number / count:.1f} %" for number in (self.kept, self.near))
-        covered = f"{100 * self.covered / self.intervals:.1f} %"
+        own = self.tally
+        kept, near = (f"{100 * number / count:.1f} %" for number in (own.kept, own.near))
+        covered = f"{100 * own.covered / own.intervals:.1f} %"
         cost = f"{100 * self.trainings / count / self.values_SK.size:.1f} %"
-        return f"{kept} | {near} | {covered} | {self.left / count:.1f} | {cost}"
+        return f"{kept} | {near} | {covered} | {own.left / count:.1f} | {cost}"
 
 
 def main() -> None:
