@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cell import Cell
-from harness.topics import folds
+from harness.topics import datasets, folds
 from harness.topics.registry import registered_topics
 
 TOPICS = registered_topics()
@@ -63,3 +63,54 @@ def test_each_topic_validates_by_the_metrics_that_it_reports(name, one_thread):
     named = [metric for metric in topic.directions if metric in reported]
     assert named and all(metric in chosen_by for metric in named)
     assert any(chosen_by[metric] != reported[metric] for metric in named)
+
+
+def untrained(topic, model, seed):
+    loss, schedule = topic.recipe
+    cell = Cell(topic.name, model, loss, schedule, seed=seed)
+    torch.manual_seed(seed)
+    return cell, {name: network.eval() for name, network in topic.networks(cell).items()}
+
+
+@pytest.mark.parametrize(("name", "model"), [("vgg", "vgg11"), ("regression", "linear")])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_what_validates_is_the_fold_of_the_seed(name, model, seed, one_thread):
+    topic = TOPICS[name]
+    cell, networks = untrained(topic, model, seed)
+    seen = []
+    networks["model"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    topic.validate(networks, cell)
+    expected = topic._data.train_x[topic._data.fold(seed).validation]
+    expected = datasets.fit_images(expected, 32) if name == "vgg" else expected
+    assert torch.cat(seen).equal(expected)
+
+
+@pytest.mark.parametrize("name", ["vae", "pixelcnn"])
+def test_a_likelihood_validates_on_the_fold_and_an_fid_on_other_images(name, monkeypatch):
+    topic, asked = TOPICS[name], {}
+    cell, networks = untrained(topic, topic.models[0], 3)
+    for method, at in (("likelihood", 2), ("_distances", 2)):
+        monkeypatch.setattr(
+            type(topic),
+            method,
+            lambda self, *told, method=method, at=at: asked.update({method: told[at]}) or {},
+        )
+    topic.validate(networks, cell)
+    images = topic.images
+    assert asked["likelihood"].equal(images.train_x[images.fold(3).validation])
+    assert asked["_distances"].equal(images.test_x[: topic.fid_samples])
+
+
+def test_scenes_that_validate_are_of_the_fold(monkeypatch):
+    topic, used = TOPICS["multitask"], []
+    cell, networks = untrained(topic, "equal", 3)
+    compose = type(topic)._compose
+    monkeypatch.setattr(
+        type(topic),
+        "_compose",
+        lambda self, x, y, most: used.append((x, y)) or compose(self, x, y, most),
+    )
+    topic.validate(networks, cell)
+    rows = topic._data.fold(3).validation
+    ((x_VCHW, y_V),) = used
+    assert x_VCHW.equal(topic._data.train_x[rows]) and y_V.equal(topic._data.train_y[rows])
