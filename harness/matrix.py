@@ -17,7 +17,7 @@ from harness.training.topic import Topic
 
 PROFILES = ("smoke", "quick", "race", "full")
 FULL_SEEDS = (0, 1, 2)
-SPARE = 3  # degrees of freedom for the error of a topic's loss and schedule in quick
+SPARE = 2  # degrees of freedom for the error of a topic's loss and schedule in quick
 
 
 def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:

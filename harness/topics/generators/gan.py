@@ -79,7 +79,7 @@ class GAN(GeneratorTopic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=20, batch_size=32, timeout_s=120, expected_s=4),
-        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=9),
+        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=6),
         "full": Budget(steps=5000, batch_size=64, timeout_s=14400, expected_s=300),
     }
     # a step costs several of dcgan's

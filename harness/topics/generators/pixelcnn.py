@@ -164,12 +164,12 @@ class PixelCNNTopic(GeneratorTopic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=6),
-        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=25),
+        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=14),
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300),
     }
 
     def base_optimizer(self, model: str) -> OptimizerSpec:
-        return OptimizerSpec("adam", lr=3e-3, adaptive_lr=1e-3)
+        return OptimizerSpec("adam", lr=6e-3, adaptive_lr=2e-3)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         channels, _ = self.shape
