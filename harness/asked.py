@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import matrix, options
+from harness import matrix, options, project
 from harness.cell import Cell, UsageError
 from harness.execution.kinds import executor_class
 from harness.run import Run
@@ -64,6 +64,6 @@ def make(
         executor_kind=chosen.executor,
         timeout=chosen.timeout,
         compile=chosen.compile,
-        rates=matrix.rates_of(topics, chosen.rates),
+        rates=project.rates_of(topics, chosen.profile, chosen.rates),
     )
     return run, cells

@@ -129,7 +129,7 @@ def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
         raise unknown("topic", cell.topic, topics)
     if told.profile not in matrix.PROFILES:
         raise unknown("profile", told.profile, matrix.PROFILES)
-    rates = matrix.rates_of(topics, told.rates)
+    rates = project.rates_of(topics, told.profile, told.rates)
     run = Run(
         folder, topics, told.profile, told.world_size, accumulate=told.accumulate, rates=rates
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
-from pathlib import Path
 
 from allpairspy import AllPairs
 
 from harness.axes import losses, parallel, schedules
 from harness.cell import Cell, UsageError, unknown
 from harness.design import separating
-from harness.rates import Rates, shipped, table
 from harness.training.topic import Topic
 
 PROFILES = ("smoke", "quick", "race", "full")
@@ -188,25 +186,6 @@ def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
 
 def _axes() -> dict[str, tuple[str, ...]]:
     return {"loss": losses.FAMILIES, "schedule": schedules.NAMES, "parallel": parallel.NAMES}
-
-
-def rates_of(topics: Mapping[str, Topic], path: str | None) -> Rates:
-    """Return the rates that cells train at: those of a table, else of the shipped one.
-
-    path: of a table of rates, None for the shipped one alone. Raises UsageError for what is no such
-    table, and for a recipe that none of the topics has.
-    """
-    if path is None:
-        return shipped()
-    given = table.read(Path(path))
-    for name, model, loss, schedule in given.found:
-        try:
-            if name not in topics:
-                raise unknown("topic", name, topics)
-            skip_reason(topics[name], Cell(name, model, loss, schedule))
-        except UsageError as error:
-            raise UsageError(f"rates {path}: {error}") from None
-    return given.over(shipped())
 
 
 def select(

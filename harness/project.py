@@ -1,19 +1,23 @@
-"""Find the topics of the project that a command stands in: installed ones, and its conftests'."""
+"""Find the topics of the project that a command stands in, and the rates that serve them."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.cell import UsageError
-from harness.topics.registry import registered_topics, with_own
+from harness import matrix
+from harness.cell import Cell, UsageError, unknown
+from harness.rates import Rates, shipped, table
+from harness.topics.registry import installed_topics, registered_topics, with_own
 from harness.training.topic import Topic
+
+TUNED = ("quick", "race")  # profiles with the budgets that the shipped rates were found with
 
 
 def topics(run_folder: Path, **options: Any) -> dict[str, Topic]:
@@ -68,3 +72,26 @@ def _conftests(paths: list[str]) -> list[Any]:
         lines = [line for line in said.getvalue().splitlines() if line.strip()] or [f"exit {code}"]
         raise UsageError(f"the project's conftest cannot be loaded: {lines[-1].removeprefix('E ')}")
     return asked.found
+
+
+def rates_of(topics: Mapping[str, Topic], profile: str, path: str | None) -> Rates:
+    """Return the rates that cells train at: those of a table, else of the shipped one.
+
+    The shipped rates were found on the built-in topics' own data with quick's budgets, and serve
+    these alone. path: of a table of rates, None for no other. Raises UsageError for what is no such
+    table, and for a recipe that none of the topics has.
+    """
+    known = installed_topics()[0] if profile in TUNED else {}
+    own = [name for name, topic in topics.items() if topic == known.get(name)]
+    ours = shipped().of_topics(own)
+    if path is None:
+        return ours
+    given = table.read(Path(path))
+    for name, model, loss, schedule in given.found:
+        try:
+            if name not in topics:
+                raise unknown("topic", name, topics)
+            matrix.skip_reason(topics[name], Cell(name, model, loss, schedule))
+        except UsageError as error:
+            raise UsageError(f"rates {path}: {error}") from None
+    return given.over(ours)

@@ -145,6 +145,8 @@ class Run:
         self.store.tidy()
         told = self.environment | {"project": list(self.project)}
         write_atomically(self.folder / "environment.json", json.dumps(told, indent=1).encode())
+        if not self.choosing:
+            self.rates.leave_evidence([*self.records, *cells], self.folder)
         for cell in cells:
             if reason := self.skip_reason(cell):
                 self.keep(cell, Outcome(status=Status.SKIPPED, reason=reason))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from harness.cell import Cell, UsageError
+from harness.files import write_atomically
 
 SHIPPED = Path(__file__).with_name("shipped.csv")
+TRIALS = "trials.csv"
 KEY = ("topic", "model", "loss", "schedule")
+EVIDENCE = (*KEY, "rate", "share", "seed", "status", "value", "metric", "direction")
 
 Recipe = tuple[str, str, str, str]
 
@@ -23,17 +27,39 @@ def recipe(cell: Cell) -> Recipe:
 
 @dataclass(frozen=True)
 class Rates:
-    """Multiples of the topics' own learning rates, by recipe; 1 for a recipe that is not there."""
+    """Multiples of the topics' own learning rates, by recipe; 1 for a recipe that is not there.
+
+    evidence: lines of ``trials.csv``, by recipe, that lay beside a table: what was trained for it.
+    """
 
     found: Mapping[Recipe, float] = field(default_factory=dict)
+    evidence: Mapping[Recipe, Sequence[Mapping[str, str]]] = field(default_factory=dict)
 
     def of(self, cell: Cell) -> float:
         """Return the multiple that a cell trains at: its own, else its recipe's."""
         return self.found.get(recipe(cell), 1.0) if cell.rate is None else cell.rate
 
+    def of_topics(self, names: Iterable[str]) -> Rates:
+        """Return the rates of the topics of these names."""
+        kept = set(names)
+        own = {key: rate for key, rate in self.found.items() if key[0] in kept}
+        return Rates(own, {key: rows for key, rows in self.evidence.items() if key[0] in kept})
+
     def over(self, others: Rates) -> Rates:
         """Return these rates, with those of other recipes from another table."""
-        return replace(self, found={**others.found, **self.found})
+        others_left = {key: rows for key, rows in others.evidence.items() if key not in self.found}
+        return Rates({**others.found, **self.found}, {**others_left, **self.evidence})
+
+    def leave_evidence(self, cells: Iterable[Cell], folder: Path) -> None:
+        """Write what was trained for the rates of cells to ``folder/trials.csv``, if anything."""
+        recipes = dict.fromkeys(recipe(cell) for cell in cells if cell.rate is None)
+        rows = [row for key in recipes for row in self.evidence.get(key, ())]
+        if rows:
+            text = io.StringIO()
+            table = csv.DictWriter(text, EVIDENCE, extrasaction="ignore", lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+            write_atomically(folder / TRIALS, text.getvalue().encode())
 
 
 def read(path: Path) -> Rates:
@@ -60,7 +86,22 @@ def read(path: Path) -> Rates:
                 found[recipe(cell)] = cell.rate
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"rates {path} cannot be read: {error}") from None
-    return Rates(found)
+    return Rates(found, _evidence(path.with_name(TRIALS), found))
+
+
+def _evidence(path: Path, found: Mapping[Recipe, float]) -> dict[Recipe, list[dict[str, str]]]:
+    """Return the rows of the trainings that a table rests on, by recipe; none if they are lost."""
+    rows: dict[Recipe, list[dict[str, str]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                topic, model, loss, schedule = (row.get(name) or "" for name in KEY)
+                key = (topic, model, loss, schedule)
+                if key in found and all(row.get(name) is not None for name in EVIDENCE):
+                    rows.setdefault(key, []).append(row)
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
+    return rows
 
 
 @cache

@@ -84,6 +84,11 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"blocks": "int64", "seeds": "int64", "trained": "str", "trained_low": "float64"},
         **{"train_s": "float64", "stopped": "str"},
     },
+    "trials": {
+        **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
+        **{"rate": "float64", "share": "int64", "seed": "int64", "status": "str"},
+        **{"metric": "str", "direction": "str", "value": "float64"},
+    },
 }
 MAY_BE_EMPTY = {"reason", "stopped"}
 
@@ -106,3 +111,4 @@ class Tables(NamedTuple):
     resharding: pd.DataFrame | None = None
     answers: pd.DataFrame | None = None
     speed: pd.DataFrame | None = None
+    trials: pd.DataFrame | None = None

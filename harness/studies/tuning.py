@@ -202,7 +202,11 @@ def _trial(record: Record, topic: Topic, share: int) -> Trial:
 
 def _write(folder: Path, trials: Sequence[Trial], topics: Mapping[str, Topic]) -> None:
     """Write the table of rates and all trials as CSV files."""
-    rows = [dict(zip(KEY, t.recipe, strict=True)) | t._asdict() for t in trials]
+    rows = []
+    for trial in trials:
+        topic, model = topics[trial.recipe[0]], trial.recipe[1]
+        by = {"metric": topic.judged_by(model)[0], "direction": direction(topic, model)}
+        rows.append(dict(zip(KEY, trial.recipe, strict=True)) | trial._asdict() | by)
     every = pd.DataFrame(rows).drop(columns="recipe")
     for name, table in (("trials", every), ("rates", evidence(trials, topics))):
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import cli, matrix
+from harness import cli, project
 from harness.cell import Cell, UsageError
 from harness.commands.tune import matching, worth
 from harness.topics.registry import registered_topics
@@ -48,9 +48,9 @@ def test_a_given_table_goes_over_the_shipped_one(tmp_path):
     path = tmp_path / "rates.csv"
     path.write_text("topic,model,loss,schedule,rate\nvgg,vgg11,ce,cosine,30\n")
     topics = registered_topics()
-    assert matrix.rates_of(topics, str(path)).of(CELLS[0]) == 30
+    assert project.rates_of(topics, "quick", str(path)).of(CELLS[0]) == 30
     with pytest.raises(UsageError, match="cannot be read"):
-        matrix.rates_of(topics, str(tmp_path / "none.csv"))
+        project.rates_of(topics, "quick", str(tmp_path / "none.csv"))
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_a_table_for_recipes_that_are_not_there_is_refused(tmp_path, recipe, sai
     path = tmp_path / "rates.csv"
     path.write_text(f"topic,model,loss,schedule,rate\n{recipe},30\n")
     with pytest.raises(UsageError, match=f"rates .*rates.csv: {said}"):
-        matrix.rates_of(registered_topics(), str(path))
+        project.rates_of(registered_topics(), "quick", str(path))

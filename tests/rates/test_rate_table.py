@@ -1,12 +1,16 @@
 """The table of learning rates, and trainings at them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy import BUDGET, Toy
 from toy_population import SHORT, Crowded
 
+from harness import project
 from harness.cell import Cell, UsageError
 from harness.rates import Rates, shipped, table
+from harness.results import side_files
 from harness.run import Run
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
@@ -95,3 +99,43 @@ def test_a_rate_is_in_the_record_and_changes_the_fingerprint(tmp_path):
     runs = [Run(tmp_path, {"toy": Toy()}, "smoke", rates=rates) for rates in (Rates(), faster)]
     assert runs[0].fingerprint(cell) != runs[1].fingerprint(cell)
     assert [run.task(cell).rate for run in runs] == [1.0, 3.0]
+
+
+def kept(folder):
+    """Write a table of two recipes with three trainings for them, and one for another."""
+    (folder / "rates.csv").write_text(f"{HEADER}{ROW},3,\nvgg,vgg11,mse,cosine,1,\n")
+    rows = [
+        f"vgg,vgg11,{loss},cosine,{rate},9,0,done,0.5,accuracy,max\n"
+        for loss, rate in (("ce", 1), ("ce", 3), ("mse", 1), ("kl", 1))
+    ]
+    (folder / "trials.csv").write_text(",".join(table.EVIDENCE) + "\n" + "".join(rows))
+    return table.read(folder / "rates.csv")
+
+
+def test_what_a_table_rests_on_goes_to_the_folder_of_a_run(tmp_path):
+    rates, out = kept(tmp_path), tmp_path / "run"
+    out.mkdir()
+    ce, mse = (Cell("vgg", "vgg11", loss, "cosine", "ddp", 1) for loss in ("ce", "mse"))
+    rates.leave_evidence([ce], out)
+    found = side_files.study(out, "trials")
+    assert list(found["rate"]) == [1, 3] and set(found["loss"]) == {"ce"}
+    rates.leave_evidence([replace(mse, rate=1.0)], out)  # its own rate: nothing was searched
+    assert side_files.study(out, "trials").equals(found)
+    rates.of_topics(["vae"]).leave_evidence([ce], out)
+    assert side_files.study(out, "trials").equals(found)
+
+
+def test_a_table_without_its_trainings_is_still_a_table(tmp_path):
+    kept(tmp_path)
+    (tmp_path / "trials.csv").write_bytes(b"\xff\xfe")
+    assert table.read(tmp_path / "rates.csv").evidence == {}
+
+
+def test_shipped_rates_serve_the_data_and_budgets_that_they_were_found_with():
+    own = registered_topics()
+    found = project.rates_of(own, "quick", None).found
+    assert found == shipped().found == project.rates_of(own, "race", None).found
+    assert not project.rates_of(own, "full", None).found
+    other = project.rates_of(registered_topics(dataset="mnist"), "quick", None).found
+    assert {key[0] for key in other} <= {"regression", "rl"}
+    assert not project.rates_of({"toy": Toy()}, "quick", None).found

@@ -122,14 +122,14 @@ def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -
                         "meta": escaped(what),
                         "x": rounded(line["step"], 8),
                         "y": rounded(line[column]),
-                        "line": _style(len(data)),
+                        "line": style(len(data)),
                         "hovertemplate": "%{y:.4g} at step %{x}<br>%{meta}<extra></extra>",
                     }
                 )
             if data:
                 layout = {
                     "xaxis": {"title": {"text": "step"}},
-                    "yaxis": _log(data, "y") if column in known else {},
+                    "yaxis": log(data, "y") if column in known else {},
                 }
                 choices.append(choice(label, data, layout))
         found.append(figure(title, "show", choices, notes.get(column, "Seen while training.")))
@@ -160,8 +160,8 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
             | {"marker": {"size": 14, "symbol": "circle-open", "line": {"width": 2}}},
         )
     layout = {
-        "xaxis": {"title": {"text": "training seconds"}, **_log(data, "x", 5.0)},
-        "yaxis": {"title": {"text": escaped(metric)}, **_log(data, "y", 20.0)},
+        "xaxis": {"title": {"text": "training seconds"}, **log(data, "x", 5.0)},
+        "yaxis": {"title": {"text": escaped(metric)}, **log(data, "y", 20.0)},
     }
     left = len(timed) - len(shown)
     note = "Ringed: no cheaper configuration is better. " + (
@@ -195,10 +195,10 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
         data.append(
             {"type": "scatter", "hoverinfo": "skip", "line": {"dash": "dot", "width": 1}} | same
         )
-        log = {"type": "log"} if ends.min() > 0 and ends.max() / ends.min() > 20 else {}
+        wide = {"type": "log"} if ends.min() > 0 and ends.max() / ends.min() > 20 else {}
         layout = {
-            "xaxis": {"title": {"text": f"single: {escaped(label)}"}, **log},
-            "yaxis": {"title": {"text": escaped(label)}, **log},
+            "xaxis": {"title": {"text": f"single: {escaped(label)}"}, **wide},
+            "yaxis": {"title": {"text": escaped(label)}, **wide},
         }
         choices.append(choice(label, data, layout))
     note = "One point a cell, beside single's of the same model, loss, schedule and seed."
@@ -228,13 +228,13 @@ def _named(cells: pd.DataFrame, axis: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def _style(index: int) -> dict[str, Any]:
+def style(index: int) -> dict[str, Any]:
     """Return the style of the index-th line: colours change first, then dashes."""
     dash = DASHES[index // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[index % len(COLOURS)], "dash": dash, "width": 2}
 
 
-def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> dict[str, Any]:
+def log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> dict[str, Any]:
     """Return the layout of a log axis if the values are far apart and none is negative, else {}.
 
     An axis of over five decades shows its upper four and a half.
@@ -243,11 +243,11 @@ def _log(data: Sequence[Mapping[str, Any]], axis: str, ratio: float = 10.0) -> d
     above = [v for v in values if v > 0]
     if not above or min(values) < 0 or max(above) < ratio * min(above):
         return {}
-    log: dict[str, Any] = {"type": "log", "dtick": "D1" if max(above) < 20 * min(above) else 1}
+    found: dict[str, Any] = {"type": "log", "dtick": "D1" if max(above) < 20 * min(above) else 1}
     if min(above) < 1e-5 * max(above):
         top = float(np.log10(max(above)))
-        log["range"] = [top - 4.5, top + 0.2]
-    return log
+        found["range"] = [top - 4.5, top + 0.2]
+    return found
 
 
 def choice(label: str, data: list[dict[str, Any]], layout: dict | None = None) -> dict[str, Any]:

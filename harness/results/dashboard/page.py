@@ -12,7 +12,16 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from harness.results.columns import Tables
-from harness.results.dashboard import answers, figures, levels, race, sections, text, told
+from harness.results.dashboard import (
+    answers,
+    figures,
+    levels,
+    race,
+    sections,
+    sensitivity,
+    text,
+    told,
+)
 
 TABLE_ROWS = 5000
 IMAGES = 12
@@ -109,6 +118,7 @@ def _topic(
     if len(own):
         charts = [levels.dots(found, metric, better), figures.heat(own, metric, better)]
         charts += [figures.against_time(own, metric, better)]
+        charts += [sensitivity.curves(tables.trials, name, metric, better)]
         charts += [*curves, figures.scaling(pairs, metric)]
     return {
         "name": name,

@@ -1,0 +1,39 @@
+"""Lines of validation against the learning rate."""
+
+import pandas as pd
+
+from harness.results.dashboard import sensitivity
+
+
+def trials():
+    rows = [
+        ("t", "m", "ce", "cosine", rate, share, 0, "done", "acc", "max", value)
+        for share, values in ((9, {0.1: 0.2, 1.0: 0.6, 10.0: None}), (1, {0.1: 0.8, 1.0: 0.7}))
+        for rate, value in values.items()
+    ]
+    rows += [("t", "m", "mse", "<b>", r, 9, 0, "done", "acc", "max", r) for r in (1.0, 3.0)]
+    rows += [("t", "m", "kl", "dead", r, 9, 0, "diverged", "acc", "max", None) for r in (1.0, 3.0)]
+    rows += [("t", "other", "ce", "cosine", 1.0, 9, 0, "done", "mse", "min", 1.0)]
+    columns = ["topic", "model", "loss", "schedule", "rate", "share", "seed", "status"]
+    return pd.DataFrame(rows, columns=[*columns, "metric", "direction", "value"])
+
+
+def test_a_line_a_recipe_a_choice_a_share_and_a_large_dot_at_the_best_rate():
+    figure = sensitivity.curves(trials(), "t", "acc", "max")
+    assert [choice["label"] for choice in figure["choices"]] == ["1 in 9", "all"]
+    ce, mse = figure["choices"][0]["data"]  # what never trained has no line, but a title elsewhere
+    assert ce["name"] == "ce, cosine" and mse["name"] == "mse, &lt;b&gt;"
+    assert (ce["x"], ce["y"]) == ([0.1, 1.0, 10.0], [0.2, 0.6, None])
+    assert ce["marker"]["size"] == [5, 12, 5]
+    (whole,) = figure["choices"][1]["data"]
+    assert whole["marker"]["size"] == [12, 5]
+
+
+def test_the_best_rate_of_what_is_to_be_low_is_the_lowest():
+    figure = sensitivity.curves(trials(), "t", "acc", "min")
+    assert figure["choices"][0]["data"][0]["marker"]["size"] == [12, 5, 5]
+
+
+def test_without_a_search_there_is_no_figure():
+    assert sensitivity.curves(None, "t", "acc", "max")["choices"] == []
+    assert sensitivity.curves(trials(), "t", "f1", "max")["choices"] == []
