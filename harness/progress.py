@@ -10,6 +10,7 @@ from harness.results.record import Record
 from harness.trial.task import Task
 
 FAULTS = (Status.FAILED, Status.TIMEOUT)
+LONG_S = 3600
 
 
 class Progress:
@@ -59,6 +60,19 @@ class Progress:
         return f"about {_duration((time.monotonic() - self._begun) * left_s / done_s)} left"
 
 
+def warning(seconds: float) -> str:
+    """Say what a run costs that takes over an hour, and what answers sooner; empty if it does not.
+
+    seconds: on all cores.
+    """
+    if seconds <= LONG_S:
+        return ""
+    return (
+        f"; about {_duration(seconds)} on this machine: --profile race --minutes M tells which "
+        "recipes are best in the minutes that it is given"
+    )
+
+
 def headline(record: Record) -> str:
     """Return a record's primary metric (the first that the model has), or why there is none."""
     found = record.metrics or record.validation
@@ -69,7 +83,10 @@ def headline(record: Record) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return seconds as text, in seconds, minutes or hours."""
+    """Return seconds as text, in seconds, minutes, hours or days."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 100 else f"{hours / 24:.0f} days"

@@ -19,7 +19,7 @@ from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
 from harness.files import write_atomically
 from harness.fingerprint import code_hash, fingerprint, topic_hash
-from harness.progress import Progress
+from harness.progress import Progress, warning
 from harness.rates import Rates, shipped
 from harness.results import bounds
 from harness.results.lock import FolderLock
@@ -143,8 +143,8 @@ class Run:
         reused = skipped = 0
         self._lock.acquire()
         self.store.tidy()
-        told = self.environment | {"project": list(self.project)}
-        write_atomically(self.folder / "environment.json", json.dumps(told, indent=1).encode())
+        about = self.environment | {"project": list(self.project)}
+        write_atomically(self.folder / "environment.json", json.dumps(about, indent=1).encode())
         if not self.choosing:
             self.rates.leave_evidence([*self.records, *cells], self.folder)
         for cell in cells:
@@ -172,7 +172,9 @@ class Run:
         tasks.sort(key=lambda task: (-task.world_size, -sum(cell_s[c] for c in task.cells)))
         self.progress = Progress(cell_s, lambda line: self.report(line), self.stand)
         self.executor.submit(tasks)
-        return f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
+        told = f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
+        searches = self.choosing or self.profile == "race"
+        return told if searches else told + warning(sum(cell_s.values()) / cost.cores())
 
     def result(self, cell: Cell) -> Record:
         """Return the cell's record; works on the queue until it is there.
