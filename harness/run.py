@@ -232,6 +232,7 @@ class Run:
             profile=self.profile,
             dataset=topic.dataset_id(),
             data_notes=topic.data_notes(),
+            untrainable=topic.untrainable.get(cell.loss, ""),
             world_size=self.ranks(cell),
             accumulate=self.accumulate,
             attempts=attempts,

@@ -10,6 +10,7 @@ CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "rate", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
+    "untrainable",
     *("fingerprint", "started", "command", "traceback"),
 ]
 NUMBERS = {"seed", "world_size", "population"}

@@ -64,7 +64,8 @@ class Record:
     one, itself included. Its numbers are then those of a single training within the tolerance of
     ``population``, its times and rates its share of theirs, its peak memory all of theirs.
     rate_used: the multiple of the topic's learning rates that it trained at. data_notes: how its
-    data was taken, a line for each thing that is not plain. Texts are made printable and cut to a
+    data was taken, a line for each thing that is not plain. untrainable: why its loss cannot train its
+    topic, empty if it can. Texts are made printable and cut to a
     length, of which reason and evaluation have 2,000 characters, traceback 20,000. ``tables.cells``
     turns records into a DataFrame.
     """
@@ -79,6 +80,7 @@ class Record:
     profile: str = ""
     dataset: str = ""
     data_notes: list[str] = field(default_factory=list)
+    untrainable: str = ""
     world_size: Count = 1
     accumulate: Count = 1
     attempts: Count = 1

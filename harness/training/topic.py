@@ -65,6 +65,8 @@ class Topic:
     only.
     undivided: the models whose gradient is no mean over samples, so that no batch can be taken in
     parts (``--accumulate``).
+    untrainable: losses that cannot train the topic, by a search that is on record, and why; their
+    cells are trained all the same.
     loss_falls: whether the first player's loss falls as it gets better, which plateau waits for; an
     adversary's, a policy's or that on targets which move with the network does not.
     """
@@ -80,6 +82,7 @@ class Topic:
     alone: ClassVar[Mapping[str, str]] = {}
     populates: ClassVar[tuple[str, ...]] = ()
     undivided: ClassVar[tuple[str, ...]] = ()
+    untrainable: ClassVar[Mapping[str, str]] = {}
     loss_falls: ClassVar[bool] = True
 
     def dataset_id(self) -> str:

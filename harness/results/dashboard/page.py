@@ -134,6 +134,7 @@ def _topic(
         "counts": group["status"].value_counts().to_dict(),
         "what": _what(group),
         "notes": sections.data_notes(group),
+        "untrainable": sections.untrainable(group),
         "trust": sections.trust(group),
         "parallel": _parallel(pairs, better),
         "figures": [chart for chart in charts if chart["choices"]],

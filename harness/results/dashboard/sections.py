@@ -84,6 +84,14 @@ def data_notes(cells: pd.DataFrame) -> list[str]:
     return notes[:NOTES] + ([f"and {left} more in cells.csv"] if left > 0 else [])
 
 
+def untrainable(cells: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return each loss that cannot train a topic, and why."""
+    if "untrainable" not in cells:
+        return []
+    known = cells[cells["untrainable"].fillna("") != ""]
+    return sorted(set(zip(known["loss"], known["untrainable"], strict=True)))
+
+
 def diverged(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Return id, reason, step and command of the first 100 diverged cells."""
     return plain(cells[["id", "reason", "diverged_at", "command"]].head(LISTED))

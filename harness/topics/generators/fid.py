@@ -28,7 +28,7 @@ from harness.fingerprint import fingerprint
 from harness.topics.generators.feature_extractor import Extractor
 
 NEIGHBOURS = 3
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 BATCH = 128
 ROWS = 100  # of a block of pairs, so that it stays in the cache: 8 MB at 10,000 images
 
