@@ -124,7 +124,8 @@ class Budget:
     steps: optimizer steps; batch_size: samples a step over all ranks together; samples: training
     samples used (None: all); timeout_s: seconds without any progress after which the cell is given
     up, or more where its own steps take long; expected_s: a first guess of its seconds on one core,
-    until a record knows better.
+    until a record knows better; looks: how often validation data is measured on the way, the last
+    time at the end, in time that is not counted as training (0: at the end only, without a curve).
     """
 
     steps: int
@@ -132,3 +133,4 @@ class Budget:
     samples: int | None = None
     timeout_s: float = 600.0
     expected_s: float = 10.0
+    looks: int = 0

@@ -242,6 +242,7 @@ class Run:
             budget=self.budget(cell),
             directions=dict(topic.directions),
             alone=dict(topic.alone),
+            target=topic.goal(),
             environment=self.environment,
             **outcome.record_fields(),
         )

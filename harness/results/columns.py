@@ -113,3 +113,4 @@ class Tables(NamedTuple):
     answers: pd.DataFrame | None = None
     speed: pd.DataFrame | None = None
     trials: pd.DataFrame | None = None
+    held_out: pd.DataFrame | None = None

@@ -14,6 +14,7 @@ from harness.results import bounds
 
 VERSION = 1
 TRAINED = (Status.DONE, Status.DIVERGED)
+CURVES = ("curve", "held_out")
 LENGTHS = {"traceback": 20_000, "command": 8_000}  # characters; of other texts bounds.TEXT
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -56,18 +57,19 @@ class Record:
     directions says per metric whether ``max`` or ``min`` is better; the first is the primary one.
     accumulate: equal parts that each rank takes a batch in. attempts: 1, more where earlier ones
     failed. alone: for each task's metric of a multi-task topic, the model that learns only this
-    task. curve holds equally long lists: step, loss, lr. cost is in the units its names end in (s,
-    ms, mb). evaluation says how the metrics were measured: extractor, counts, intervals. samples
-    names a generator's PNG below the run's folder under ``grid``: a row of the same noise for each
-    of five steps, then 64 final images. checkpoint and parity are empty where they were not
-    measured; parity then has its ``reason``. population: how many cells trained as one with this
-    one, itself included. Its numbers are then those of a single training within the tolerance of
-    ``population``, its times and rates its share of theirs, its peak memory all of theirs.
-    rate_used: the multiple of the topic's learning rates that it trained at. data_notes: how its
-    data was taken, a line for each thing that is not plain. untrainable: why its loss cannot train its
-    topic, empty if it can. Texts are made printable and cut to a
-    length, of which reason and evaluation have 2,000 characters, traceback 20,000. ``tables.cells``
-    turns records into a DataFrame.
+    task. curve holds equally long lists: step, loss, lr; held_out too: step, and metrics on
+    validation data then. cost is in the units its names end in (s, ms, mb). evaluation says how the
+    metrics were measured: extractor, counts, intervals. samples names a generator's PNG below the
+    run's folder under ``grid``: a row of the same noise for each of five steps, then 64 final
+    images. checkpoint and parity are empty where they were not measured; parity then has its
+    ``reason``. population: how many cells trained as one with this one, itself included. Its
+    numbers are then those of a single training within the tolerance of ``population``, its times
+    and rates its share of theirs, its peak memory all of theirs. rate_used: the multiple of the
+    topic's learning rates that it trained at. data_notes: how its data was taken, a line for each
+    thing that is not plain. target: of the primary metric, None if the topic sets none.
+    untrainable: why its loss cannot train its topic, empty if it can. Texts are made printable and
+    cut to a length, of which reason and evaluation have 2,000 characters, traceback 20,000.
+    ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell
@@ -94,9 +96,11 @@ class Record:
     baseline: dict[str, float] = field(default_factory=dict)
     directions: dict[str, Direction] = field(default_factory=dict)
     alone: dict[str, str] = field(default_factory=dict)
+    target: float | None = None
     evaluation: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
     curve: dict[str, list[float]] = field(default_factory=dict)
+    held_out: dict[str, list[float]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
@@ -106,7 +110,7 @@ class Record:
         for name, value in vars(self).items():
             if isinstance(value, str) and not isinstance(value, Status):
                 setattr(self, name, bounds.text(value, LENGTHS.get(name, bounds.TEXT)))
-            elif isinstance(value, dict | list) and name != "curve":
+            elif isinstance(value, dict | list) and name not in CURVES:
                 setattr(self, name, bounds.texts(value))
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,8 +146,10 @@ class Record:
             raise ValueError(str(error)) from None
         if values.get("id") != record.cell.id:
             raise ValueError(f"id and axes disagree for {record.cell.id}")
-        if len({len(points) for points in record.curve.values()}) > 1 or "id" in record.curve:
-            raise ValueError("its curve's lists are not equally long")
+        for name in CURVES:
+            curve = getattr(record, name)
+            if len({len(points) for points in curve.values()}) > 1 or "id" in curve:
+                raise ValueError(f"the lists of its {name} are not equally long")
         if unknown := sorted(_unknown(values)):
             raise NewerRecordError(f"unknown fields {bounds.line(', '.join(unknown))}")
         return record

@@ -18,7 +18,9 @@ from harness.results.bounds import text
 from harness.results.columns import ALWAYS, BASE, CURVE, FLAGS, GROUPS, NUMBERS, NUMERIC, Tables
 from harness.results.effects import effects
 from harness.results.improvement import improvement
+from harness.results.record import CURVES
 from harness.results.summary import summary
+from harness.results.target import held_out, with_targets
 from harness.results.transfer import transfer
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # as OWASP lists them
@@ -55,7 +57,7 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     first = [next(iter(row.get("directions") or {}), "") for row in rows]
     columns["primary"] = _primary(columns["topic"], pd.Series(first, dtype="str"))
     extra = {key for row in rows for key, value in row.items() if isinstance(value, dict)}
-    for group in [*GROUPS, *sorted(extra - {*GROUPS, "curve"})]:
+    for group in [*GROUPS, *sorted(extra - {*GROUPS, *CURVES})]:
         prefix = GROUPS.get(group, group)
         parts = [row.get(group) or {} for row in rows]
         known = ALWAYS.get(prefix, ())
@@ -142,14 +144,16 @@ def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
     with = + - @, tab, or a line's end has an apostrophe before it; Parquet has all texts as is.
     """
     rows = list(records)
-    table = cells(rows)
+    looks = held_out(rows)
+    own = {str(row["topic"]): row.get("target") for row in rows}
+    table = with_targets(cells(rows), looks, own)
     told = (summary(table), effects(table), improvement(table), transfer(table))
-    result = Tables(table, curves(rows), *told)
+    result = Tables(table, curves(rows), *told, held_out=looks)
     for name in ("cells", "summary", "effects", "improvement", "transfer"):
         frame = _without_formulas(getattr(result, name))
         csv = frame.to_csv(index=False, lineterminator="\n")
         write_atomically(folder / f"{name}.csv", csv.encode())
-    for name in ("cells", "curves"):
+    for name in ("cells", "curves", "held_out"):
         buffer = io.BytesIO()
         getattr(result, name).to_parquet(buffer, index=False, compression="zstd")
         write_atomically(folder / f"{name}.parquet", buffer.getvalue())

@@ -93,8 +93,8 @@ class Regression(TableOptions, Topic):
     directions: ClassVar[Mapping[str, str]] = {"mse": "min", "mae": "min", "r2": "max"}
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=60, expected_s=0.5),
-        "quick": Budget(steps=500, batch_size=64, timeout_s=120, expected_s=0.3),
-        "full": Budget(steps=4000, batch_size=64, timeout_s=600, expected_s=8),
+        "quick": Budget(steps=500, batch_size=64, timeout_s=120, expected_s=0.3, looks=20),
+        "full": Budget(steps=4000, batch_size=64, timeout_s=600, expected_s=8, looks=20),
     }
 
     def dataset_id(self) -> str:

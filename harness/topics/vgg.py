@@ -43,8 +43,8 @@ class VGG(ImageOptions, Topic):
     directions: ClassVar[Mapping[str, str]] = {"accuracy": "max", "top3": "max", "ece": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120, expected_s=4),
-        "quick": Budget(steps=300, batch_size=32, timeout_s=300, expected_s=7),
-        "full": Budget(steps=937, batch_size=64, timeout_s=7200, expected_s=80),
+        "quick": Budget(steps=300, batch_size=32, timeout_s=300, expected_s=7, looks=10),
+        "full": Budget(steps=937, batch_size=64, timeout_s=7200, expected_s=80, looks=20),
     }
 
     def dataset_id(self) -> str:

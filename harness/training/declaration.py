@@ -247,6 +247,8 @@ def _budget(what: str, budget: object) -> Iterator[str]:
             continue
         if type(value) is not int or value < 1:
             yield f"{what} has {name} {value!r}: a whole number from 1 is needed"
+    if type(budget.looks) is not int or budget.looks < 0:
+        yield f"{what} has looks {budget.looks!r}: a whole number from 0 is needed"
     for name in ("timeout_s", "expected_s"):
         value = getattr(budget, name)
         if not isinstance(value, int | float) or not 0 < value < math.inf:

@@ -116,6 +116,13 @@ class Topic:
         own = [metric for metric, alone in self.alone.items() if alone == model]
         return own or [next(iter(self.directions))]
 
+    def goal(self) -> float | None:
+        """Return the primary metric's value on validation data at which the topic counts as solved.
+
+        None: 90 % of what the run's best training wins over the untrained network.
+        """
+        return None
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         """Return the optimizer that a model's schedules drive.
 

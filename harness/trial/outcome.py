@@ -99,6 +99,7 @@ class Outcome:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)
     curve: Mapping[str, list[float]] = field(default_factory=dict)
+    held_out: Mapping[str, list[float]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     parity: Parity | None = None
     population: int = 1

@@ -20,6 +20,7 @@ from harness.training.population.stacking import NotStackable
 from harness.trial import cost
 from harness.trial.audit import audit as audit_cell
 from harness.trial.choosing import choose_all
+from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
 from harness.trial.samples import Film
 from harness.trial.task import Task, device_of, measured, network_digest
@@ -119,16 +120,19 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     tasks = {own.cell: own for own in task.tasks}
     saved: dict[Cell, Saved] = {}
     films = {m.cell: Film(tasks[m.cell], m, clock) for m in population.members}
-    rows_at = next(iter(films.values())).steps
+    held_out = {m.cell: HeldOut(tasks[m.cell], m, clock) for m in population.members}
+    rows_at = next(iter(films.values())).steps if task.topic.generates else set()
+    rows_at = rows_at | next(iter(held_out.values())).steps
 
     def running() -> list[Training]:
         return [m for m in population.members if m.cell not in population.ended]
 
     def look(step: int) -> None:
-        if task.topic.generates and step in rows_at:
+        if step in rows_at:
             population.update_members()
             for member in running():
                 films[member.cell].look(step)
+                held_out[member.cell].look(step)
 
     def train_to(step: int) -> None:
         with clock.measure("train_s"):
@@ -150,7 +154,8 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     for member in population.members:
         cell, own = member.cell, cost.Clock()
         diverged = population.ended.get(cell)
-        outcome = finish(tasks[cell], member, films[cell], saved.get(cell), diverged, own)
+        seen = (films[cell], held_out[cell])
+        outcome = finish(tasks[cell], member, *seen, saved.get(cell), diverged, own)
         found[cell.id] = replace(outcome, population=len(population))
         evaluation_s[cell.id] = own.seconds["eval_s"]
     shares = {"train_s": clock.seconds["train_s"], "wall_s": clock.elapsed()}

@@ -18,6 +18,7 @@ from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
 from harness.trial import cost, parity
 from harness.trial.choosing import choose
+from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
 from harness.trial.task import Task, device_of, measured, network_digest, training_of
@@ -42,20 +43,26 @@ def train(task: Task, rank: int = 0) -> Outcome:
     training = training_of(task, device, rank)
     film = Film(task, training, clock)
     saved = _resume(task, training) if task.attempt else None
+    held_out = HeldOut(task, training, clock)
+
+    def look(step: int) -> None:
+        film.look(step)
+        held_out.look(step)
+
     diverged: Diverged | None = None
     with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
         try:
-            training.run(task.middle, film.look)
+            training.run(task.middle, look)
             with clock.measure("audit_s"):
                 saved = saved or save(task, training, "middle")
-            training.run(task.middle + task.replayed_steps, film.look)
+            training.run(task.middle + task.replayed_steps, look)
             with clock.measure("audit_s"):
                 saved = replace(saved, replayed_digest=network_digest(training))
-            training.run(task.budget.steps, film.look)
+            training.run(task.budget.steps, look)
             cost.synchronise(device)
         except Diverged as error:
             diverged = error
-    outcome = finish(task, training, film, saved, diverged, clock)
+    outcome = finish(task, training, film, held_out, saved, diverged, clock)
     if rank != 0:
         return outcome
     if found:
@@ -69,6 +76,7 @@ def finish(
     task: Task,
     training: Training,
     film: Film,
+    held_out: HeldOut,
     saved: Saved | None,
     diverged: Diverged | None,
     clock: cost.Clock,
@@ -86,7 +94,8 @@ def finish(
         else:
             reason, step = str(diverged), diverged.step
             outcome = Outcome(status=Status.DIVERGED, reason=reason, diverged_at=step)
-        outcome = replace(outcome, samples=film.save())
+        seen = held_out.end(outcome.validation)
+        outcome = replace(outcome, samples=film.save(), held_out=seen)
     if diverged is None and saved is not None:
         save(task, training, "final")
         outcome = replace(outcome, saved=replace(saved, metrics=outcome.metrics))

@@ -15,6 +15,7 @@ from harness.results.columns import Tables
 from harness.results.dashboard import (
     answers,
     figures,
+    held_out,
     levels,
     race,
     sections,
@@ -51,7 +52,7 @@ def render(
     )
     budget = [IMAGE_BYTES]
     topics = [
-        _topic(name, group, tables, figures.curves(chosen[name], lines), groups)
+        _topic(name, group, tables, chosen[name], lines, groups)
         | {"images": _images(group, images or {}, budget)}
         | {"transfer": sections.transfer(tables.transfer, name)}
         for name, group in groups.items()
@@ -103,11 +104,17 @@ def _topic(
     name: str,
     group: pd.DataFrame,
     tables: Tables,
-    curves: list[figures.Figure],
+    chosen: Mapping[str, Sequence[tuple[str, str, str]]],
+    lines: figures.Lines,
     topics: Iterable[str],
 ) -> dict[str, Any]:
-    """Return all that the page shows of one topic; topics: the names of all."""
+    """Return all that the page shows of one topic.
+
+    chosen: the cells whose curves are drawn. topics: the names of all.
+    """
     metric, better = answers.primary(group)
+    curves = [held_out.curves(chosen, tables.held_out, group, metric)]
+    curves += figures.curves(chosen, lines)
     own = answers.configurations(tables.summary, name, metric, better)
     pairs = answers.pairs(group)
     raced = tables.answers is not None and name in set(tables.answers["topic"])

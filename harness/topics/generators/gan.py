@@ -79,14 +79,14 @@ class GAN(GeneratorTopic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=20, batch_size=32, timeout_s=120, expected_s=4),
-        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=6),
-        "full": Budget(steps=5000, batch_size=64, timeout_s=14400, expected_s=300),
+        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=6, looks=5),
+        "full": Budget(steps=5000, batch_size=64, timeout_s=14400, expected_s=300, looks=20),
     }
     # a step costs several of dcgan's
     wgan_budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=10, batch_size=32, timeout_s=120, expected_s=5),
-        "quick": Budget(steps=300, batch_size=64, timeout_s=300, expected_s=20),
-        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=500),
+        "quick": Budget(steps=300, batch_size=64, timeout_s=300, expected_s=20, looks=5),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=500, looks=20),
     }
 
     def budget(self, profile: str, model: str) -> Budget:

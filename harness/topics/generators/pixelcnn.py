@@ -164,8 +164,8 @@ class PixelCNNTopic(GeneratorTopic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=6),
-        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=14),
-        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300),
+        "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=14, looks=5),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300, looks=20),
     }
 
     def base_optimizer(self, model: str) -> OptimizerSpec:

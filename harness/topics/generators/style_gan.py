@@ -59,8 +59,8 @@ class StyleGAN(GeneratorTopic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, timeout_s=120, expected_s=8),
-        "quick": Budget(steps=500, batch_size=32, timeout_s=300, expected_s=18),
-        "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400),
+        "quick": Budget(steps=500, batch_size=32, timeout_s=300, expected_s=18, looks=2),
+        "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400, looks=20),
     }
 
     def base_optimizer(self, model: str) -> OptimizerSpec:

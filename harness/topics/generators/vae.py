@@ -90,8 +90,8 @@ class VAE(GeneratorTopic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=20, batch_size=32, timeout_s=120, expected_s=4),
-        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=4),
-        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=200),
+        "quick": Budget(steps=700, batch_size=64, timeout_s=300, expected_s=4, looks=5),
+        "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=200, looks=20),
     }
 
     def base_optimizer(self, model: str) -> OptimizerSpec:

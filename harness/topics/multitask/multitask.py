@@ -94,8 +94,8 @@ class Multitask(ImageOptions, Topic):
     }
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=12, batch_size=32, samples=256, timeout_s=120, expected_s=3),
-        "quick": Budget(steps=800, batch_size=32, timeout_s=300, expected_s=13),
-        "full": Budget(steps=8000, batch_size=32, timeout_s=7200, expected_s=200),
+        "quick": Budget(steps=800, batch_size=32, timeout_s=300, expected_s=13, looks=10),
+        "full": Budget(steps=8000, batch_size=32, timeout_s=7200, expected_s=200, looks=20),
     }
 
     def dataset_id(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -84,19 +85,19 @@ class RL(EnvironmentOptions, Topic):
     directions: ClassVar[Mapping[str, str]] = {"return": "max", "steps_to_solve": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
         "smoke": Budget(steps=60, batch_size=64, timeout_s=120, expected_s=2),
-        "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=11),
-        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=42),
+        "quick": Budget(steps=12_000, batch_size=64, timeout_s=300, expected_s=11, looks=10),
+        "full": Budget(steps=50_000, batch_size=128, timeout_s=3600, expected_s=42, looks=20),
     }
     on_policy: ClassVar[Mapping[str, Mapping[str, Budget]]] = {
         "policy_gradient": {
             "smoke": Budget(steps=4, batch_size=4, timeout_s=120, expected_s=2),
-            "quick": Budget(steps=100, batch_size=10, timeout_s=300, expected_s=8),
-            "full": Budget(steps=300, batch_size=10, timeout_s=3600, expected_s=50),
+            "quick": Budget(steps=100, batch_size=10, timeout_s=300, expected_s=8, looks=10),
+            "full": Budget(steps=300, batch_size=10, timeout_s=3600, expected_s=50, looks=20),
         },
         "actor_critic": {
             "smoke": Budget(steps=40, batch_size=80, timeout_s=120, expected_s=2),
-            "quick": Budget(steps=3_500, batch_size=80, timeout_s=300, expected_s=8),
-            "full": Budget(steps=10_000, batch_size=80, timeout_s=3600, expected_s=50),
+            "quick": Budget(steps=3_500, batch_size=80, timeout_s=300, expected_s=8, looks=10),
+            "full": Budget(steps=10_000, batch_size=80, timeout_s=3600, expected_s=50, looks=20),
         },
     }
 
@@ -116,6 +117,10 @@ class RL(EnvironmentOptions, Topic):
         found = [known.observed.note, "" if known.own_limit else limit]
         notes = [*found, support(self.env, self.gamma).note]
         return [f"{self.env}: {note}" for note in notes if note]
+
+    def goal(self) -> float | None:
+        """Return the mean return at which the environment counts as solved, if it names one."""
+        return _threshold(self.env)
 
     def depends_on(self) -> list[type]:
         made = registration.make(self.env)
@@ -277,3 +282,11 @@ class RL(EnvironmentOptions, Topic):
         """Return the cell's loss for values of the environment's range and unit."""
         low, high, unit, _ = support(self.env, self.gamma)
         return losses.numeric(cell.loss, low, high, bins=51, epsilon=0.1 * unit, delta=unit)
+
+
+@cache
+def _threshold(env: str) -> float | None:
+    """Return an environment's reward threshold, once a process."""
+    made = registration.make(env)
+    made.close()
+    return made.spec.reward_threshold if made.spec else None
