@@ -88,7 +88,7 @@ DEEP = json.loads("[" * 500 + "]" * 500)
         ({"metrics": {f"m{i}": 1.0 for i in range(1001)}}, "an object is too long"),
         ({"directions": {"accuracy": "up"}}, "matching regex"),
         ({"directions": {"accuracy": "max\n"}}, "matching regex"),
-        ({"curve": {"step": [1.0], "loss": [1.0, 2.0]}}, "not equally long"),
+        ({"curve": {"step": [1.0], "loss": [1.0, 2.0]}}, "are not equally long"),
         ({"curve": {"step": [1.0], "loss": ["x"]}}, "Expected `float`, got `str`"),
         ({"curve": {"step": [0.0] * 100_001}}, "an array is too long"),
         ({"budget": {"steps": "many", "batch_size": 1}}, "Expected `int`, got `str`"),

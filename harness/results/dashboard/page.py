@@ -15,8 +15,8 @@ from harness.results.columns import Tables
 from harness.results.dashboard import (
     answers,
     figures,
-    held_out,
     levels,
+    looks,
     race,
     sections,
     sensitivity,
@@ -113,7 +113,7 @@ def _topic(
     chosen: the cells whose curves are drawn. topics: the names of all.
     """
     metric, better = answers.primary(group)
-    curves = [held_out.curves(chosen, tables.held_out, group, metric)]
+    curves = [looks.curves(chosen, tables.held_out, group, metric)]
     curves += figures.curves(chosen, lines)
     own = answers.configurations(tables.summary, name, metric, better)
     pairs = answers.pairs(group)
