@@ -2,8 +2,9 @@
 
 The rate is a nuisance parameter: recipes compare fairly when each is tuned (Godbole et al. 2023,
 the tuning playbook). Of six rates, half a decade apart, the best ones of a ninth of the steps train
-on a third, and the best of these on all. A schedule is shrunk with its budget, never cut off, since
-a decay pays late. Rates are told apart by validation data alone.
+on a third, and the best of these on all, where the topic's own rate joins them: what is best on a
+ninth of the steps need not be on all (a VAE's is not). A schedule is shrunk with its budget, never
+cut off, since a decay pays late. Rates are told apart by validation data alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from harness.trial import cost
 
 LADDER = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 GRID = LADDER[3:9]
+OWN = 1.0
 RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so small a share
 
 
@@ -68,6 +70,8 @@ def tune(
         topic = topics[name]
         left = {cell: list(GRID) for cell in cells}
         for share, kept in RUNGS.items():
+            if share == 1:
+                left = {cell: list(dict.fromkeys([*rates, OWN])) for cell, rates in left.items()}
             report(f"{name}: rates of {len(cells)} recipes, on 1 in {share} of the steps")
             run = Run(
                 folder / f"1-in-{share}",

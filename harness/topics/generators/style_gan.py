@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -34,9 +34,12 @@ DIGITS = 10
 READ_BACK = 20.0  # weights beside the adversarial loss
 SAME_CODE = 1.0
 READING_NOISE = 0.5
-# of the painter's adversarial loss: scores coded 0 and 1 do not overshoot as others do, so that it
-# drowns beside READ_BACK and the critic wins; huber is half as steep as the other two
-STEEPNESS = {"mse": 5.0, "mae": 5.0, "huber": 10.0}
+# Weights of the painter's adversarial loss. Scores coded 0 and 1 do not overshoot as others do, so
+# that they drown beside READ_BACK and the critic wins; huber is half as steep as the other two. The
+# minimax game of ce has no slope for images that are surely found out: there the critic learns
+# slowly, and what slope is left counts for more.
+STEEPNESS = {"mse": 5.0, "mae": 5.0, "huber": 10.0, "ce": 20.0}
+CRITIC_RATE = {"ce": 0.1}  # times the painter's
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,12 @@ class StyleGAN(GeneratorTopic):
             return steepness * fooled + READ_BACK * read_back + SAME_CODE * same_code
 
         optimizer = self.base_optimizer(cell.model)
+        pace = CRITIC_RATE.get(cell.loss, 1.0)
+        slower = replace(
+            optimizer, lr=pace * optimizer.lr, adaptive_lr=pace * optimizer.adaptive_lr
+        )
         return [
-            Player("critic", ("critic",), critic_loss, optimizer),
+            Player("critic", ("critic",), critic_loss, slower),
             Player("painter", ("style", "painter", "reader"), painter_loss, optimizer),
         ]
 
