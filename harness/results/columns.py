@@ -33,13 +33,14 @@ ALWAYS = {
     "cost": (
         *("wall_s", "train_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
         *("peak_memory_mb", "parameters", "flops_per_step"),
+        *("steps_to_target", "seconds_to_target"),
     ),
     "checkpoint": (
         *("state_equal", "resume_equal", "metrics_equal"),
         *("bytes", "save_s", "load_s", "replayed_steps"),
     ),
     "parity": ("difference", "steps", "exact", "equal"),
-    "evaluation": ("extractor", "real", "generated"),
+    "evaluation": ("extractor", "real", "generated", "target"),
     "environment": ("python", "torch", "torchvision", "device", "cpu", "threads"),
 }
 FLAGS = {

@@ -65,7 +65,8 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         for name in [*known, *sorted(found - set(known))]:
             column = f"{prefix}.{name}"
             columns[column] = _column(column, [part.get(name) for part in parts])
-    return pd.DataFrame(columns)
+    own = {str(row["topic"]): row.get("target") for row in rows}
+    return with_targets(pd.DataFrame(columns), held_out(rows), own)
 
 
 def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
@@ -144,11 +145,9 @@ def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
     with = + - @, tab, or a line's end has an apostrophe before it; Parquet has all texts as is.
     """
     rows = list(records)
-    looks = held_out(rows)
-    own = {str(row["topic"]): row.get("target") for row in rows}
-    table = with_targets(cells(rows), looks, own)
+    table = cells(rows)
     told = (summary(table), effects(table), improvement(table), transfer(table))
-    result = Tables(table, curves(rows), *told, held_out=looks)
+    result = Tables(table, curves(rows), *told, held_out=held_out(rows))
     for name in ("cells", "summary", "effects", "improvement", "transfer"):
         frame = _without_formulas(getattr(result, name))
         csv = frame.to_csv(index=False, lineterminator="\n")

@@ -30,14 +30,17 @@ def held_out(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def with_targets(
     cells: pd.DataFrame, looks: pd.DataFrame, own: Mapping[str, float | None]
 ) -> pd.DataFrame:
-    """Return cells with ``target``, ``cost.steps_to_target`` and ``cost.seconds_to_target``.
+    """Return cells with ``evaluation.target`` and ``cost.steps_to_target``, ``.seconds_to_target``.
 
+    Without looks, they are as they were.
     own: by topic a target of its primary metric that it sets itself; else it is 90 % of the way
     from the untrained network to the best validation of the topic's cells. NaN where a target was
     not reached, or no curve tells when.
     """
     found = {name: np.full(len(cells), np.nan) for name in ("target", "steps", "seconds")}
-    lines = {str(name): line for name, line in looks.groupby("id")} if len(looks) else {}
+    if looks.empty:
+        return cells
+    lines = {str(name): line for name, line in looks.groupby("id")}
     for (topic, metric), part in cells.groupby(["topic", "primary"], sort=False):
         target, better = _target(part, str(metric), own.get(str(topic)))
         if np.isnan(target):
@@ -54,7 +57,7 @@ def with_targets(
     found["seconds"] = share * cells["cost.train_s"].to_numpy(float)
     return cells.assign(
         **{
-            "target": found["target"],
+            "evaluation.target": found["target"],
             "cost.steps_to_target": found["steps"],
             "cost.seconds_to_target": found["seconds"],
         }

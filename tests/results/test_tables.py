@@ -201,12 +201,12 @@ def test_quality_takes_each_topics_primary_metric():
     assert tables.quality(tables.cells([record(), other])).tolist() == [0.9, 3.0]
 
 
-def test_write_leaves_seven_files_and_no_temporary(tmp_path):
+def test_write_leaves_eight_files_and_no_temporary(tmp_path):
     rows = [record(seed=s, loss=n) for s in range(2) for n in ("ce", "mse")]
     result = tables.write(json.loads(json.dumps(rows)), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        *("cells.csv", "cells.parquet", "curves.parquet", "effects.csv", "improvement.csv"),
-        *("summary.csv", "transfer.csv"),
+        *("cells.csv", "cells.parquet", "curves.parquet", "effects.csv"),
+        *("held_out.parquet", "improvement.csv", "summary.csv", "transfer.csv"),
     ]
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cells.parquet"), result.cells)
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 4

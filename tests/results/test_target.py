@@ -28,7 +28,7 @@ def found(rows, own=None):
 
 def test_the_target_is_nine_tenths_of_what_the_best_wins():
     cells = found([row(0, [0.5, 0.95, 1.1]), row(1, [0.2, 0.3, 1.01]), row(2, [0.2, 0.3, 0.4])])
-    assert cells["target"].tolist() == pytest.approx([1.0] * 3)
+    assert cells["evaluation.target"].tolist() == pytest.approx([1.0] * 3)
     steps = cells["cost.steps_to_target"].tolist()
     assert steps[:2] == [30, 30] and steps[2] != steps[2]
     assert cells["cost.seconds_to_target"].tolist()[:2] == [2.0, 2.0]
@@ -36,7 +36,7 @@ def test_the_target_is_nine_tenths_of_what_the_best_wins():
 
 def test_lower_is_better_where_it_is():
     cells = found([row(0, [5.0, 1.5, 1.0], "min", 10.0), row(1, [9.0, 9.0, 9.0], "min", 10.0)])
-    assert cells["target"][0] == pytest.approx(1.9)
+    assert cells["evaluation.target"][0] == pytest.approx(1.9)
     assert cells["cost.steps_to_target"][0] == 20
     assert cells["cost.seconds_to_target"][0] == pytest.approx(4 / 3)
     assert cells["cost.steps_to_target"].isna()[1]
@@ -44,7 +44,7 @@ def test_lower_is_better_where_it_is():
 
 def test_a_topics_own_target_goes_before():
     cells = found([row(0, [0.5, 0.95, 1.1])], own=0.5)
-    assert cells["target"][0] == 0.5 and cells["cost.steps_to_target"][0] == 10
+    assert cells["evaluation.target"][0] == 0.5 and cells["cost.steps_to_target"][0] == 10
 
 
 def test_what_diverged_sets_no_target_and_what_has_no_curve_no_time():
@@ -52,11 +52,11 @@ def test_what_diverged_sets_no_target_and_what_has_no_curve_no_time():
     rows = [row(0, [0.5, 0.6]), row(1, [5.0, 5.0], status="diverged")]
     rows += [{**row(2, [0.6, 0.6]), **plain}]
     cells = found(rows)
-    assert cells["target"].tolist() == pytest.approx([0.55] * 3)
+    assert cells["evaluation.target"].tolist() == pytest.approx([0.55] * 3)
     assert cells["cost.steps_to_target"].isna()[2]
 
 
 def test_a_run_without_curves_or_validation_has_empty_columns():
     rows = [record()]
     cells = with_targets(tables.cells(rows), held_out(rows), {})
-    assert cells["target"].isna().all() and cells["cost.seconds_to_target"].isna().all()
+    assert cells["evaluation.target"].isna().all() and cells["cost.seconds_to_target"].isna().all()

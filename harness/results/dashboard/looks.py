@@ -20,12 +20,16 @@ def curves(
     """Build a line of the validation metric by step for each chosen cell, and one at the target.
 
     chosen: as ``figures.picks`` returns them. looks: as ``target.held_out`` returns them. group:
-    the topic's cells, with their ``target``.
+    the topic's cells, with their ``evaluation.target``.
     """
     choices = []
     known = looks is not None and metric in looks
     lines = {str(k): v for k, v in looks.groupby("id")} if known and looks is not None else {}
-    targets = group["target"].dropna() if "target" in group else pd.Series(dtype=float)
+    targets = (
+        group["evaluation.target"].dropna()
+        if "evaluation.target" in group
+        else pd.Series(dtype=float)
+    )
     for label, items in chosen.items():
         data: list[dict[str, Any]] = []
         for name, cell, what in items:

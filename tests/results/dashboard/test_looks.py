@@ -11,7 +11,7 @@ LOOKS = pd.DataFrame(
 
 
 def test_a_line_a_cell_and_one_at_the_target():
-    group = pd.DataFrame({"target": [None, 0.8]})
+    group = pd.DataFrame({"evaluation.target": [None, 0.8]})
     figure = looks.curves(CHOSEN, LOOKS, group, "acc")
     a, b, target = figure["choices"][0]["data"]
     assert (a["name"], a["x"], a["y"]) == ("ce", [5, 10], [0.1, 0.9])
