@@ -137,6 +137,11 @@ def _declared(topic: Topic) -> Iterator[str]:
             yield f"{attribute} is missing: declare it, such as {attribute} = {example}"
     if not _is_name(topic.name):
         yield f"name {topic.name!r} is no name: {NAMES}"
+    if not isinstance(topic.untrainable, Mapping):
+        yield f"untrainable is a {_type_name(topic.untrainable)}: a dict of loss and why is needed"
+    for loss in topic.untrainable:
+        if loss not in losses.FAMILIES:
+            yield str(unknown("loss in untrainable", str(loss), losses.FAMILIES))
     for attribute in ("models", "fits", "populates", "undivided"):
         names: Any = getattr(topic, attribute)
         if isinstance(names, str):

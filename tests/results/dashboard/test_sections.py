@@ -33,3 +33,9 @@ def test_notes_are_listed_once_and_the_first_20_of_them():
     many = pd.DataFrame({"data_notes": ["\n".join(f"note {i}" for i in range(50))]})
     assert sections.data_notes(many)[19:] == ["note 19", "and 30 more in cells.csv"]
     assert sections.data_notes(pd.DataFrame({"id": ["x"]})) == []
+
+
+def test_a_loss_that_cannot_train_a_topic_is_named_once_with_the_reason():
+    cells = pd.DataFrame({"loss": ["mae", "mae", "ce"], "untrainable": ["flat", "flat", ""]})
+    assert sections.untrainable(cells) == [("mae", "flat")]
+    assert sections.untrainable(cells.drop(columns="untrainable")) == []
