@@ -13,7 +13,8 @@ function draw(figure) {
   }
   const heat = traces[0].type === "heatmap";
   const wide = plot.clientWidth >= 600;
-  const rows = wide ? 0 : Math.ceil(traces.length / 2);
+  const columns = plot.clientWidth >= 450 ? 2 : 1;
+  const rows = wide ? 0 : Math.ceil(traces.length / columns);
   const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
   plot.style.height = `${360 + (heat ? 0 : 20 * rows)}px`;
   const legend = wide ? { x: 1.02, y: 1 } : { orientation: "h", x: 0, y: -0.22, yanchor: "top" };

@@ -9,7 +9,6 @@ import pandas as pd
 from harness.results.dashboard import figures
 from harness.results.dashboard.text import escaped, rounded
 
-RECIPE = ["model", "loss", "schedule"]
 LINES = len(figures.COLOURS) * len(figures.DASHES)
 NOTE = (
     "Each recipe's trainings at multiples of the topic's own rate, measured on validation data; a "
@@ -19,29 +18,27 @@ NOTE = (
 
 
 def curves(trials: pd.DataFrame | None, topic: str, metric: str, better: str) -> figures.Figure:
-    """Build a line of validation against the rate for each recipe, a choice per share of the steps.
+    """Build a line of validation against the rate a recipe, a choice per model and share of steps.
 
     trials: the search's trainings, as ``studies.tuning`` writes them; None if there was none. Of a
-    topic's recipes, the first 18 are drawn.
+    model's recipes, the first 18 are drawn.
     """
     choices = []
-    own = pd.DataFrame({"share": []}) if trials is None else trials[_of(trials, topic, metric)]
-    for share in sorted({int(share) for share in own["share"]}, reverse=True):
-        part = own[own["share"] == share]
+    own = pd.DataFrame() if trials is None else trials[_of(trials, topic, metric)]
+    several = len(own) and own["model"].nunique() > 1
+    kinds = own.groupby(["model", "share"], sort=False) if len(own) else ()
+    for (model, share), part in sorted(kinds, key=lambda kind: (-kind[0][1], kind[0][0])):
         data: list[dict[str, Any]] = []
-        for recipe, rows in list(part.groupby(RECIPE))[:LINES]:
+        for (loss, schedule), rows in list(part.groupby(["loss", "schedule"]))[:LINES]:
             at = rows.groupby("rate")["value"].mean().sort_index()
             if len(at) < 2 or at.isna().all():
                 continue
             best = at.idxmin() if better == "min" else at.idxmax()
-            model, loss, schedule = recipe
-            name = f"{loss}, {schedule}"
-            name = name if part["model"].nunique() == 1 else f"{model}: {name}"
             data.append(
                 {
                     "type": "scatter",
                     "mode": "lines+markers",
-                    "name": escaped(name),
+                    "name": escaped(f"{loss}, {schedule}"),
                     "x": rounded(list(at.index)),
                     "y": rounded(at),
                     "line": figures.style(len(data)),
@@ -57,15 +54,12 @@ def curves(trials: pd.DataFrame | None, topic: str, metric: str, better: str) ->
                     **figures.log(data, "y"),
                 },
             }
-            choices.append(figures.choice(_share(share), data, layout))
-    return figures.figure(f"Validation {metric} by learning rate", "steps", choices, NOTE)
+            steps = "all steps" if share == 1 else f"1 in {share} steps"
+            label = f"{model}, {steps}" if several else steps
+            choices.append(figures.choice(label, data, layout))
+    return figures.figure(f"Validation {metric} by learning rate", "show", choices, NOTE)
 
 
 def _of(trials: pd.DataFrame, topic: str, metric: str) -> pd.Series:
     """Return which trainings are of a topic's models that are judged by a metric."""
     return (trials["topic"] == topic) & (trials["metric"] == metric)
-
-
-def _share(share: int) -> str:
-    """Name the part of the steps that a training of the search took."""
-    return "all" if share == 1 else f"1 in {share}"

@@ -20,13 +20,19 @@ def trials():
 
 def test_a_line_a_recipe_a_choice_a_share_and_a_large_dot_at_the_best_rate():
     figure = sensitivity.curves(trials(), "t", "acc", "max")
-    assert [choice["label"] for choice in figure["choices"]] == ["1 in 9", "all"]
+    assert [choice["label"] for choice in figure["choices"]] == ["1 in 9 steps", "all steps"]
     ce, mse = figure["choices"][0]["data"]  # what never trained has no line, but a title elsewhere
     assert ce["name"] == "ce, cosine" and mse["name"] == "mse, &lt;b&gt;"
     assert (ce["x"], ce["y"]) == ([0.1, 1.0, 10.0], [0.2, 0.6, None])
     assert ce["marker"]["size"] == [5, 12, 5]
     (whole,) = figure["choices"][1]["data"]
     assert whole["marker"]["size"] == [12, 5]
+
+
+def test_each_model_is_a_choice_of_its_own():
+    two = pd.concat([trials(), trials().assign(model="a")])
+    labels = [choice["label"] for choice in sensitivity.curves(two, "t", "acc", "max")["choices"]]
+    assert labels == [f"{m}, {s}" for s in ("1 in 9 steps", "all steps") for m in ("a", "m")]
 
 
 def test_the_best_rate_of_what_is_to_be_low_is_the_lowest():
