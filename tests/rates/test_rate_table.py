@@ -139,3 +139,20 @@ def test_shipped_rates_serve_the_data_and_budgets_that_they_were_found_with():
     other = project.rates_of(registered_topics(dataset="mnist"), "quick", None).found
     assert {key[0] for key in other} <= {"regression", "rl"}
     assert not project.rates_of({"toy": Toy()}, "quick", None).found
+
+
+def test_what_ships_is_what_its_trainings_say():
+    trained = side_files.study(table.SHIPPED.parent, "trials")
+    whole = trained[(trained["share"] == 1) & trained["value"].notna()]
+    found = shipped().found
+    assert found, "no rates ship"
+    for (topic, model, loss, schedule), rate in found.items():
+        own = whole[
+            (whole["topic"] == topic)
+            & (whole["model"] == model)
+            & (whole["loss"] == loss)
+            & (whole["schedule"] == schedule)
+        ]
+        by_rate = own.groupby("rate")["value"].mean()
+        sign = 1 if set(own["direction"]) == {"max"} else -1
+        assert sign * by_rate[rate] == (sign * by_rate).max(), (topic, model, loss, schedule)
