@@ -20,7 +20,7 @@ from harness.execution.kinds import executor_class
 from harness.files import write_atomically
 from harness.fingerprint import code_hash, fingerprint, topic_hash
 from harness.progress import Progress, warning
-from harness.rates import Rates, shipped
+from harness.rates import Rates
 from harness.results import bounds
 from harness.results.lock import FolderLock
 from harness.results.record import Record
@@ -64,7 +64,7 @@ class Run:
     population: int = LARGEST
     compile: bool = False
     timeout: float | None = None
-    rates: Rates = field(default_factory=shipped)
+    rates: Rates = field(default_factory=Rates)
     share: int = 1
     choosing: bool = False
     report: Callable[[str], None] = print
