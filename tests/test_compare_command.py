@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from frames import frame
+from run_folder import GOOD, record
 
 from harness import cli
 from harness.results import compare
+from harness.results.store import Store
 from harness.results.verdict import Verdict
 
 REFERENCE = Path(cli.__file__).parents[1] / "results/reference"
@@ -97,19 +99,15 @@ def test_a_missing_run_is_one_line(tmp_path, capsys):
 
 
 def test_an_unreadable_record_is_named_and_its_cell_is_missing(tmp_path, capsys):
-    from test_frames import RECORDS
-
-    from harness.results.store import Store
-
     for name in ("a", "b"):
-        for record in RECORDS:
-            Store(tmp_path / name).write(record)
-    bad = Store(tmp_path / "b").path(RECORDS[0].cell)
+        for cell in GOOD:
+            Store(tmp_path / name).write(record(cell))
+    bad = Store(tmp_path / "b").path(GOOD[0])
     bad.write_text("{")
     assert cli.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 3
     told = capsys.readouterr()
     (line,) = told.err.splitlines()
-    assert str(bad) in line and RECORDS[0].cell.id in told.out
+    assert str(bad) in line and GOOD[0].id in told.out
 
 
 def test_help_table_and_docstrings_agree(capsys):
