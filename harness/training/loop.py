@@ -114,7 +114,7 @@ class Training:
         while self.step < until:
             self.advance()
             if self.step % CHECK_EVERY == 0 or self.step == until:
-                self._check_finite()
+                self.check_finite()
             if self.step in self.failure_checks:
                 self.check_failure()
             if each_step is not None:
@@ -196,8 +196,10 @@ class Training:
         if reason:
             raise Diverged(self.step, reason)
 
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
         """Raise Diverged if a loss since the last check, averaged over ranks, is not finite."""
+        if self.checked >= len(self.losses):
+            return
         recent = torch.stack(self.losses[self.checked :])
         if self.world_size > 1:
             recent = parallel.mean_over_ranks(recent)

@@ -27,9 +27,11 @@ class HeldOut:
     def look(self, step: int) -> None:
         """Measure validation data if the step is one of them; all ranks call it together.
 
-        Not at the last step, whose values are those that the cell is judged by: see ``end``.
+        Not at the last step, whose values are those that the cell is judged by: see ``end``. Raises
+        Diverged where a loss was not finite: such networks are not measured.
         """
         if step in self.steps and step < self.task.budget.steps:
+            self.training.check_finite()
             with self.clock.measure("eval_s"):
                 values, _ = measured(self.task, self.training.validate(), "validate")
             self._add(step, values)

@@ -129,6 +129,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
 
     def look(step: int) -> None:
         if step in rows_at:
+            population.check_finite()
             population.update_members()
             for member in running():
                 films[member.cell].look(step)

@@ -50,6 +50,20 @@ def test_what_diverged_was_seen_up_to_there(tmp_path):
     assert found.held_out["step"][:2] == [5, 10] and found.held_out["step"][-1] < 20
 
 
+class Strict(Toy):
+    def validate(self, networks, cell):
+        values = super().validate(networks, cell)
+        if values["mse"] != values["mse"]:
+            raise ValueError("these networks cannot be measured")
+        return values
+
+
+def test_networks_that_are_not_finite_any_more_are_not_measured(tmp_path):
+    found = trained(tmp_path, 20, Strict(misbehave="nan", at=14))
+    assert found.status is Status.DIVERGED and found.diverged_at == 15
+    assert found.held_out["step"] == list(range(1, 15))
+
+
 def test_what_goes_on_from_its_middle_has_no_curve_of_half(tmp_path):
     first = trained(tmp_path, 4)
     again = trained(tmp_path, 4, attempt=1)

@@ -94,7 +94,7 @@ class Population:
         while self.step < until and len(self.ended) < len(self):
             self.advance()
             if self.step % CHECK_EVERY == 0 or self.step == until:
-                self._check_finite()
+                self.check_finite()
             if self.step in self.members[0].failure_checks:
                 self._check_failures()
             if each_step is not None:
@@ -238,7 +238,7 @@ class Population:
         rate_N1 = torch.tensor(corrected, device=self.device)[:, None]
         return rate_N1, torch.tensor([root for _, root in found], device=self.device)
 
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
         """End the members that had a loss in the last CHECK_EVERY steps that is not finite."""
         recent_TN = torch.stack(self.losses[-CHECK_EVERY:])
         if recent_TN.isfinite().all():
