@@ -78,9 +78,9 @@ def covering(
     the main effects of both can be estimated, with SPARE degrees of freedom for the error (see
     ``design``). Each topic meets ddp, which promises single's numbers, at a pair of these. Those
     whose cells take up to DEAR_S share out the other parallel configurations, at their recipes; the
-    cheapest has all of them. Every applicable pair of
-    loss, schedule and parallel values occurs in some topic: the cheapest takes all that the others
-    leave. seeds: of the recipes, which the cheapest topic has at least three of.
+    cheapest has all of them. Every applicable pair of loss, schedule and parallel values occurs in
+    some topic: the cheapest takes all that the others leave. seeds: of the recipes, which the
+    cheapest topic has at least three of.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}

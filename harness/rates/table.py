@@ -13,6 +13,7 @@ from harness.cell import Cell, UsageError
 from harness.files import write_atomically
 
 SHIPPED = Path(__file__).with_name("shipped.csv")
+RATES = "rates.csv"
 TRIALS = "trials.csv"
 KEY = ("topic", "model", "loss", "schedule")
 EVIDENCE = (*KEY, "rate", "share", "seed", "status", "value", "metric", "direction")
@@ -51,10 +52,15 @@ class Rates:
         return Rates({**others.found, **self.found}, {**others_left, **self.evidence})
 
     def leave_evidence(self, cells: Iterable[Cell], folder: Path) -> None:
-        """Write what was trained for the rates of cells to ``folder/trials.csv``, if anything."""
+        """Write what was trained for the rates of cells to ``folder/trials.csv``, if anything.
+
+        Rows of other recipes stay. The folder of a search, with its ``rates.csv``, keeps its own.
+        """
         recipes = dict.fromkeys(recipe(cell) for cell in cells if cell.rate is None)
-        rows = [row for key in recipes for row in self.evidence.get(key, ())]
-        if rows:
+        new = {key: self.evidence[key] for key in recipes if key in self.evidence}
+        if new and not (folder / RATES).exists():
+            whole = {**_evidence(folder / TRIALS), **new}
+            rows = [row for own in whole.values() for row in own]
             text = io.StringIO()
             table = csv.DictWriter(text, EVIDENCE, extrasaction="ignore", lineterminator="\n")
             table.writeheader()
@@ -86,18 +92,19 @@ def read(path: Path) -> Rates:
                 found[recipe(cell)] = cell.rate
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"rates {path} cannot be read: {error}") from None
-    return Rates(found, _evidence(path.with_name(TRIALS), found))
+    every = _evidence(path.with_name(TRIALS))
+    return Rates(found, {key: rows for key, rows in every.items() if key in found})
 
 
-def _evidence(path: Path, found: Mapping[Recipe, float]) -> dict[Recipe, list[dict[str, str]]]:
-    """Return the rows of the trainings that a table rests on, by recipe; none if they are lost."""
+def _evidence(path: Path) -> Mapping[Recipe, Sequence[Mapping[str, str]]]:
+    """Return the rows of the trainings that tables rest on, by recipe; none if they are lost."""
     rows: dict[Recipe, list[dict[str, str]]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 topic, model, loss, schedule = (row.get(name) or "" for name in KEY)
                 key = (topic, model, loss, schedule)
-                if key in found and all(row.get(name) is not None for name in EVIDENCE):
+                if all(row.get(name) is not None for name in EVIDENCE):
                     rows.setdefault(key, []).append(row)
     except (OSError, UnicodeDecodeError, csv.Error):
         return {}

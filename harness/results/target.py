@@ -32,14 +32,13 @@ def with_targets(
 ) -> pd.DataFrame:
     """Return cells with ``evaluation.target`` and ``cost.steps_to_target``, ``.seconds_to_target``.
 
-    Without looks, they are as they were.
-    own: by topic a target of its primary metric that it sets itself; else it is 90 % of the way
-    from the untrained network to the best validation of the topic's cells. NaN where a target was
-    not reached, or no curve tells when.
+    Without looks they are as they were. own: by topic a target of its primary metric that it sets
+    itself; else it is 90 % of the way from the untrained network to the best validation of the
+    topic's cells. NaN where a target was not reached, or no curve tells when.
     """
-    found = {name: np.full(len(cells), np.nan) for name in ("target", "steps", "seconds")}
     if looks.empty:
         return cells
+    found = {name: np.full(len(cells), np.nan) for name in ("target", "steps", "seconds")}
     lines = {str(name): line for name, line in looks.groupby("id")}
     for (topic, metric), part in cells.groupby(["topic", "primary"], sort=False):
         target, better = _target(part, str(metric), own.get(str(topic)))

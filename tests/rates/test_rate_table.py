@@ -125,6 +125,18 @@ def test_what_a_table_rests_on_goes_to_the_folder_of_a_run(tmp_path):
     assert side_files.study(out, "trials").equals(found)
 
 
+def test_a_run_of_other_recipes_or_in_a_searchs_folder_loses_none(tmp_path):
+    rates, out = kept(tmp_path), tmp_path / "run"
+    out.mkdir()
+    ce, mse = (Cell("vgg", "vgg11", loss, "cosine") for loss in ("ce", "mse"))
+    rates.leave_evidence([ce], out)
+    rates.leave_evidence([mse], out)
+    assert list(side_files.study(out, "trials")["loss"]) == ["ce", "ce", "mse"]
+    before = (tmp_path / "trials.csv").read_bytes()
+    rates.leave_evidence([ce], tmp_path)
+    assert (tmp_path / "trials.csv").read_bytes() == before
+
+
 def test_a_table_without_its_trainings_is_still_a_table(tmp_path):
     kept(tmp_path)
     (tmp_path / "trials.csv").write_bytes(b"\xff\xfe")

@@ -83,7 +83,8 @@ class Multitask(ImageOptions, Topic):
     untrainable: ClassVar[Mapping[str, str]] = {
         "mae": "the absolute error of probabilities seeks the likelier answer, and a digit is "
         "absent from four scenes of five: absent is its answer, and nothing pulls it away (Lin "
-        "2002). At best, at 0.3 times the rate, it names all digits in 0.13 of the scenes."
+        "2002). In quick on the digits, at 0.3 times the rate, it names all digits in 0.10 of the "
+        "scenes, cross-entropy in 0.78."
     }
     directions: ClassVar[Mapping[str, str]] = {
         "accuracy": "max",
