@@ -26,7 +26,7 @@ from harness.results.transfer import transfer
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # as OWASP lists them
 
 
-def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Build the DataFrame of all cells: one row per record, in the records' order.
 
     The order of the columns does not depend on the records. First id, the axes, status, reason,
@@ -37,7 +37,7 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
     own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes has a
-    line for each.
+    line for each. looks: what ``target.held_out`` makes of the records, if that is at hand.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}
@@ -66,7 +66,7 @@ def cells(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             column = f"{prefix}.{name}"
             columns[column] = _column(column, [part.get(name) for part in parts])
     own = {str(row["topic"]): row.get("target") for row in rows}
-    return with_targets(pd.DataFrame(columns), held_out(rows), own)
+    return with_targets(pd.DataFrame(columns), held_out(rows) if looks is None else looks, own)
 
 
 def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:
@@ -145,9 +145,10 @@ def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
     with = + - @, tab, or a line's end has an apostrophe before it; Parquet has all texts as is.
     """
     rows = list(records)
-    table = cells(rows)
+    looks = held_out(rows)
+    table = cells(rows, looks)
     told = (summary(table), effects(table), improvement(table), transfer(table))
-    result = Tables(table, curves(rows), *told, held_out=held_out(rows))
+    result = Tables(table, curves(rows), *told, held_out=looks)
     for name in ("cells", "summary", "effects", "improvement", "transfer"):
         frame = _without_formulas(getattr(result, name))
         csv = frame.to_csv(index=False, lineterminator="\n")

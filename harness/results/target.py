@@ -34,7 +34,8 @@ def with_targets(
 
     Without looks they are as they were. own: by topic a target of its primary metric that it sets
     itself; else it is 90 % of the way from the untrained network to the best validation of the
-    topic's cells. NaN where a target was not reached, or no curve tells when.
+    topic's cells. NaN where a target was not reached, or no curve tells when, and for models that
+    another metric judges.
     """
     if looks.empty:
         return cells
@@ -44,7 +45,10 @@ def with_targets(
         target, better = _target(part, str(metric), own.get(str(topic)))
         if np.isnan(target):
             continue
-        for index, row in zip(cells.index.get_indexer(part.index), part.itertuples(), strict=True):
+        measured = part.get(f"metric.{metric}", pd.Series(np.nan, part.index)).notna()
+        judged = part[measured | (part["status"] != "done")]
+        at = cells.index.get_indexer(judged.index)
+        for index, row in zip(at, judged.itertuples(), strict=True):
             found["target"][index] = target
             line = lines.get(str(row.id))
             if line is None or metric not in line:

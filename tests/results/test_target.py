@@ -60,3 +60,14 @@ def test_a_run_without_curves_or_validation_has_empty_columns():
     rows = [record()]
     cells = with_targets(tables.cells(rows), held_out(rows), {})
     assert cells["evaluation.target"].isna().all() and cells["cost.seconds_to_target"].isna().all()
+
+
+def test_a_model_that_another_metric_judges_has_no_target():
+    other = row(1, [0.5, 0.6]) | {"metrics": {"mae": 0.1}, "validation": {"mae": 0.1}}
+    cells = found([row(0, [0.5, 0.6]), other])
+    assert cells["evaluation.target"].notna().tolist() == [True, False]
+
+
+def test_a_topic_none_of_whose_cells_was_measured_has_its_own_target():
+    failed = row(0, [0.5, 0.6], status="failed") | {"metrics": {}, "validation": {}}
+    assert found([failed], own=0.5)["evaluation.target"].tolist() == [0.5]

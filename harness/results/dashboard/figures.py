@@ -114,18 +114,8 @@ def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -
                 if cell not in lines or not len(lines[cell]):
                     continue
                 line = lines[cell]
-                data.append(
-                    {
-                        "type": "scatter",
-                        "mode": "lines" if len(line) > 20 else "lines+markers",
-                        "name": escaped(name),
-                        "meta": escaped(what),
-                        "x": rounded(line["step"], 8),
-                        "y": rounded(line[column]),
-                        "line": style(len(data)),
-                        "hovertemplate": "%{y:.4g} at step %{x}<br>%{meta}<extra></extra>",
-                    }
-                )
+                mode = "lines" if len(line) > 20 else "lines+markers"
+                data.append(by_step(line, column, name, what, mode, len(data)))
             if data:
                 layout = {
                     "xaxis": {"title": {"text": "step"}},
@@ -134,6 +124,22 @@ def curves(chosen: Mapping[str, Sequence[tuple[str, str, str]]], lines: Lines) -
                 choices.append(choice(label, data, layout))
         found.append(figure(title, "show", choices, notes.get(column, "Seen while training.")))
     return found
+
+
+def by_step(
+    line: pd.DataFrame, column: str, name: str, what: str, mode: str, index: int
+) -> dict[str, Any]:
+    """Return the trace of a column of one cell's rows over their ``step``: the index-th line."""
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "name": escaped(name),
+        "meta": escaped(what),
+        "x": rounded(line["step"], 8),
+        "y": rounded(line[column]),
+        "line": style(index),
+        "hovertemplate": "%{y:.4g} at step %{x}<br>%{meta}<extra></extra>",
+    }
 
 
 def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:

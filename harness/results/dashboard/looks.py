@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.results.dashboard import figures
-from harness.results.dashboard.text import escaped, number, rounded
+from harness.results.dashboard.text import number, rounded
 
 
 def curves(
@@ -36,18 +36,7 @@ def curves(
             line = lines.get(cell)
             if line is None or line[metric].isna().all():
                 continue
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": escaped(name),
-                    "meta": escaped(what),
-                    "x": rounded(line["step"], 8),
-                    "y": rounded(line[metric]),
-                    "line": figures.style(len(data)),
-                    "hovertemplate": "%{y:.4g} at step %{x}<br>%{meta}<extra></extra>",
-                }
-            )
+            data.append(figures.by_step(line, metric, name, what, "lines+markers", len(data)))
         if not data:
             continue
         layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": figures.log(data, "y")}
