@@ -15,7 +15,7 @@ from harness.training.topic import Topic
 
 PROFILES = ("smoke", "quick", "race", "full")
 FULL_SEEDS = (0, 1, 2)
-DEAR_S = 10  # a topic whose cells take longer trains under single and ddp only in quick
+DEAR_S = 10  # a topic whose cells take longer trains under single only in quick
 SPARE = 2  # degrees of freedom for the error of a topic's loss and schedule in quick
 
 
@@ -76,9 +76,9 @@ def covering(
 
     In each topic every loss and schedule that applies meets the first model, in pairs from which
     the main effects of both can be estimated, with SPARE degrees of freedom for the error (see
-    ``design``). Each topic meets ddp, which promises single's numbers, at a pair of these. Those
-    whose cells take up to DEAR_S share out the other parallel configurations, at their recipes; the
-    cheapest has all of them. Every applicable pair of loss, schedule and parallel values occurs in
+    ``design``). Those whose cells take up to DEAR_S meet ddp, which promises single's numbers, at a
+    pair of these, and share out the other parallel configurations, at their recipes; the cheapest
+    has all of them. Every applicable pair of loss, schedule and parallel values occurs in
     some topic: the cheapest takes all that the others leave. seeds: of the recipes, which the
     cheapest topic has at least three of.
     """
@@ -88,10 +88,12 @@ def covering(
     ddp, *others = _parallel_names(devices)
     sharing = [topic.name for topic in ordered[:-1] if _work(topic) <= DEAR_S]
     for number, topic in enumerate(ordered):
-        more = others if topic is ordered[-1] else []
-        if topic.name in sharing:
-            more = others[sharing.index(topic.name) :: len(sharing)]
-        cells[topic.name] += _separating(topic, number, devices, ddp)
+        more, exact = [], "single"
+        if topic is ordered[-1]:
+            more, exact = others, ddp
+        elif topic.name in sharing:
+            more, exact = others[sharing.index(topic.name) :: len(sharing)], ddp
+        cells[topic.name] += _separating(topic, number, devices, exact)
         cells[topic.name] += _at_recipe(topic, more, devices)
         for cell in cells[topic.name]:
             covered |= pairs(cell)

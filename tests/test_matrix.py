@@ -25,7 +25,7 @@ AXES = {
 }
 
 
-def test_each_topic_meets_every_loss_and_schedule_and_some_ranks_in_quick():
+def test_each_topic_meets_every_loss_and_schedule_and_ranks_if_cheap_in_quick():
     covering = matrix.covering(list(TOPICS.values()))
     for name, cells in covering.items():
         assert {cell.model for cell in cells} == set(TOPICS[name].models)
@@ -34,9 +34,10 @@ def test_each_topic_meets_every_loss_and_schedule_and_some_ranks_in_quick():
             own |= set() if TOPICS[name].loss_falls else {"plateau"}
             assert {getattr(cell, axis) for cell in cells} >= set(AXES[axis]) - own, (name, axis)
         met = {cell.parallel for cell in cells}
-        assert {"single", "ddp"} <= met
-        cheap = TOPICS[name].budgets["quick"].expected_s <= matrix.DEAR_S
-        assert (len(met) >= 3) is cheap, name
+        if TOPICS[name].budgets["quick"].expected_s > matrix.DEAR_S:
+            assert met == {"single"}, name
+        else:
+            assert {"single", "ddp"} < met, name
     assert {cell.parallel for cell in covering["regression"]} == set(AXES["parallel"])
 
 
