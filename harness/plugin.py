@@ -150,8 +150,19 @@ def record(request: pytest.FixtureRequest) -> Record:
 def decathlon_run(request: pytest.FixtureRequest) -> Run:
     """The run of this pytest call, once all its cells have ended and the machine is free."""
     with _waiting(request.config) as run:
+        _screen(request.config, run)
         run.finish()
     return run
+
+
+def _screen(config: pytest.Config, run: Run) -> Screen:
+    """Return where this pytest call shows its run's progress, made on first use."""
+    if SCREEN not in config.stash:
+        from harness.screen import Screen
+
+        config.stash[SCREEN] = Screen(config)
+        config.stash[SCREEN].show(run)
+    return config.stash[SCREEN]
 
 
 @contextmanager
@@ -185,11 +196,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if config.option.collectonly or _plans(config) or session.testsfailed:
         return
     if cells := _cells(session):
-        from harness.screen import Screen
-
         run = _run(config)
-        screen = config.stash[SCREEN] = Screen(config)
-        screen.show(run)
+        screen = _screen(config, run)
         end_as_by_ctrl_c(config.add_cleanup)
         if run.profile == "race":
             return

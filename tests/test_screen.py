@@ -94,3 +94,11 @@ def test_captured_output_of_tests_is_still_captured(project):
     assert "said by a test" not in in_a_terminal(project)
     ended = subprocess.run([*COMMAND, "-rP"], cwd=project, capture_output=True, text=True)
     assert ended.stdout.count("said by a test") == 3
+
+
+def test_a_study_without_cells_is_seen_too(project):
+    (project / "test_own.py").write_text(
+        "def test_alone(decathlon_run):\n    decathlon_run.report('said by a study')\n"
+    )
+    ended = subprocess.run(COMMAND, cwd=project, capture_output=True, text=True)
+    assert ended.returncode == 0 and ended.stdout.count("said by a study") == 1

@@ -51,12 +51,13 @@ class Gang:
 class LocalExecutor:
     """Executor that runs tasks in single-threaded processes on this machine.
 
-    cores: how many processes work at a time, by default one per core.
+    cores: how many processes work at a time, by default one per core. fresh: they are interpreters
+    of their own, and no forks.
     """
 
-    def __init__(self, cores: int | None = None) -> None:
+    def __init__(self, cores: int | None = None, fresh: bool = False) -> None:
         self.cores = cores or cost.cores()
-        self._pool = WorkerPool()
+        self._pool = WorkerPool(fresh=fresh)
         self._waiting: deque[Task] = deque()
         self._gangs: list[Gang] = []
         self._ended: list[Ended] = []

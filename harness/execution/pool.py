@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.execution import process, temporary
 from harness.execution.process import Returned
@@ -62,13 +62,15 @@ class WorkerPool:
     """Keeps idle worker processes by role (train, audit, call), and a temporary folder.
 
     A process that trains never audits: a checkpoint is loaded where nothing of its training ever
-    was. preload: modules that the server they are forked from imports.
+    was. preload: modules that the server they are forked from imports. fresh: none is forked, each
+    is an interpreter of its own, whose memory lies where no other's does.
     """
 
-    def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
+    def __init__(self, preload: Sequence[str] = PRELOAD, fresh: bool = False) -> None:
         self.folder, self._lock = temporary.make()
         self._idle: dict[str, list[WorkerProcess]] = defaultdict(list)
-        self._context = multiprocessing.get_context("forkserver")
+        method: Literal["spawn", "forkserver"] = "spawn" if fresh else "forkserver"
+        self._context: Any = multiprocessing.get_context(method)
         self._context.set_forkserver_preload(list(preload))
 
     def take(self, role: str, rank: int | None = None) -> WorkerProcess:
@@ -100,7 +102,7 @@ class WorkerPool:
         self._lock.close()
 
     def _start(self, rank: int | None) -> WorkerProcess:
-        """Start a new single-threaded process from the fork server."""
+        """Start a new single-threaded process."""
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
         heart = self._context.RawArray("d", heartbeat.SLOTS)

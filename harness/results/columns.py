@@ -73,8 +73,8 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"state_equal": "bool", "data_equal": "bool", "difference": "float64"},
     },
     "speed": {
-        **{"topic": "str", "model": "str", "round": "int64"},
-        **dict.fromkeys(["step_ms", "yardstick_ms"], "float64"),
+        **{"topic": "str", "model": "str", "process": "int64", "round": "int64"},
+        **dict.fromkeys(["step_ms", "small_ms", "large_ms"], "float64"),
     },
     "answers": {
         **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
@@ -93,6 +93,8 @@ STUDIES: dict[str, dict[str, str]] = {
     },
 }
 MAY_BE_EMPTY = {"reason", "stopped"}
+# columns that earlier versions did not write, and what stands for them
+LATER = {"speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")}}
 
 
 class Tables(NamedTuple):

@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.files import write_atomically
 from harness.results import bounds
-from harness.results.columns import MAY_BE_EMPTY, STUDIES
+from harness.results.columns import LATER, MAY_BE_EMPTY, STUDIES
 
 ROWS = 5_000
 TABLE_BYTES = 4_000_000
@@ -29,17 +29,26 @@ RATES = ("samples_per_s", "step_ms", "peak_memory_mb", "flops_per_step", "share_
 
 
 def study(folder: Path, name: str) -> pd.DataFrame:
-    """Read the table of a study (parity, scaling or resharding): the columns of ``STUDIES``."""
+    """Read the table of a study, such as ``scaling``: the columns of ``STUDIES``.
+
+    What an earlier version did not write is as LATER says.
+    """
     kinds = STUDIES[name]
     data = bounds.read_bytes(folder / f"{name}.csv", TABLE_BYTES)
     if not data.endswith(b"\n"):
         raise ValueError("its last line is cut, or it is empty")
     try:
-        frame = pd.read_csv(io.BytesIO(data), usecols=list(kinds), dtype=kinds)  # type: ignore[arg-type]
+        frame = pd.read_csv(io.BytesIO(data), usecols=kinds.__contains__, dtype=kinds)  # type: ignore[arg-type]
     except (OverflowError, TypeError) as error:
         raise ValueError(str(error)) from None
     if len(frame) > ROWS:
         raise ValueError(f"it has {len(frame):,} rows, {ROWS:,} are allowed")
+    for column, value in LATER.get(name, {}).items():
+        if column not in frame:
+            frame[column] = value
+    if missing := [column for column in kinds if column not in frame]:
+        raise ValueError(f"it has no column {missing[0]}")
+    frame = frame[list(kinds)]
     for column in [column for column, kind in kinds.items() if kind == "str"]:
         if column not in MAY_BE_EMPTY and frame[column].isna().any():
             raise ValueError(f"{column} is missing in a row")

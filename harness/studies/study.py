@@ -32,9 +32,12 @@ def task_of(run: Run, topic: str, model: str) -> Task:
 
 
 @contextmanager
-def own_executor() -> Iterator[LocalExecutor]:
-    """Yield a local executor on all cores, closed after the block; nothing else should run."""
-    executor = LocalExecutor()
+def own_executor(fresh: bool = False) -> Iterator[LocalExecutor]:
+    """Yield a local executor on all cores, closed after the block; nothing else should run.
+
+    fresh: its processes are interpreters of their own, and no forks.
+    """
+    executor = LocalExecutor(fresh=fresh)
     try:
         yield executor
     finally:

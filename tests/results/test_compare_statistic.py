@@ -9,7 +9,7 @@ from scipy import stats
 
 from harness.results import compare, tables
 from harness.results.chance import prior
-from harness.results.compare import noise, speed
+from harness.results.compare import noise
 from harness.results.compare.statistic import Difference, certain, differences
 
 LOSSES = ("ce", "mse", "hinge", "kl", "mae")
@@ -141,39 +141,3 @@ def test_huge_values_are_judged_without_overflow():
     values = np.full(len(cells), 1e308)
     (*_, whole) = differences(cells, (values, -values))
     assert whole.p == 0 and math.isfinite(whole.error)
-
-
-def timed(factor=1.0, noise_sd=0.02, seed=0, drift=1.0, between=0.0):
-    generator = np.random.default_rng(seed)
-    factor *= np.exp(between * generator.normal())
-    slow = drift * np.exp(generator.normal(size=12) * 0.3)  # the machine, as both meet it
-    return pd.DataFrame(
-        {
-            **{"topic": "vgg", "model": "vgg11", "round": range(12)},
-            "step_ms": 10 * factor * slow * np.exp(generator.normal(size=12) * noise_sd),
-            "yardstick_ms": slow,
-        }
-    )
-
-
-def test_speed_is_judged_beside_the_yardstick():
-    def verdict(a, b, same_machine=True):
-        (row,) = speed.rows(a, b, same_machine, 0.01)
-        return row.verdict
-
-    assert verdict(timed(), timed(seed=1, drift=3.0)) == "same"
-    assert verdict(timed(), timed(1.4, seed=1)) == "worse"
-    assert verdict(timed(), timed(0.7, seed=1)) == "better"
-    assert verdict(timed(), timed(1.21, seed=1)) == "not enough evidence"
-    assert verdict(timed(noise_sd=0.5), timed(1.2, noise_sd=0.5, seed=1)) == "same"
-    assert verdict(timed(), None) == verdict(None, None) == "same"
-    assert verdict(timed(), timed(2.0), same_machine=False) == "same"
-
-
-def test_equal_speeds_are_seldom_called_different():
-    wrong = 0
-    for seed in range(200):
-        runs = [timed(seed=own, between=speed.BETWEEN) for own in (seed, 1000 + seed)]
-        for row in speed.rows(*runs, True, 0.05):
-            wrong += row.verdict in ("better", "worse")
-    assert wrong <= 4

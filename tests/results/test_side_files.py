@@ -166,6 +166,17 @@ def test_what_is_no_picture_of_the_run_is_refused(run, name, says):
         side_files.picture(run, name(run))
 
 
+def test_speeds_of_an_earlier_version_are_those_of_one_process(tmp_path):
+    path = tmp_path / "speed.csv"
+    path.write_text("topic,model,round,step_ms,yardstick_ms\nvgg,vgg11,0,2.0,1.0\n")
+    found = side_files.study(tmp_path, "speed")
+    assert found["process"].tolist() == [0] and found["step_ms"].tolist() == [2.0]
+    assert found["small_ms"].isna().all() and "yardstick_ms" not in found
+    path.write_text(path.read_text().replace("step_ms", "steps"))
+    with pytest.raises(ValueError, match="it has no column step_ms"):
+        side_files.study(tmp_path, "speed")
+
+
 def test_throughput_measured_alone_has_a_page(tmp_path):
     (tmp_path / "benchmark.json").write_text(json.dumps({"benchmarks": [BENCHMARK]}))
     assert "vgg/vgg11" in write_report(tmp_path).read_text()

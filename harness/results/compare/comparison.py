@@ -131,7 +131,7 @@ def compare(
             rows.append(quality.one_seed(topic, {one.name: one.values for one in silent}))
         for one in (one for one in own if one not in silent):
             rows += one.rows(sure, strictest)
-    rows += speed.rows(*speeds, same_machine, level)
+    rows += speed.rows(*speeds, same_machine)
     rows.sort(key=lambda row: ORDER.index(row.verdict))
     missing = tuple(ids[status_a.isin(TRAINED) & b["id"].isna()])
     return Comparison(tuple(rows), missing, tuple(ids[a["id"].isna()]))
