@@ -77,22 +77,21 @@ def covering(
     In each topic every loss and schedule that applies meets the first model, in pairs from which
     the main effects of both can be estimated, with SPARE degrees of freedom for the error (see
     ``design``). Those whose cells take up to DEAR_S meet ddp, which promises single's numbers, at a
-    pair of these, and share out the other parallel configurations, at their recipes; the cheapest
-    has all of them. Every applicable pair of loss, schedule and parallel values occurs in
-    some topic: the cheapest takes all that the others leave. seeds: of the recipes, which the
-    cheapest topic has at least three of.
+    pair of these. The other parallel configurations are met by the one of them with the fewest
+    steps, each of which is an exchange, at its recipe; the cheapest topic has all of them. Every
+    applicable pair of loss, schedule and parallel values occurs in some topic: the cheapest takes
+    all that the others leave. seeds: of the recipes, which the cheapest topic has at least three
+    of.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
     ddp, *others = _parallel_names(devices)
-    sharing = [topic.name for topic in ordered[:-1] if _work(topic) <= DEAR_S]
+    cheap = [topic for topic in ordered if _work(topic) <= DEAR_S]
+    fewest = min(cheap[:-1], key=lambda topic: topic.budgets["quick"].steps, default=None)
     for number, topic in enumerate(ordered):
-        more, exact = [], "single"
-        if topic is ordered[-1]:
-            more, exact = others, ddp
-        elif topic.name in sharing:
-            more, exact = others[sharing.index(topic.name) :: len(sharing)], ddp
+        more = others if topic is fewest or topic is ordered[-1] else []
+        exact = ddp if topic in cheap or topic is ordered[-1] else "single"
         cells[topic.name] += _separating(topic, number, devices, exact)
         cells[topic.name] += _at_recipe(topic, more, devices)
         for cell in cells[topic.name]:

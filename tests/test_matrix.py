@@ -37,8 +37,14 @@ def test_each_topic_meets_every_loss_and_schedule_and_ranks_if_cheap_in_quick():
         if TOPICS[name].budgets["quick"].expected_s > matrix.DEAR_S:
             assert met == {"single"}, name
         else:
-            assert {"single", "ddp"} < met, name
-    assert {cell.parallel for cell in covering["regression"]} == set(AXES["parallel"])
+            assert met >= {"single", "ddp"}, name
+    for name in ("vgg", "regression"):
+        assert {cell.parallel for cell in covering[name]} == set(AXES["parallel"])
+
+
+def test_a_dear_topic_alone_meets_all_ranks():
+    (cells,) = matrix.covering([StyleGAN()]).values()
+    assert {cell.parallel for cell in cells} == set(AXES["parallel"])
 
 
 def test_each_parallel_configuration_trains_beside_the_cheapest_topic_in_quick():
@@ -65,7 +71,7 @@ def test_every_quick_cell_applies_and_is_there_once():
 
 def test_the_cheapest_topic_takes_most_cells():
     cells = matrix.covering(list(TOPICS.values()))
-    assert len(cells["vgg"]) < 25 < 50 < len(cells["regression"])
+    assert len(cells["vgg"]) < 30 < 50 < len(cells["regression"])
 
 
 def test_full_is_the_whole_product():
