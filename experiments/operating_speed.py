@@ -92,7 +92,10 @@ def measure(path: Path, topics: list[str], runs: int, beside: int) -> None:
     tasks = speed.tasks_of(run)
     done = set()
     if path.exists():
-        keys = pd.read_csv(path)[["load", "run", "factor", "process"]].drop_duplicates()
+        timed = pd.read_csv(path)
+        if set(timed["topic"]) != set(topics):
+            raise SystemExit(f"{path} has other topics: move it aside, or name those it has")
+        keys = timed[["load", "run", "factor", "process"]].drop_duplicates()
         done = set(keys.itertuples(index=False, name=None))
     whole = list(itertools.product([beside], range(runs), FACTORS, range(PROCESSES)))
     for key in (key for key in whole if key not in done):

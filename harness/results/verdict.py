@@ -11,7 +11,7 @@ class Verdict(StrEnum):
     SAME = "same"
     BETTER = "better"
     WORSE = "worse"
-    NOT_ENOUGH = "not enough evidence"  # no worse as far as its seeds can tell
+    NOT_ENOUGH = "not enough evidence"  # no worse as far as its seeds or processes can tell
     NOT_WHOLE = "not whole"  # it lacks cells, and what is there is not worse
     NOT_COMPARABLE = "not comparable"  # the two measured different things
 
@@ -40,8 +40,8 @@ The verdict of all rows is the first of these that holds, and decides the exit c
                      trained: it was broken off, or trained a part on purpose (-k)
   better          0  a row is better
   not enough evidence
-                  0  numbers changed, and the seeds are too few to say for better or worse; the row
-                     says how small a difference they could have shown
+                  0  numbers changed, or speed may have, and seeds or processes are too few to say
+                     for better or worse; the row says how small a difference they could have shown
   same            0  every row is the same, bit for bit or within a margin
 All that is judged together is wrong in 5 % of comparisons of equal code at most.
 """

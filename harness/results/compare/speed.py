@@ -20,7 +20,7 @@ from harness.results.verdict import Verdict
 
 TOLERANCE = 0.05  # relative; one build on one machine moves 5 % (TorchBench PR 363)
 ENOUGH = 0.10  # a run that would have seen this and saw nothing is as fast
-RUN = 0.015  # sd of log times that all processes of a run have in common, on a loaded machine too
+RUN = 0.015  # sd of log times that all processes of a run have in common
 UNKNOWN = 0.5  # sd of a share of which nothing is known, at most
 TIMES = ["step_ms", "small_ms", "large_ms"]
 
@@ -55,8 +55,11 @@ def rows(
 
 
 def _processes(timed: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return by topic and model the logarithms of each process's median times."""
-    times = timed.groupby(["topic", "model", "process"])[TIMES].median()
+    """Return by topic and model the logarithms of each process's times in its fastest rounds.
+
+    Others on the machine only slow down: by medians, runs on a loaded one differ by more.
+    """
+    times = timed.groupby(["topic", "model", "process"])[TIMES].min()
     logs = times.where((times > 0) & (times < math.inf)).map(math.log)
     groups = logs.groupby(level=[0, 1])
     return {(str(topic), str(model)): own.dropna() for (topic, model), own in groups}
@@ -101,7 +104,7 @@ class _Fit:
     def difference(self, variance: float, df: float) -> Difference:
         """Return how the logarithm of a step's time differs, given its variance over processes.
 
-        Its error is that of processes, that of the share where the yardsticks differ, and RUN.
+        Its error is that of processes, of runs, and of the share where the yardsticks differ.
         """
         a, b = (y - self.share * x for x, y in zip(self.small, self.step, strict=True))
         unsure = min(variance / self.scatter, UNKNOWN**2) if self.scatter else UNKNOWN**2
