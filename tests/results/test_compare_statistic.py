@@ -81,6 +81,22 @@ def test_a_fault_comes_through_to_the_verdict():
     assert row.aspect == "accuracy" and "-hinge-" in row.note and "-ce-" not in row.note
 
 
+@pytest.mark.parametrize(
+    ("seeds", "shift", "verdict"),
+    [(1, -0.03, "same"), (1, -0.05, "worse"), (3, -0.03, "worse"), (1, 0.05, "better")],
+)
+def test_one_seed_of_each_is_worse_or_better_by_more_than_the_margin_only(seeds, shift, verdict):
+    """The margin is 0.035: one seed may move all cells alike by its initial weights."""
+    cells = recipes(seeds).assign(**{"direction.accuracy": "max", "primary": "accuracy"})
+    cells = cells.assign(**{"baseline.accuracy": 0.1, "dataset": "d@1"})
+    generator = np.random.default_rng(0)
+    before, after = (
+        cells.assign(**{"metric.accuracy": 0.8 + by + 0.001 * generator.normal(size=len(cells))})
+        for by in (0, shift)
+    )
+    assert compare.compare(before, after).verdict == verdict
+
+
 def test_variances_that_scatter_as_equal_ones_do_are_pooled():
     raw = np.array([1.0, 2.0, 0.5, 4.0])
     equal = noise.moderated(raw, np.full(4, 2))

@@ -78,7 +78,7 @@ def metric(
     beyond chance. level: of the strictest test. margin: within it the runs are as good.
     """
     means = mean(values[0]), mean(values[1])
-    beyond = [one for one in found if one in sure and one.relevant]
+    beyond = [one for one in found if one in sure and one.relevant(margin)]
     judged = False
     for verdict, sign in ((Verdict.WORSE, -1), (Verdict.BETTER, 1)):
         own = [one for one in beyond if (one.value > 0) == (higher == (sign > 0))]
@@ -91,7 +91,7 @@ def metric(
     if whole.within(margin):
         yield Row(topic, name, *means, Verdict.SAME, f"same within {margin:.2g}")
         return
-    smallest = whole.smallest(level)
+    smallest = max(whole.smallest(level), margin if whole.one_seed else 0.0)
     note = f"would have been seen: {smallest:.2g} in the mean of all"
     if len(found) > 1:
         each = sorted(one.smallest(level) for one in found[:-1])
