@@ -57,7 +57,7 @@ def rows(
 def _processes(timed: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """Return by topic and model the logarithms of each process's times in its fastest rounds.
 
-    Others on the machine only slow down: by medians, runs on a loaded one differ by more.
+    Others on the machine only slow down.
     """
     times = timed.groupby(["topic", "model", "process"])[TIMES].min()
     logs = times.where((times > 0) & (times < math.inf)).map(math.log)
