@@ -47,7 +47,8 @@ def runs(path: Path, pool: Pool) -> dict[str, pd.DataFrame]:
     Cells that a fault does not touch are those without a fault.
     """
     frame = pd.read_csv(path)
-    frame = frame[frame["id"].str.startswith(f"{pool.topic.name}/")]
+    starts = tuple(f"{pool.topic.name}/{model}-" for model in pool.models)
+    frame = frame[frame["id"].str.startswith(starts)]
     cells = {fault: _cells(own, pool) for fault, own in frame.groupby("fault")}
     recipes = [own.groupby(ORDER[:3])["seed"].agg(set) for own in cells.values()]
     seeds = set.intersection(*pd.concat(recipes))
@@ -82,11 +83,11 @@ def drawn(cells: pd.DataFrame, places: Sequence[int], fingerprint: str) -> pd.Da
     return run.assign(**same, fingerprint=fingerprint)
 
 
-def pairs(seeds: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
+def pairs(seeds: Sequence[int], parts: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Return places of seeds, two of one part of the data together, first a pair of each part."""
     found = []
-    for part in range(FOLDS):
-        own = rng.permutation([place for place, seed in enumerate(seeds) if seed % FOLDS == part])
+    for part in range(parts):
+        own = rng.permutation([place for place, seed in enumerate(seeds) if seed % parts == part])
         both = zip(own[::2], own[1::2], strict=False)
         found += [(turn, rng.random(), int(a), int(b)) for turn, (a, b) in enumerate(both)]
     return [(a, b) for _, _, a, b in sorted(found)]
@@ -107,18 +108,17 @@ def seen(found: Comparison, name: str | None) -> tuple[bool, bool]:
 def shares(pool: Pool, whole: dict[str, pd.DataFrame], fault: str, count: int, draws: int) -> str:
     """Return in what share of draws of so many seeds a fault is seen, and named if it has a name.
 
-    fault: *other data* is none, with any other seeds in the candidate.
+    fault: *other data* is none, with any other seeds in the candidate, as all draws are from a pool
+    that has not two seeds of each part of the data.
     """
     rng, name = np.random.default_rng(count), pool.lies_in.get(fault)
     tally = []
     before = whole["none"]
     after = whole.get(fault, before)
     seeds = sorted(before["seed"].unique())
+    parts = 1 if fault == "other data" or len(seeds) < 2 * FOLDS else FOLDS
     for _ in range(draws):
-        together = pairs(seeds, rng)
-        if fault == "other data":
-            order = rng.permutation(len(seeds)).tolist()
-            together = list(zip(order[::2], order[1::2], strict=False))
+        together = pairs(seeds, parts, rng)
         if len(together) < count:
             return "-"
         here, there = zip(*together[:count], strict=True)

@@ -81,6 +81,7 @@ POOLS = {
         lies_in={"loss": "ce", "schedule": "cosine", "metric": "ece"},
     ),
 }
+POOLS["mlp alone"] = replace(POOLS["regression"], models=("mlp",))  # of the same trainings
 
 
 def wrong_targets(plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -125,10 +125,11 @@ def test_a_run_is_drawn_of_any_seeds_and_numbered_from_0(scripts, small):
 
 def test_runs_of_a_pair_share_parts_of_the_data_and_no_seed(scripts):
     seeds = list(range(40))
-    found = scripts[1].pairs(seeds, np.random.default_rng(0))
+    found = scripts[1].pairs(seeds, 8, np.random.default_rng(0))
     assert len(found) == 16 and len({place for pair in found for place in pair}) == 32
     assert all(a % 8 == b % 8 for a, b in found)
     assert {a % 8 for a, _ in found[:8]} == set(range(8))
+    assert len(scripts[1].pairs(seeds, 1, np.random.default_rng(0))) == 20
 
 
 @pytest.mark.parametrize(
