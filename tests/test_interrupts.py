@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_a_signal_ends_a_run_in_order(project, number):
         env=os.environ | {"TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # nohup has it ignored
     )
     while not (folder / "hangs").exists():
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -49,7 +51,7 @@ def test_a_signal_ends_a_run_in_order(project, number):
             pytest.fail(f"the run ended by itself: {call.stdout.read()}")
     call.send_signal(number)
     said = call.stdout.read().splitlines()
-    assert call.wait() == 2, said
+    assert call.wait() == 2, "\n".join(said)
     records = list((folder / "results/smoke/cells").glob("*.json"))
     assert any("decathlon: see " in line for line in said) or not records, said
     assert any("Interrupt" in line for line in said), said
