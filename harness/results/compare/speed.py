@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.results.compare.aspects import TOLERANCE
 from harness.results.compare.noise import moderated
 from harness.results.compare.rows import Row
 from harness.results.compare.statistic import ALPHA, Difference
 from harness.results.verdict import Verdict
 
-TOLERANCE = 0.05  # relative; one build on one machine moves 5 % (TorchBench PR 363)
 ENOUGH = 0.10  # a run that would have seen this and saw nothing is as fast
 RUN = 0.015  # sd of log times that all processes of a run have in common
 UNKNOWN = 0.5  # sd of a share of which nothing is known, at most
