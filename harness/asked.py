@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness import matrix, options, project
 from harness.cell import Cell, UsageError
@@ -13,6 +12,7 @@ from harness.execution.kinds import executor_class
 from harness.run import Run
 from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import installed_topics, with_own
+from harness.trial import device
 
 
 def make(
@@ -32,12 +32,12 @@ def make(
     installed, broken = installed_topics(**told)
     said += broken
     topics = with_own(installed, config.hook.pytest_decathlon_topics())
-    executor_class(chosen.executor)
+    executor_class(chosen.executor, chosen.per_gpu)
     if chosen.profile == "race" and chosen.minutes is None:
         raise UsageError("a race needs to know how long it may take: --minutes M")
     if chosen.profile != "race" and chosen.minutes is not None:
         raise UsageError(f"minutes {chosen.minutes} is for --profile race")
-    devices = torch.cuda.device_count()
+    devices = device.gpus(device.chosen(chosen.device))
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
     for topic in topics.values():
         topic.dataset_id()
@@ -63,6 +63,8 @@ def make(
         project=[argument.split("::")[0] for argument in config.args],
         executor_kind=chosen.executor,
         timeout=chosen.timeout,
+        device=chosen.device or "",
+        per_gpu=chosen.per_gpu,
         compile=chosen.compile,
         rates=project.rates_of(topics, chosen.profile, chosen.rates),
     )

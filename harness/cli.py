@@ -131,7 +131,13 @@ def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
         raise unknown("profile", told.profile, matrix.PROFILES)
     rates = project.rates_of(topics, told.profile, told.rates)
     run = Run(
-        folder, topics, told.profile, told.world_size, accumulate=told.accumulate, rates=rates
+        folder,
+        topics,
+        told.profile,
+        told.world_size,
+        accumulate=told.accumulate,
+        rates=rates,
+        device=told.device or "",
     )
     if reason := run.skip_reason(cell):
         raise UsageError(f"{cell.id} is skipped: {reason}")

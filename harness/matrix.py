@@ -19,7 +19,7 @@ DEAR_S = 10  # a topic whose cells take longer trains under single only in quick
 SPARE = 2  # degrees of freedom for the error of a topic's loss and schedule in quick
 
 
-def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
+def skip_reason(topic: Topic, cell: Cell, devices: int = 0, world_size: int = 2) -> str | None:
     """Return why a cell would measure nothing, as a sentence; None if it is worth a training.
 
     devices: GPUs there are. Raises UsageError for a value that is on no axis.
@@ -37,7 +37,7 @@ def skip_reason(topic: Topic, cell: Cell, devices: int = 0) -> str | None:
         reason = schedules.skip_reason(
             cell.schedule, topic.base_optimizer(cell.model), topic.loss_falls
         )
-    return reason or parallel.skip_reason(cell.parallel, devices)
+    return reason or parallel.skip_reason(cell.parallel, devices, world_size)
 
 
 def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:

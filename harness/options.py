@@ -21,7 +21,9 @@ def option(default: Any, text: str, metavar: str | None = None, place: bool = Fa
     return dataclasses.field(default=default, metadata=told)
 
 
-LEAST = {"world_size": 1, "accumulate": 1, "retries": 0, "seeds": 1, "timeout": 1, "minutes": 1}
+LEAST = {"retries": 0} | dict.fromkeys(
+    ("world_size", "accumulate", "seeds", "timeout", "minutes", "per_gpu"), 1
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class RunOptions:
     executor: str = option("local", "where cells run: local (default) or ray")
     compile: bool = option(False, "compile populations' steps")
     timeout: int | None = option(None, "seconds after which a cell is given up", "S")
+    device: str | None = option(None, "cpu or cuda (a GPU where there is one)")
+    per_gpu: int = option(1, "trainings that share a GPU", "N")
     rates: str | None = option(None, "a table of rates, as tune writes it", "FILE")
 
     def __post_init__(self) -> None:

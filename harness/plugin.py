@@ -256,11 +256,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _write_benchmark(config: pytest.Config, folder: Path) -> bool:
     """Write pytest-benchmark's own JSON into the folder; return whether a benchmark ran."""
     measured = getattr(config, "_benchmarksession", None)
-    if measured is None or not measured.benchmarks:
+    ended = [one for one in measured.benchmarks if one.stats.data] if measured else []
+    if not ended:
         return False
     body = config.hook.pytest_benchmark_generate_json(
         config=config,
-        benchmarks=measured.benchmarks,
+        benchmarks=ended,
         include_data=False,
         machine_info=config.hook.pytest_benchmark_generate_machine_info(config=config),
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),

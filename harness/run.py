@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from harness import matrix
 from harness.axes import parallel
 from harness.cell import Budget, Cell, Status, UsageError
@@ -26,7 +24,7 @@ from harness.results.lock import FolderLock
 from harness.results.record import Record
 from harness.results.store import Store
 from harness.training.topic import Topic
-from harness.trial import cost
+from harness.trial import cost, device
 from harness.trial.grouping import LARGEST, Grouping, label
 from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.population import PopulationTask
@@ -48,8 +46,9 @@ class Run:
     after which a cell is given up, None if only standing still is a reason. share: the part of its
     profile's steps that a training takes, 1 in so many. choosing: cells are only validated, to
     choose by: nothing is reported, saved or audited. rates: those that cells without one of their
-    own train at. report is called with a line after each finished cell; stand, if there is one,
-    with where the run stands, as ``Progress`` says.
+    own train at. device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that
+    share one. report is called with a line after each finished cell; stand, if there is one, with
+    where the run stands, as ``Progress`` says.
     """
 
     folder: Path
@@ -69,6 +68,8 @@ class Run:
     choosing: bool = False
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
+    device: str = ""
+    per_gpu: int = 1
     records: dict[Cell, Record] = field(default_factory=dict)
     executor: Executor | None = None
     executor_kind: str = "local"
@@ -76,8 +77,11 @@ class Run:
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
         self._lock = FolderLock(self.folder)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device.chosen(self.device or None)
+        self.gpus = device.gpus(self.device)
         self.environment = cost.environment(self.device)
+        if self.gpus:
+            self.environment["per_gpu"] = self.per_gpu
         self._grouping = Grouping(self.population, self.compile)
 
     def budget(self, cell: Cell) -> Budget:
@@ -110,7 +114,7 @@ class Run:
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why the cell would measure nothing in this run; None if it is worth a training."""
         topic = self.topics[cell.topic]
-        reason = matrix.skip_reason(topic, cell, torch.cuda.device_count())
+        reason = matrix.skip_reason(topic, cell, self.gpus, self.ranks(cell))
         parts = self.ranks(cell) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
@@ -163,7 +167,7 @@ class Run:
                 self.report(f"{topic}: {note}")
         count = len(tasks)
         if self.executor is None:
-            self.executor = executor_class(self.executor_kind)()
+            self.executor = executor_class(self.executor_kind, self.per_gpu)()
         left = [(cell, task.world_size) for task in self.executor.pending() for cell in task.cells]
         left += [(task.cell, task.world_size) for task in tasks]
         cell_s = {cell: self.predict(cell) * ranks for cell, ranks in left}
@@ -211,7 +215,8 @@ class Run:
         ranks = self.ranks(cell)
         topic = self.topics[cell.topic]
         budget = self.budget(cell)
-        where = (self.folder, self.device, ranks, self.accumulate)
+        place = "cpu" if cell.model in topic.fits else self.device
+        where = (self.folder, place, ranks, self.accumulate)
         return Task(
             topic,
             cell,

@@ -1,7 +1,8 @@
 """Executor that runs tasks in warm processes on this machine, each for as long as it advances.
 
-Never more processes work than there are cores, unless a single task has more ranks. A process that
-dies, hangs or raises costs its own task only.
+Never more processes work than there are cores, unless a single task has more ranks; and a GPU is
+one task's at a time, unless more may share it. A process that dies, hangs or raises costs its own
+task only.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from harness.axes import parallel
 from harness.execution import failures
@@ -36,8 +39,8 @@ class Gang:
     """The processes working on one task, one per rank.
 
     role: what they are used for (train, audit, call). begun: when the task's training was, in
-    ``time.monotonic`` seconds. meeting: the file at which the ranks find each other. trained: the
-    outcome whose checkpoints are audited.
+    ``time.monotonic`` seconds. meeting: the file at which the ranks find each other. gpus: those
+    that they compute on. trained: the outcome whose checkpoints are audited.
     """
 
     task: Task
@@ -45,6 +48,7 @@ class Gang:
     begun: float
     meeting: Path
     workers: list[WorkerProcess]
+    gpus: tuple[int, ...] = ()
     trained: Outcome | PopulationOutcome = field(default_factory=Outcome)
 
 
@@ -52,11 +56,11 @@ class LocalExecutor:
     """Executor that runs tasks in single-threaded processes on this machine.
 
     cores: how many processes work at a time, by default one per core. fresh: they are interpreters
-    of their own, and no forks.
+    of their own, and no forks. per_gpu: how many tasks may share a GPU.
     """
 
-    def __init__(self, cores: int | None = None, fresh: bool = False) -> None:
-        self.cores = cores or cost.cores()
+    def __init__(self, cores: int | None = None, fresh: bool = False, per_gpu: int = 1) -> None:
+        self.cores, self.per_gpu = cores or cost.cores(), per_gpu
         self._pool = WorkerPool(fresh=fresh)
         self._waiting: deque[Task] = deque()
         self._gangs: list[Gang] = []
@@ -83,9 +87,14 @@ class LocalExecutor:
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
         """Start the tasks that fit, wait at most ``timeout_s`` for news, return ended tasks."""
         while self._waiting and self._free() >= min(self._waiting[0].world_size, self.cores):
-            self._start(self._waiting.popleft(), "train", population.train)
+            gpus = self._gpus(self._waiting[0])
+            if gpus is None:
+                break
+            self._start(self._waiting.popleft(), "train", population.train, gpus)
         if self._gangs:
             self._listen(timeout_s)
+        if not self.pending() and torch.cuda.is_available():
+            self._pool.end_idle()  # each holds memory of its GPU
         ended, self._ended = self._ended, []
         return ended
 
@@ -97,7 +106,7 @@ class LocalExecutor:
         if self.pending():
             raise RuntimeError("call waits for no other tasks: pump until nothing is pending")
         self._called = None
-        self._start(task, "call", function)
+        self._start(task, "call", function, self._gpus(task) or ())
         while self._gangs:
             self._listen(0.5)
         if not isinstance(self._called, Returned):
@@ -116,16 +125,29 @@ class LocalExecutor:
         """Return how many cores no process is working on."""
         return self.cores - sum(len(gang.workers) for gang in self._gangs)
 
-    def _start(self, task: Task, role: str, function: Function) -> Gang:
+    def _gpus(self, task: Task) -> tuple[int, ...] | None:
+        """Return the GPUs for a task, least busy first; empty: it needs none, None: none is free.
+
+        Each rank gets one of its own if there are as many.
+        """
+        if task.device != "cuda":
+            return ()
+        there = torch.cuda.device_count()
+        wanted = there if task.cell.parallel == "dp" else min(task.world_size, there)
+        busy = Counter(gpu for gang in self._gangs for gpu in gang.gpus)
+        free = [gpu for gpu in range(there) if busy[gpu] < self.per_gpu]
+        return tuple(sorted(free, key=busy.__getitem__)[:wanted]) if len(free) >= wanted else None
+
+    def _start(self, task: Task, role: str, function: Function, gpus: tuple[int, ...]) -> Gang:
         """Start ``function(task, rank)`` in one process per rank."""
         meeting = self._pool.folder / uuid.uuid4().hex
         distributed = parallel.is_distributed(task.cell.parallel)
         ranks = range(task.world_size) if distributed else [None]
         workers = [self._pool.take(role, rank) for rank in ranks]
-        work = packed(function, task)
+        work = packed(function, replace(task, gpus=gpus))
         for rank, worker in enumerate(workers):
             worker.begin(work, rank, f"file://{meeting}")
-        self._gangs.append(Gang(task, role, time.monotonic(), meeting, workers))
+        self._gangs.append(Gang(task, role, time.monotonic(), meeting, workers, gpus))
         return self._gangs[-1]
 
     def _listen(self, timeout_s: float) -> None:
@@ -168,7 +190,7 @@ class LocalExecutor:
             self._ended.append((gang.task, gang.trained.with_audit(answer.value)))
         elif answer.value.saved:
             audit = partial(population.audit, saved=answer.value.saved)
-            audits = self._start(gang.task, "audit", audit)
+            audits = self._start(gang.task, "audit", audit, gang.gpus)
             audits.trained, audits.begun = answer.value, gang.begun
         else:
             self._ended.append((gang.task, answer.value))

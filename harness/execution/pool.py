@@ -94,10 +94,14 @@ class WorkerPool:
         self._idle[role] += clean
         kill([worker for worker in workers if worker not in clean])
 
-    def close(self) -> None:
-        """Kill the idle processes and remove the temporary folder."""
+    def end_idle(self) -> None:
+        """Kill the idle processes."""
         kill([worker for idle in self._idle.values() for worker in idle])
         self._idle.clear()
+
+    def close(self) -> None:
+        """Kill the idle processes and remove the temporary folder."""
+        self.end_idle()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 

@@ -25,6 +25,7 @@ import torch
 from harness.axes import parallel
 from harness.execution import failures, hygiene
 from harness.training import heartbeat
+from harness.trial import device
 from harness.trial.task import Task
 
 Function = Callable[[Task, int], Any]
@@ -111,10 +112,11 @@ def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
 
     An error's time is taken before the group is torn down, which makes the peers fail too.
     """
-    if not parallel.is_distributed(task.cell.parallel):
-        return _answer(function, task, 0)
-    with parallel.process_group(rank, task.world_size, meeting):
-        return _answer(function, task, rank)
+    with device.repeatable(task.device):
+        if not parallel.is_distributed(task.cell.parallel):
+            return _answer(function, task, 0)
+        with parallel.process_group(rank, task.world_size, meeting, task.device):
+            return _answer(function, task, rank)
 
 
 def _answer(function: Function, task: Task, rank: int) -> Answer:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from harness.axes import parallel
 from harness.trial.audit import audit
+from harness.trial.device import repeatable
 from harness.trial.outcome import Audited, Outcome, Saved
 from harness.trial.task import Task
 from harness.trial.train import train as train_cell
@@ -32,7 +33,8 @@ def train(task: Task) -> Outcome | None:
     """
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
-    with parallel.process_group(rank, task.world_size, "env://", WAITS * task.budget.timeout_s):
+    where = ("env://", task.device, WAITS * task.budget.timeout_s)
+    with repeatable(task.device), parallel.process_group(rank, task.world_size, *where):
         outcome = train_cell(task, rank)
         # torchrun's own store remembers these ranks: the audit's meet at another
         store = _store() if rank == 0 else None
@@ -55,5 +57,6 @@ def _store() -> dist.TCPStore:
 
 def _audit(task: Task, rank: int, meeting: str, saved: Saved) -> Audited:
     """Audit a cell's checkpoints as one rank of a new process group."""
-    with parallel.process_group(rank, task.world_size, meeting, WAITS * task.budget.timeout_s):
+    where = (meeting, task.device, WAITS * task.budget.timeout_s)
+    with repeatable(task.device), parallel.process_group(rank, task.world_size, *where):
         return audit(task, rank, saved)

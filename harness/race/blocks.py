@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import torch
-
 from harness.cell import Cell, Status
 from harness.results.record import Record
 from harness.run import Run
@@ -28,7 +26,7 @@ class Clock:
 
     def __init__(self, run: Run, minutes: float) -> None:
         self._run = run
-        self._places = torch.cuda.device_count() if run.device == "cuda" else cost.cores()
+        self._places = min(cost.cores(), run.gpus * run.per_gpu or cost.cores())
         self._at_once = float(self._places)  # trainings, until it is measured
         self._trained_s = self._waited_s = 0.0
         self.given_s = 60 * minutes

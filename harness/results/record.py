@@ -67,9 +67,10 @@ class Record:
     and rates its share of theirs, its peak memory all of theirs. rate_used: the multiple of the
     topic's learning rates that it trained at. data_notes: how its data was taken, a line for each
     thing that is not plain. target: of the primary metric, None if the topic sets none.
-    untrainable: why its loss cannot train its topic, empty if it can. Texts are made printable and
-    cut to a length, of which reason and evaluation have 2,000 characters, traceback 20,000.
-    ``tables.cells`` turns records into a DataFrame.
+    untrainable: why its loss cannot train its topic, empty if it can. unrepeatable: operators that
+    give other bits each time on its GPU, so that it cannot be trained on as it was. Texts are made
+    printable and cut to a length, of which reason and evaluation have 2,000 characters, traceback
+    20,000. ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell
@@ -87,6 +88,7 @@ class Record:
     accumulate: Count = 1
     attempts: Count = 1
     population: Count = 1
+    unrepeatable: list[str] = field(default_factory=list)
     rate_used: float = 1.0
     command: str = ""
     started: str = ""
@@ -171,8 +173,11 @@ class Record:
 
         None: the check was not made.
         """
-        resumes = () if self.fitted else ("resume_equal",)  # no steps to go on with
-        for name in ("state_equal", *resumes, "metrics_equal") if self.checkpoint else ():
+        same = () if self.unrepeatable else ("resume_equal", "metrics_equal")
+        names = ["state_equal", *same]
+        if self.fitted:  # no steps to go on with
+            names.remove("resume_equal")
+        for name in names if self.checkpoint else ():
             yield f"checkpoint {name} is {self.checkpoint.get(name)}", self.checkpoint.get(name)
         if not self.checkpoint:
             yield "its checkpoints were not audited", None

@@ -17,7 +17,8 @@ from harness.run import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.agreement import largest_difference
 from harness.training.loop import Training
-from harness.trial.task import Task, device_of, training_of
+from harness.trial.device import device_of
+from harness.trial.task import Task, training_of
 
 BEFORE, AFTER = 5, 3  # steps
 LAYOUTS = (("single", 1), *((name, n) for name in ("ddp", "zero1", "fsdp") for n in (1, 2)))

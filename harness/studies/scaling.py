@@ -24,7 +24,8 @@ from harness.run import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.loop import Training
 from harness.trial import cost
-from harness.trial.task import Task, device_of, training_of
+from harness.trial.device import device_of
+from harness.trial.task import Task, training_of
 
 WARM_UP = 3
 STEPS = 10

@@ -23,7 +23,8 @@ from harness.results.columns import STUDIES
 from harness.run import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.trial import cost
-from harness.trial.task import Task, device_of, training_of
+from harness.trial.device import device_of
+from harness.trial.task import Task, training_of
 
 PROCESSES = 6
 ROUNDS = 12

@@ -10,7 +10,7 @@ import torch
 from harness.cell import Cell
 from harness.training.loop import Training
 from harness.training.topic import Topic
-from harness.trial import cost
+from harness.trial import cost, device
 
 
 class Case:
@@ -18,7 +18,7 @@ class Case:
 
     def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
         loss, schedule = topics[topic].recipe
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device.chosen(None))
         self.budget = topics[topic].budget("quick", model)
         cell = Cell(topic, model, loss, schedule)
         self.training = Training(topics[topic], cell, self.budget, self.device)

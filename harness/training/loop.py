@@ -191,7 +191,7 @@ class Training:
 
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""
-        with evaluation_mode(self.networks, self.generator):
+        with evaluation_mode(self.networks, self.generator, self.device):
             reason = self.topic.failure(self.full_networks(), self.cell)
         if reason:
             raise Diverged(self.step, reason)
@@ -218,14 +218,14 @@ class Training:
 
         All ranks call it together; only rank 0 evaluates, the others return the summary alone.
         """
-        with evaluation_mode(self.networks, self.generator):
+        with evaluation_mode(self.networks, self.generator, self.device):
             networks = self.full_networks()
             found = {} if self.rank else self.topic.evaluate(networks, self.cell)
         return self.batches.summary() | found
 
     def validate(self) -> dict[str, Any]:
         """Return metrics on validation data, if any, on rank 0; all ranks call it together."""
-        with evaluation_mode(self.networks, self.generator):
+        with evaluation_mode(self.networks, self.generator, self.device):
             networks = self.full_networks()
             return {} if self.rank else self.topic.validate(networks, self.cell)
 
@@ -235,7 +235,7 @@ class Training:
         All ranks call it together; only rank 0 samples, the others return an empty tensor.
         """
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        with evaluation_mode(self.networks, self.generator):
+        with evaluation_mode(self.networks, self.generator, self.device):
             networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)
@@ -252,8 +252,8 @@ class Training:
         ranks = []
         if self.cell.parallel == "local_sgd":
             ranks = parallel.gather_to_rank_zero(tree)
-            means = parallel.average({name: tree[name] for name in ("networks", "optimizers")})
-            tree |= means
+            own = {name: tree[name] for name in ("networks", "optimizers")}
+            tree |= parallel.average(own, self.device)
         elif self.layout.compression:
             ranks = parallel.gather_to_rank_zero({"memory": plain(self.layout.state_dict())})
         return tree | {
@@ -270,7 +270,7 @@ class Training:
             self.optimizers,
             self.schedules,
             step=self.step,
-            random=random_state(self.generator),
+            random=random_state(self.generator, self.device),
             batches=self.batches.state_dict(),
             history=history(self.losses, self.rates, self.measures),
         )
@@ -291,7 +291,7 @@ class Training:
         state.restore(tree, *things)
         self.layout.load_state_dict(own.get("memory", {}))
         self.batches.load_state_dict(tree["batches"])
-        set_random_state(tree["random"], self.generator)
+        set_random_state(tree["random"], self.generator, self.device)
         self.step = tree["step"]
         kept = tree.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
         self.losses = list(kept["losses"].to(self.device))

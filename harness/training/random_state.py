@@ -21,24 +21,32 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state(generator: torch.Generator) -> dict[str, Any]:
-    """Copy the state of every random generator: the loop's, torch's, CUDA's, Python's, NumPy's."""
+def random_state(generator: torch.Generator, device: torch.device) -> dict[str, Any]:
+    """Copy the state of every random generator: the loop's, torch's, Python's, NumPy's.
+
+    device: where the training is; if that is a GPU, its generator's too.
+    """
     kind, keys, *rest = np.random.get_state()
     return {
         "loop": generator.get_state(),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype("int64")), *rest],
     }
 
 
-def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
-    """Restore every random generator to a state that ``random_state`` copied."""
+def set_random_state(
+    state: dict[str, Any], generator: torch.Generator, device: torch.device
+) -> None:
+    """Restore every random generator to a state that ``random_state`` copied.
+
+    On a GPU its generator is left as it is if the state is of a training on the CPU.
+    """
     generator.set_state(state["loop"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"][0], device)
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
@@ -47,13 +55,13 @@ def set_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
 
 @contextmanager
 def evaluation_mode(
-    networks: Mapping[str, nn.Module], generator: torch.Generator
+    networks: Mapping[str, nn.Module], generator: torch.Generator, device: torch.device
 ) -> Iterator[None]:
     """Put networks into evaluation mode for the block, then restore modes and random generators.
 
     The heart beats in the block, so that a long evaluation is seen to advance.
     """
-    before = random_state(generator)
+    before = random_state(generator, device)
     modes = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
@@ -63,4 +71,4 @@ def evaluation_mode(
     finally:
         for name, network in networks.items():
             network.train(modes[name])
-        set_random_state(before, generator)
+        set_random_state(before, generator, device)

@@ -7,8 +7,9 @@ import time
 from harness import checkpoint
 from harness.axes import parallel
 from harness.checkpoint import estimators
+from harness.trial.device import device_of
 from harness.trial.outcome import Audited, Saved
-from harness.trial.task import Task, device_of, measured, network_digest, training_of
+from harness.trial.task import Task, measured, network_digest, training_of
 
 
 def audit(task: Task, rank: int, saved: Saved) -> Audited:

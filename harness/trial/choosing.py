@@ -8,8 +8,9 @@ from harness.cell import Status
 from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
 from harness.trial import cost
+from harness.trial.device import device_of
 from harness.trial.outcome import Outcome
-from harness.trial.task import Task, device_of, measured, training_of
+from harness.trial.task import Task, measured, training_of
 
 
 def choose(task: Task) -> Outcome:

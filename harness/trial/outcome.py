@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,6 +103,7 @@ class Outcome:
     cost: Mapping[str, float] = field(default_factory=dict)
     parity: Parity | None = None
     population: int = 1
+    unrepeatable: Sequence[str] = ()
     saved: Saved | None = None
     audited: Audited | None = None
 
@@ -121,6 +122,7 @@ class Outcome:
         del fields["saved"]
         audited, parity = fields.pop("audited"), fields["parity"]
         return fields | {
+            "unrepeatable": list(self.unrepeatable),
             "checkpoint": dataclasses.asdict(audited) if audited else {},
             "parity": dataclasses.asdict(parity) if parity else {},
         }

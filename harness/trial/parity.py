@@ -11,9 +11,10 @@ from torch import Tensor
 
 from harness.axes import parallel
 from harness.training.loop import Diverged
+from harness.trial.device import device_of
 from harness.trial.draws import Draws
 from harness.trial.outcome import Parity
-from harness.trial.task import Task, device_of, training_of
+from harness.trial.task import Task, training_of
 
 STEPS = 2  # an update between them
 STEPS_OF = {  # until a loss has seen what makes the configuration inexact

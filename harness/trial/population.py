@@ -20,10 +20,11 @@ from harness.training.population.stacking import NotStackable
 from harness.trial import cost
 from harness.trial.audit import audit as audit_cell
 from harness.trial.choosing import choose_all
+from harness.trial.device import device_of, unrepeatable
 from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
 from harness.trial.samples import Film
-from harness.trial.task import Task, device_of, measured, network_digest
+from harness.trial.task import Task, measured, network_digest
 from harness.trial.train import finish, save
 from harness.trial.train import train as train_cell
 
@@ -142,7 +143,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
             population.update_members()
             population.update_histories()
 
-    with cost.peak_memory(population.device) as peak_mb:
+    with cost.peak_memory(population.device) as peak_mb, unrepeatable() as without:
         train_to(task.middle)
         for member in running():
             saved[member.cell] = save(tasks[member.cell], member, "middle")
@@ -150,6 +151,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
         for member in running():
             saved[member.cell] = replace(saved[member.cell], replayed_digest=network_digest(member))
         train_to(task.budget.steps)
+        memory_mb = peak_mb()
     found: dict[str, Outcome] = {}
     evaluation_s: dict[str, float] = {}
     for member in population.members:
@@ -163,8 +165,8 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     shares = {name: seconds / len(population) for name, seconds in shares.items()}
     for member in population.members:
         name = member.cell.id
-        spent = cost.of_training(member, shares | {"eval_s": evaluation_s[name]}, peak_mb())
-        found[name] = replace(found[name], cost=spent)
+        spent = cost.of_training(member, shares | {"eval_s": evaluation_s[name]}, memory_mb)
+        found[name] = replace(found[name], cost=spent, unrepeatable=without)
     return found
 
 

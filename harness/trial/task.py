@@ -27,9 +27,9 @@ class Task:
 
     run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch in.
     attempt: 0, or how often it failed before. rate: the multiple of the topic's learning rates that
-    it trains at. choosing: it is only validated, to choose by. limit_s: seconds of wall time after
-    which it is given up however well it goes, audit included; None: it may go on for as long as it
-    advances.
+    it trains at. gpus: those of its ranks in turn, by index; empty: all there are. choosing: it is
+    only validated, to choose by. limit_s: seconds of wall time after which it is given up however
+    well it goes, audit included; None: it may go on for as long as it advances.
     """
 
     topic: Topic
@@ -41,6 +41,7 @@ class Task:
     accumulate: int = 1
     attempt: int = 0
     rate: float = 1.0
+    gpus: tuple[int, ...] = ()
     choosing: bool = False
     limit_s: float | None = None
 
@@ -129,12 +130,3 @@ def network_digest(training: Training) -> str:
     """Return a digest of the states of a training's networks; all ranks call it together."""
     states = {name: dict(net.state_dict()) for name, net in training.networks.items()}
     return digest(parallel.full_tensors(states))
-
-
-def device_of(task: Task, rank: int) -> torch.device:
-    """Return a rank's device; a GPU is made the current one too."""
-    if task.device != "cuda":
-        return torch.device(task.device)
-    device = torch.device("cuda", rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device

@@ -18,10 +18,11 @@ from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
 from harness.trial import cost, parity
 from harness.trial.choosing import choose
+from harness.trial.device import device_of, unrepeatable
 from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
-from harness.trial.task import Task, device_of, measured, network_digest, training_of
+from harness.trial.task import Task, measured, network_digest, training_of
 
 
 def train(task: Task, rank: int = 0) -> Outcome:
@@ -50,7 +51,7 @@ def train(task: Task, rank: int = 0) -> Outcome:
         held_out.look(step)
 
     diverged: Diverged | None = None
-    with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
+    with cost.peak_memory(device) as peak_mb, clock.measure("train_s"), unrepeatable() as without:
         try:
             training.run(task.middle, look)
             with clock.measure("audit_s"):
@@ -62,6 +63,7 @@ def train(task: Task, rank: int = 0) -> Outcome:
             cost.synchronise(device)
         except Diverged as error:
             diverged = error
+        memory_mb = peak_mb()
     outcome = finish(task, training, film, held_out, saved, diverged, clock)
     if rank != 0:
         return outcome
@@ -69,7 +71,8 @@ def train(task: Task, rank: int = 0) -> Outcome:
         parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
         outcome = outcome.with_parity(found, f"{task.cell.parallel}{parts}")
     clock.seconds["wall_s"] = clock.elapsed()
-    return replace(outcome, cost=cost.of_training(training, clock.seconds, peak_mb()))
+    spent = cost.of_training(training, clock.seconds, memory_mb)
+    return replace(outcome, cost=spent, unrepeatable=without)
 
 
 def finish(

@@ -19,13 +19,14 @@ WAIT_S = 7 * 86_400.0  # no limit in practice; none at all cannot be said
 
 @contextmanager
 def process_group(
-    rank: int, world_size: int, meeting: str, wait_s: float = WAIT_S
+    rank: int, world_size: int, meeting: str, device: str = "cpu", wait_s: float = WAIT_S
 ) -> Iterator[None]:
-    """Join a process group for the block: nccl if each rank of this machine has a GPU, else gloo.
+    """Join a process group for the block: nccl if each rank trains on a GPU of its own, else gloo.
 
     meeting: a URL where the ranks find each other. For those of one machine ``file://``, a file
     that does not exist yet; for those of several, where each sees its own GPU only, the
     ``tcp://host:port`` of a TCPStore that is there already; ``env://`` where torchrun started them.
+    device: where the ranks train, cpu or cuda.
     wait_s: seconds that joining, or a collective, may wait. As a rule as long as peers need, since
     rank 0 evaluates alone: an executor watches heartbeats, and ends all ranks when none advances.
     """
@@ -34,8 +35,9 @@ def process_group(
         host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
         store, here = dist.TCPStore(host, int(port), timeout=limit), 1
     here = int(os.environ.get("LOCAL_WORLD_SIZE", here))
+    own_gpu = device == "cuda" and torch.cuda.device_count() >= here
     dist.init_process_group(
-        "nccl" if torch.cuda.device_count() >= here else "gloo",
+        "nccl" if own_gpu else "gloo",
         init_method=None if store else meeting,
         store=store,
         rank=rank,
@@ -87,14 +89,17 @@ def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
     return value
 
 
-def average(tree: Any) -> Any:
-    """Average a tree's floating point tensors over the ranks, which call it together."""
+def average(tree: Any, device: torch.device) -> Any:
+    """Average a tree's floating point tensors over the ranks, which call it together.
+
+    device: where the ranks exchange them, as nccl takes no others; the means lie where theirs did.
+    """
     if isinstance(tree, Tensor) and tree.is_floating_point():
-        return mean_over_ranks(tree)
+        return mean_over_ranks(tree.to(device)).to(tree.device)
     if isinstance(tree, dict):
-        return {key: average(value) for key, value in tree.items()}
+        return {key: average(value, device) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [average(value) for value in tree]
+        return [average(value, device) for value in tree]
     return tree
 
 

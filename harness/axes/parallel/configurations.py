@@ -13,10 +13,15 @@ NAMES = ("single", "dp", "ddp", "ddp_bf16", "ddp_powersgd", "zero1", "local_sgd"
 TOLERANCE = 1e-3  # relative; conv nets drift by reduction order: 3e-5 seen over 5 steps
 
 
-def skip_reason(name: str, devices: int) -> str | None:
-    """Return why a configuration cannot be measured with ``devices`` GPUs; None if it can."""
+def skip_reason(name: str, devices: int, world_size: int = 2) -> str | None:
+    """Return why ``world_size`` ranks cannot train so with ``devices`` GPUs; None if they can.
+
+    With no GPU they train on the CPU. Ranks that share a GPU exchange by gloo.
+    """
     if name == "dp" and devices < 2:
         return f"dp shares a batch out to GPUs and needs 2 of them: there are {devices} here"
+    if is_sharded(name) and 0 < devices < world_size:  # gloo's collectives crash there
+        return f"{name} needs a GPU for each of its {world_size} ranks: there are {devices} here"
     return None
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from torch import nn, optim
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.distributed.algorithms.model_averaging.utils import average_parameters
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -64,7 +66,8 @@ class Layout:
             # FSDP warns of outputs that are views: changing one in place would lose its gradient,
             # which no objective here does, and parity would show
             warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
-            fully_shard(network, reshard_after_forward=self.name == "fsdp")
+            mesh = init_device_mesh(_device(network).type, (dist.get_world_size(),))
+            fully_shard(network, mesh=mesh, reshard_after_forward=self.name == "fsdp")
             return network
         if not trained or self.name in ("single", "local_sgd"):
             return network
@@ -148,8 +151,13 @@ class Layout:
             keys, position = kept["random"]
             own.rng.set_state(("MT19937", np.array(keys, dtype="uint32"), position, 0, 0.0))
             for name in MEMORY:
-                mine = {index: value.clone() for index, value in kept[name].items()}
-                setattr(own, name, mine)
+                device = _device(self.networks[key])
+                setattr(own, name, {i: v.to(device, copy=True) for i, v in kept[name].items()})
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Return where a network's parameters are; the CPU if it has none."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 def _random(state: np.random.RandomState) -> list[Any]:

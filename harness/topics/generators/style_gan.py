@@ -27,7 +27,7 @@ from harness.cell import Budget, Cell, UsageError
 from harness.topics.generators import fid, styles
 from harness.topics.generators.base import FID_SEED, GeneratorTopic
 from harness.topics.generators.style_networks import Critic, Painter, Reader, StyleEncoder
-from harness.training.batches import Batches, Shuffled, WithNoise
+from harness.training.batches import Batches, Shuffled, WithNoise, onto
 from harness.training.topic import Batch, Networks, Player
 
 DIGITS = 10
@@ -241,7 +241,7 @@ class StyledBatches(Batches):
         batch = self.batches.draw(size)
         content = batch["content"]
         number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
-        number_B = number_B.to(content.device)
+        number_B = onto(number_B, content.device)
         example = styles.render_each(content.roll(1, 0), number_B)
         of_example = batch["digit"].roll(1, 0)
         return {**batch, "example": example, "example_digit": of_example, "number": number_B}

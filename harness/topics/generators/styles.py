@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -67,7 +67,12 @@ def render_each(x_B1HW: Tensor, style_B: Tensor) -> Tensor:
 
 def _colour(colour: Colour, like: Tensor) -> Tensor:
     """Return an RGB colour as a tensor (1, 3, 1, 1)."""
-    return torch.tensor(colour, dtype=like.dtype, device=like.device)[None, :, None, None]
+    return _constant(colour, like.dtype, like.device)[None, :, None, None]
+
+
+@lru_cache(maxsize=64)  # made once: a GPU waits for each
+def _constant(values: Colour, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _texture(name: str, like: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ def project(gradients_TP: Tensor, order_TT: Tensor) -> Tensor:
     projected = []
     for i, order_T in enumerate(order_TT):
         own_P = gradients_TP[i]
-        for other_P in gradients_TP[order_T[order_T != i]]:
-            conflict = (own_P @ other_P).clamp_max(0)
+        for other, other_P in zip(order_T, gradients_TP[order_T], strict=True):
+            conflict = (own_P @ other_P).clamp_max(0) * (other != i)
             own_P = own_P - conflict / other_P.square().sum().clamp_min(1e-30) * other_P
         projected.append(own_P)
     return torch.stack(projected)

@@ -34,7 +34,7 @@ from harness.topics.multitask.networks import (
 from harness.topics.multitask.scenes import MOST, Canvas, Scenes
 from harness.topics.multitask.task_losses import present, sides_form, task_losses
 from harness.topics.options import SHAPES, ImageOptions
-from harness.training.batches import Batches
+from harness.training.batches import Batches, onto
 from harness.training.topic import Batch, Networks, Player, Topic
 
 CELLS = 3  # a side
@@ -63,7 +63,7 @@ class SceneBatches(Batches):
         count_B = torch.randint(1, MOST + 1, (size,), generator=self.generator)
         scenes = self.canvas.compose(self.x_NCHW, self.y_N, count_B, self.generator)
         order_TT = torch.rand(len(TASKS), len(TASKS), generator=self.generator).argsort(1)
-        order_BTT = order_TT.to(self.x_NCHW.device).expand(size, -1, -1)
+        order_BTT = onto(order_TT, self.x_NCHW.device).expand(size, -1, -1)
         return scenes._asdict() | {"order": order_BTT}
 
 

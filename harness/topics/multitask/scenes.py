@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.training.batches import onto
+
 INK = 0.4  # from this brightness on, a pixel belongs to its image
 MOST = 3
 SIZES = (1.1, 1.5)  # an image's side in cells
@@ -74,10 +76,10 @@ class Canvas:
             margin_BD1, self.size - margin_BD1
         )
         device = images_NCHW.device
-        there_BD = (torch.arange(MOST) < count_B[:, None]).to(device)
-        pick_BD = pick_BD.to(device)
+        there_BD = onto(torch.arange(MOST) < count_B[:, None], device)
+        pick_BD = onto(pick_BD, device)
         pasted_BDCHW, ink_BDHW = self._paste(
-            _brightened(images_NCHW[pick_BD]), middle_BD2.to(device), side_BD.to(device)
+            _brightened(images_NCHW[pick_BD]), onto(middle_BD2, device), onto(side_BD, device)
         )
         ink_BDHW = ink_BDHW & there_BD[..., None, None]
         label_BD = (class_N[pick_BD] + 1) * ink_BDHW.any(-1).any(-1)
@@ -88,7 +90,7 @@ class Canvas:
             mask_BHW = torch.where(ink_BHW, label_BD[:, d, None, None], mask_BHW)
             shown = torch.where(ink_BHW[:, None], pasted_BCHW, pasted_BCHW.maximum(x_BCHW))
             x_BCHW = torch.where(there_BD[:, d, None, None, None], shown, x_BCHW)
-        return Scenes(x_BCHW, label_BD, cell_BD.to(device), around(ink_BDHW), mask_BHW)
+        return Scenes(x_BCHW, label_BD, onto(cell_BD, device), around(ink_BDHW), mask_BHW)
 
     def middles(self, cell: Tensor) -> Tensor:
         """Return the middles of cells by their number, in pixels: x and y in a last dimension."""

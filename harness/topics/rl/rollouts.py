@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.topics.rl.environments import Environments, Step
-from harness.training.batches import Batches
+from harness.training.batches import Batches, onto
 
 Values = Callable[[Tensor], Tensor]
 
@@ -76,7 +76,7 @@ class Replay(Batches):
         self.drawn += 1
         index_B = torch.randint(self.filled, (size,), generator=self.envs.generator)
         return {
-            name: kept.index_select(0, index_B).to(self.device)
+            name: onto(kept.index_select(0, index_B), self.device)
             for name, kept in self.stored.items()
         }
 
@@ -85,7 +85,7 @@ class Replay(Batches):
         """Take one epsilon-greedy step in every environment, and store it."""
         obs_NO = self.envs.obs
         chance_N = torch.rand(len(obs_NO), generator=self.envs.generator)
-        values_NA = self.q_values(obs_NO.to(self.device)).cpu()
+        values_NA = self.q_values(onto(obs_NO, self.device)).cpu()
         random_N = torch.randint(values_NA.shape[1], (len(obs_NO),), generator=self.envs.generator)
         action_N = torch.where(chance_N < epsilon, random_N, values_NA.argmax(1))
         self.keep(obs_NO, action_N, self.envs.step(action_N))
@@ -149,10 +149,12 @@ class Segments(Batches):
         seen, acted = [], []
         for _ in range(max(1, size // self.envs.count)):
             seen.append(self.envs.obs)
-            acted.append(sample(self.logits(seen[-1].to(self.device)).cpu(), self.envs.generator))
+            acted.append(
+                sample(self.logits(onto(seen[-1], self.device)).cpu(), self.envs.generator)
+            )
             steps.append(self.envs.step(acted[-1]))
-        obs_TNO = torch.stack(seen).to(self.device)
-        next_TNO = torch.stack([step.next_obs for step in steps]).to(self.device)
+        obs_TNO = onto(torch.stack(seen), self.device)
+        next_TNO = onto(torch.stack([step.next_obs for step in steps]), self.device)
         advantage_TN, target_TN = advantages(
             torch.stack([step.reward for step in steps]),
             self.values(obs_TNO).cpu(),
@@ -162,16 +164,14 @@ class Segments(Batches):
             self.gamma,
             self.gae_lambda,
         )
-        return {
-            name: part.flatten(0, 1).to(self.device)
-            for name, part in {
-                "obs": obs_TNO,
-                "action": torch.stack(acted),
-                "advantage": advantage_TN,
-                "target": target_TN,
-                "weight": torch.ones_like(target_TN),
-            }.items()
+        batch = {
+            "action": torch.stack(acted),
+            "advantage": advantage_TN,
+            "target": target_TN,
+            "weight": torch.ones_like(target_TN),
         }
+        batch = {name: onto(part.flatten(0, 1), self.device) for name, part in batch.items()}
+        return {"obs": obs_TNO.flatten(0, 1), **batch}
 
     def state_dict(self) -> dict[str, Any]:
         return {"envs": self.envs.state_dict()}
@@ -201,15 +201,17 @@ class Episodes(Segments):
         seen, acted, steps, played = [], [], [], []
         while going_N.any():
             seen.append(self.envs.obs)
-            acted.append(sample(self.logits(seen[-1].to(self.device)).cpu(), self.envs.generator))
+            acted.append(
+                sample(self.logits(onto(seen[-1], self.device)).cpu(), self.envs.generator)
+            )
             steps.append(self.envs.step(acted[-1]))
             played.append(going_N)
             going_N = going_N & ~(steps[-1].terminated | steps[-1].truncated)
-        obs_TNO, played_TN = torch.stack(seen).to(self.device), torch.stack(played)
+        obs_TNO, played_TN = onto(torch.stack(seen), self.device), torch.stack(played)
         advantage_TN, target_TN = advantages(
             torch.stack([step.reward for step in steps]),
             self.values(obs_TNO).cpu(),
-            self.values(torch.stack([s.next_obs for s in steps]).to(self.device)).cpu(),
+            self.values(onto(torch.stack([s.next_obs for s in steps]), self.device)).cpu(),
             torch.stack([step.terminated for step in steps]),
             torch.stack([step.truncated for step in steps]),
             self.gamma,
@@ -217,16 +219,14 @@ class Episodes(Segments):
         )
         kept_TN = advantage_TN[played_TN]
         advantage_TN = (advantage_TN - kept_TN.mean()) / (kept_TN.std() + 1e-8)
-        return {
-            name: part.transpose(0, 1).to(self.device)
-            for name, part in {
-                "obs": obs_TNO,
-                "action": torch.stack(acted),
-                "advantage": advantage_TN,
-                "target": target_TN,
-                "weight": played_TN * (played_TN.numel() / played_TN.sum()),
-            }.items()
+        batch = {
+            "action": torch.stack(acted),
+            "advantage": advantage_TN,
+            "target": target_TN,
+            "weight": played_TN * (played_TN.numel() / played_TN.sum()),
         }
+        batch = {name: onto(part.transpose(0, 1), self.device) for name, part in batch.items()}
+        return {"obs": obs_TNO.transpose(0, 1), **batch}
 
 
 def advantages(

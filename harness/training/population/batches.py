@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.training.batches import Batches, Shuffled, WithNoise
+from harness.training.batches import Batches, Shuffled, WithNoise, onto
 
 
 def share(first: Batches, other: Batches) -> str | None:
@@ -46,7 +46,7 @@ class Streams:
         first = batches[0]
         self.noise = first.shapes if isinstance(first, WithNoise) else {}
         self.shuffled = [_shuffled(own) for own in batches]
-        self.order_NM = torch.stack([own.order for own in self.shuffled])
+        self.index_NM = self._index()
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return each member's next ``size`` samples, tensors of shape N, B and a sample's."""
@@ -54,24 +54,27 @@ class Streams:
         if first.position + size > len(first.order):
             for own in self.shuffled:
                 own.shuffle(size)
-            self.order_NM = torch.stack([own.order for own in self.shuffled])
-        index_NB = self.order_NM[:, first.position : first.position + size]
+            self.index_NM = self._index()
+        index_NB = self.index_NM[:, first.position : first.position + size]
         for own in self.shuffled:
             own.position += size
         batch = self._at(index_NB)
         for name, shape in self.noise.items():
             drawn = [torch.randn(size, *shape, generator=own.generator) for own in self.shuffled]
-            batch[name] = torch.stack(drawn).to(first.device)
+            batch[name] = onto(torch.stack(drawn), first.device)
         return batch
 
     def example(self, size: int) -> dict[str, Tensor]:
         """Return a batch of the shapes that ``draw`` returns, without drawing one."""
-        batch = self._at(torch.zeros(len(self.shuffled), size, dtype=torch.int64))
         device = self.shuffled[0].device
+        batch = self._at(torch.zeros(len(self.shuffled), size, dtype=torch.int64, device=device))
         lead = (len(self.shuffled), size)
         return batch | {n: torch.zeros(*lead, *s, device=device) for n, s in self.noise.items()}
 
+    def _index(self) -> Tensor:
+        """Return the members' orders of this epoch (N, M), on the device."""
+        return onto(torch.stack([own.order for own in self.shuffled]), self.shuffled[0].device)
+
     def _at(self, index_NB: Tensor) -> dict[str, Tensor]:
         """Return the samples with these indices, tensors of shape N, B and a sample's."""
-        index_NB = index_NB.to(self.shuffled[0].device)
         return {name: tensor[index_NB] for name, tensor in self.shuffled[0].tensors.items()}

@@ -1,0 +1,87 @@
+"""The device that a rank of a task computes on, and what its arithmetic promises there."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from harness.cell import UsageError, unknown
+from harness.trial.task import Task
+
+DEVICES = ("cpu", "cuda")
+UNREPEATABLE = " does not have a deterministic implementation"  # after an operator's name
+
+
+def chosen(name: str | None) -> str:
+    """Return the device that was asked for; a GPU where PyTorch sees one if nothing was.
+
+    Raises UsageError for an unknown one, and for a GPU that is not there.
+    """
+    there = torch.cuda.is_available()
+    if name is None:
+        return "cuda" if there else "cpu"
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    if name == "cuda" and not there:
+        raise UsageError("device cuda: PyTorch sees no GPU here; choose cpu")
+    return name
+
+
+def gpus(device: str) -> int:
+    """Return how many GPUs trainings on this device can have: none on the CPU."""
+    return torch.cuda.device_count() if device == "cuda" else 0
+
+
+def device_of(task: Task, rank: int) -> torch.device:
+    """Return a rank's device; a GPU is made the current one too."""
+    if task.device != "cuda":
+        return torch.device(task.device)
+    theirs = task.gpus or range(torch.cuda.device_count())
+    device = torch.device("cuda", theirs[rank % len(theirs)])
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """Have a GPU compute the same bits each time for the block, and in full float32.
+
+    Without it cuDNN adds up a convolution's gradient in any order, and multiplies in TF32, of 10
+    bits. An operator that has no such form warns, as ``unrepeatable`` notes. A CPU needs nothing.
+    """
+    if device != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextmanager
+def unrepeatable() -> Iterator[list[str]]:
+    """Collect for the block the operators that have no repeatable form on the GPU, by name."""
+    found: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        warnings.filterwarnings("always", f".*{UNREPEATABLE}")
+
+        def note(message: Warning | str, *rest: Any, **named: Any) -> None:
+            name, matched, _ = str(message).partition(UNREPEATABLE)
+            if not matched:
+                show(message, *rest, **named)
+            elif (name := name.split()[-1]) not in found:
+                found.append(name)
+
+        warnings.showwarning = note
+        yield found
