@@ -58,14 +58,18 @@ def repeatable(device: str) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32
+    deterministic, cudnn = torch.utils.deterministic, torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.allow_tf32
+    filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False
+    deterministic.fill_uninitialized_memory = False  # a kernel more for each tensor
+    cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        cudnn.allow_tf32 = before[1]
+        deterministic.fill_uninitialized_memory = filled
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Form:
 
     def nll(self, outputs_NW: Tensor, level_N: Tensor) -> Tensor:
         """Return the negative log-likelihood of levels: -log p_N, in nats."""
-        return -self.log_mass(outputs_NW).gather(-1, level_N[..., None])[..., 0]
+        return losses.negative_at(self.log_mass(outputs_NW), level_N)
 
     def mean(self, outputs_NW: Tensor) -> Tensor:
         """Return the expected level_N, rounded to the nearest level."""
@@ -69,7 +69,7 @@ def form(family: str, levels: int) -> Form:
         return _numeric_log_mass(family, levels, 0, outputs_N2)
 
     def loss(outputs_N2: Tensor, level_N: Tensor) -> Tensor:
-        return -log_mass(outputs_N2).gather(-1, level_N[..., None])[..., 0]
+        return losses.negative_at(log_mass(outputs_N2), level_N)
 
     return Form(2, loss, log_mass)
 
@@ -106,7 +106,7 @@ def image_form(family: str, levels: int) -> Form:
 
     def loss(outputs_BCHW2: Tensor, level_BCHW: Tensor) -> Tensor:
         wide = _numeric_log_mass(family, levels, beyond, share_scale(outputs_BCHW2))
-        return -wide.gather(-1, level_BCHW[..., None] + beyond)[..., 0]
+        return losses.negative_at(wide, level_BCHW + beyond)
 
     return Form(2, loss, log_mass)
 

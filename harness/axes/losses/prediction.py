@@ -56,7 +56,7 @@ def categorical(family: str, classes: int) -> Form:
         return (softmax(outputs_NK) - one_hot(target_N, outputs_NK)).square().sum(-1)
 
     def ce(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
-        return -log_softmax(outputs_NK).gather(-1, target_N[..., None])[..., 0]
+        return negative_at(log_softmax(outputs_NK), target_N)
 
     def log_loss(outputs_NK: Tensor, target_N: Tensor) -> Tensor:
         """One-vs-rest: the log loss of a Bernoulli per class, summed."""
@@ -97,6 +97,15 @@ def categorical(family: str, classes: int) -> Form:
         raise unknown("loss", family, FAMILIES)
     decode = normalised_sigmoid if family == "log_loss" else softmax
     return Form(family, 1, forms[family], decode)
+
+
+def negative_at(log_NK: Tensor, index_N: Tensor) -> Tensor:
+    """Return minus each row's value at its index.
+
+    ``gather`` would do it too, but its gradient's repeatable form on a GPU sorts all indices first.
+    """
+    flat_N = F.nll_loss(log_NK.reshape(-1, log_NK.shape[-1]), index_N.reshape(-1), reduction="none")
+    return flat_N.reshape(index_N.shape)
 
 
 def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tensor:
