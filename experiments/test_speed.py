@@ -1,13 +1,22 @@
-"""Time all topics' recipes against yardsticks, alone on the machine: compare judges by it."""
+"""Time topics' recipes against yardsticks, alone on the machine: compare judges by it."""
 
 import pytest
 
 from harness.studies import speed
+from harness.topics.registry import registered_topics
 
 
-def test_speed(benchmark, decathlon_run):
-    if benchmark.disabled:
+@pytest.fixture(scope="module")
+def timed(request, decathlon_run):
+    """The times of the topics of this module's selected items, which take turns."""
+    if getattr(request.config.option, "benchmark_disable", False):
         pytest.skip("pytest-benchmark is disabled (--benchmark-disable): nothing is timed")
-    found = benchmark.pedantic(speed.measure, (decathlon_run,), rounds=1)
-    assert found["process"].nunique() == speed.PROCESSES
-    assert (found[["step_ms", "small_ms", "large_ms"]] > 0).all(axis=None)
+    selected = [item for item in request.session.items if item.path == request.path]
+    return speed.measure(decathlon_run, {item.callspec.params["topic"] for item in selected})
+
+
+@pytest.mark.parametrize("topic", sorted(registered_topics()))
+def test_speed(topic, timed):
+    own = timed[timed["topic"] == topic]
+    assert own["process"].nunique() == speed.PROCESSES
+    assert (own[["step_ms", "small_ms", "large_ms"]] > 0).all(axis=None)

@@ -146,7 +146,7 @@ def record(request: pytest.FixtureRequest) -> Record:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def decathlon_run(request: pytest.FixtureRequest) -> Run:
     """The run of this pytest call, once all its cells have ended and the machine is free."""
     with _waiting(request.config) as run:

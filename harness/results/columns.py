@@ -10,9 +10,10 @@ CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "rate", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
-    "untrainable",
+    *("untrainable", "unrepeatable"),
     *("fingerprint", "started", "command", "traceback"),
 ]
+LINES = ("data_notes", "unrepeatable")  # several texts, one under the other
 NUMBERS = {"seed", "world_size", "population"}
 CURVE = ("step", "loss", "lr")
 GROUPS = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.cell import Cell, Status, UsageError, unknown
 from harness.results import bounds, side_files, tables
-from harness.results.columns import ALWAYS, FLAGS, GROUPS, NUMBERS, NUMERIC
+from harness.results.columns import ALWAYS, FLAGS, GROUPS, LINES, NUMBERS, NUMERIC
 from harness.results.store import Store
 
 FORMULA = ("'=", "'+", "'-", "'@", "'\t", "'\r", "'\n")  # how a CSV has texts that begin like one
@@ -126,6 +126,7 @@ def _record(row: Mapping[Any, Any]) -> dict[str, Any]:
     groups.sort(key=lambda one: one[1] != row.get("primary"))  # the primary metric is said first
     for group, name, value in groups:
         record.setdefault(group, {})[name] = value
-    if record.get("data_notes"):
-        record["data_notes"] = record["data_notes"].splitlines()
+    for name in LINES:
+        if record.get(name):
+            record[name] = record[name].splitlines()
     return record | asdict(Cell.parse(row["id"]))

@@ -15,7 +15,17 @@ import pandas as pd
 
 from harness.files import write_atomically
 from harness.results.bounds import text
-from harness.results.columns import ALWAYS, BASE, CURVE, FLAGS, GROUPS, NUMBERS, NUMERIC, Tables
+from harness.results.columns import (
+    ALWAYS,
+    BASE,
+    CURVE,
+    FLAGS,
+    GROUPS,
+    LINES,
+    NUMBERS,
+    NUMERIC,
+    Tables,
+)
 from harness.results.effects import effects
 from harness.results.improvement import improvement
 from harness.results.record import CURVES
@@ -36,8 +46,8 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
     ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
-    own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes has a
-    line for each. looks: what ``target.held_out`` makes of the records, if that is at hand.
+    own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes and
+    unrepeatable have a line for each. looks: what ``target.held_out`` makes of the records, if that is at hand.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}
@@ -48,7 +58,7 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
             columns[name] = pd.Series(used, dtype="float64")
         elif name == "diverged_at":
             columns[name] = pd.Series(values, dtype="Int64")
-        elif name == "data_notes":
+        elif name in LINES:
             columns[name] = pd.Series(["\n".join(v or ()) for v in values], dtype="str")
         elif name in NUMBERS:
             columns[name] = pd.Series(values, dtype=object).fillna(0).astype("int64")

@@ -9,7 +9,7 @@ rounds do not show that, more processes do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,14 @@ LONG_S = 0.015  # of one round at least; short work is done several times
 Times = Callable[[Task, int], list[dict[str, Any]]]
 
 
-def measure(run: Run) -> pd.DataFrame:
-    """Time every topic's recipe in PROCESSES fresh processes, and keep that in ``speed.csv``.
+def measure(run: Run, topics: Collection[str] | None = None) -> pd.DataFrame:
+    """Time topics' recipes in PROCESSES fresh processes, and keep that in ``speed.csv``.
 
-    Of each topic the first model that trains in steps. Columns: topic, model, process, round, and
+    topics: names of the run's, by default all: they take turns in each process. Of each topic the first model that trains in steps. Columns: topic, model, process, round, and
     milliseconds: step_ms, and of the yardsticks small_ms and large_ms. Raises RuntimeError, naming
     the topic, if a training raises, hangs or its process dies.
     """
-    tasks = tasks_of(run)
+    tasks = [task for task in tasks_of(run) if topics is None or task.cell.topic in topics]
     run.report(f"speed: {len(tasks)} recipes in each of {PROCESSES} processes, one after another")
     rows = []
     for process in range(PROCESSES):

@@ -2,7 +2,8 @@
 
 Seeds count as independent: what a change of code does to a seed's rounding is another draw. Each
 configuration (model, loss, schedule, rate, inexact parallel configuration) has a test of its own,
-so that a fault in one loss is seen beside others that are as they were; their mean has one more.
+so that a fault in one loss is seen beside others that are as they were. Their mean has one more,
+which knows that a seed's configurations go up and down together.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ POWER = 0.8  # at which a difference counts as one that the seeds could have sho
 RELEVANT = 0.01  # of the baseline's mean: less is no difference, however certain
 MARGIN = 0.05  # of what a metric wins over the untrained model: within it two runs are the same
 FEWEST = 5  # configurations of one seed each whose differences say how much they scatter
+# variance of a mean over recipes, over that of independent ones, and the seeds that this counts
+INFLATION, SEEDS = 2.0, 4
 AXES = ("model", "loss", "schedule")
 
 
@@ -116,11 +119,33 @@ def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> lis
     ]
     if whole or len(each) == 1:
         return [*each, *whole]
-    total = squared_G.sum()
-    df = total**2 / (squared_G**2 / noise.df).sum() if total else noise.df.sum()
     mean_a, mean_b = np.mean(means, axis=0) * scale
-    error = math.sqrt(total) / len(each) * scale
-    return [*each, Difference("", mean_a, mean_b, error, float(df))]
+    error, df = _together(pd.concat([own for _, own in groups]))
+    return [*each, Difference("", mean_a, mean_b, error * scale, df)]
+
+
+def _together(seeds: pd.DataFrame) -> tuple[float, float]:
+    """Return the standard error of the mean difference over configurations, and its df.
+
+    seeds: a row for each configuration (name) and seed, with both runs' values, a and b. What a
+    seed has in common, as its part of the data, is in both runs: so their differences scatter.
+    Those of one seed's configurations share its weights and order and go up and down together: the
+    error is that of independent ones times an inflation, estimated from the sums over each seed and
+    drawn towards INFLATION, as if SEEDS more had been seen.
+    """
+    apart = (seeds["b"] - seeds["a"]).rename("apart")
+    by_name = apart.groupby(seeds["name"])
+    count = by_name.transform("size")
+    part = (apart - by_name.transform("mean")) / count / seeds["name"].nunique()
+    alone = float((part**2 * count / (count - 1)).sum())
+    by_seed = part.groupby(seeds["seed"]).sum()
+    df = len(by_seed) - 1
+    if alone == 0:
+        return 0.0, float(df)
+    inflation = float((by_seed**2).sum()) * (1 + 1 / df) / alone
+    inflation = (SEEDS * INFLATION + df * inflation) / (SEEDS + df)
+    spare = len(seeds) - seeds["name"].nunique()
+    return math.sqrt(alone * inflation), float(min(SEEDS + df, spare))
 
 
 def _over_cells(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Difference]:

@@ -1,0 +1,54 @@
+"""Run ``tests/simulated`` in a Python that a stub of the CUDA driver is loaded into."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent / "simulated"
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the stub is loaded as Linux does it"),
+    pytest.mark.skipif(torch.version.cuda is None, reason="this build of torch knows no CUDA"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: nothing to simulate"),
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run Python under the stub, with one GPU or more."""
+    folder = tmp_path_factory.mktemp("driver")
+    library, source = folder / "libcuda.so.1", FOLDER / "driver.c"
+    assert COMPILER
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+
+    def call(*arguments, gpus=1):
+        told = {
+            "LD_PRELOAD": str(library),
+            "LD_LIBRARY_PATH": str(folder),
+            "OMP_NUM_THREADS": "1",
+            "SIMULATED_GPUS": str(gpus),
+        }
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env={k: v for k, v in os.environ.items() if "PYTEST" not in k} | told,
+            cwd=FOLDER.parents[1],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{done.stdout[-5000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    return call
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("test_*.py")))
+def test_on_a_simulated_gpu(name, run):
+    out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER / name))
+    assert " passed" in out and "skipped" not in out and "failed" not in out
