@@ -37,7 +37,7 @@ def make(
         raise UsageError("a race needs to know how long it may take: --minutes M")
     if chosen.profile != "race" and chosen.minutes is not None:
         raise UsageError(f"minutes {chosen.minutes} is for --profile race")
-    devices = device.gpus(device.chosen(chosen.device))
+    devices = device.gpus(device.choose(chosen.device))
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
     for topic in topics.values():
         topic.dataset_id()

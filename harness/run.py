@@ -77,7 +77,7 @@ class Run:
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
         self._lock = FolderLock(self.folder)
-        self.device = device.chosen(self.device or None)
+        self.device = device.choose(self.device or None)
         self.gpus = device.gpus(self.device)
         self.environment = cost.environment(self.device)
         if self.gpus:

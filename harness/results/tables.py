@@ -47,7 +47,8 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
     own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes and
-    unrepeatable have a line for each. looks: what ``target.held_out`` makes of the records, if that is at hand.
+    unrepeatable have a line for each. looks: what ``target.held_out`` makes of the records, if that
+    is at hand.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}

@@ -36,9 +36,10 @@ Times = Callable[[Task, int], list[dict[str, Any]]]
 def measure(run: Run, topics: Collection[str] | None = None) -> pd.DataFrame:
     """Time topics' recipes in PROCESSES fresh processes, and keep that in ``speed.csv``.
 
-    topics: names of the run's, by default all: they take turns in each process. Of each topic the first model that trains in steps. Columns: topic, model, process, round, and
-    milliseconds: step_ms, and of the yardsticks small_ms and large_ms. Raises RuntimeError, naming
-    the topic, if a training raises, hangs or its process dies.
+    topics: names of the run's, by default all: they take turns in each process. Of each topic the
+    first model that trains in steps. Columns: topic, model, process, round, and milliseconds:
+    step_ms, and of the yardsticks small_ms and large_ms. Raises RuntimeError, naming the topic, if
+    a training raises, hangs or its process dies.
     """
     tasks = [task for task in tasks_of(run) if topics is None or task.cell.topic in topics]
     run.report(f"speed: {len(tasks)} recipes in each of {PROCESSES} processes, one after another")

@@ -18,7 +18,7 @@ class Case:
 
     def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
         loss, schedule = topics[topic].recipe
-        self.device = torch.device(device.chosen(None))
+        self.device = torch.device(device.choose(None))
         self.budget = topics[topic].budget("quick", model)
         cell = Cell(topic, model, loss, schedule)
         self.training = Training(topics[topic], cell, self.budget, self.device)

@@ -17,19 +17,22 @@ DEVICES = ("cpu", "cuda")
 UNREPEATABLE = " does not have a deterministic implementation"  # after an operator's name
 
 
-def chosen(name: str | None) -> str:
+def choose(name: str | None) -> str:
     """Return the device that was asked for; a GPU where PyTorch sees one if nothing was.
 
-    Raises UsageError for an unknown one, and for a GPU that is not there.
+    cpu hides the GPUs from this process and those that it starts: parts of PyTorch (PowerSGD,
+    sharded checkpoints) use one that they see, wherever the training is. Raises UsageError for an
+    unknown device, and for a GPU that is not there.
     """
+    if name not in (None, *DEVICES):
+        raise unknown("device", str(name), DEVICES)
+    if name == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return "cpu"
     there = torch.cuda.is_available()
-    if name is None:
-        return "cuda" if there else "cpu"
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
     if name == "cuda" and not there:
         raise UsageError("device cuda: PyTorch sees no GPU here; choose cpu")
-    return name
+    return "cuda" if there else "cpu"
 
 
 def gpus(device: str) -> int:
@@ -58,7 +61,8 @@ def repeatable(device: str) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    deterministic, cudnn = torch.utils.deterministic, torch.backends.cudnn
+    deterministic: Any = torch.utils.deterministic
+    cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.allow_tf32
     filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -30,3 +30,11 @@ def test_a_batch_is_shared_out_whole():
     parts = [parallel.shard(batch, rank, 4) for rank in range(4)]
     for name, tensor in batch.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), tensor)
+
+
+def test_sharded_ranks_need_a_gpu_each_or_none():
+    for name in ("fsdp", "fsdp_zero2"):
+        assert "a GPU for each of its 2 ranks: there are 1" in parallel.skip_reason(name, 1)
+        assert "a GPU for each of its 4 ranks: there are 2" in parallel.skip_reason(name, 2, 4)
+        assert parallel.skip_reason(name, 0) is None is parallel.skip_reason(name, 2)
+    assert parallel.skip_reason("ddp", 1) is None

@@ -44,7 +44,7 @@ def alarms(seeds, times, begin=0, fault=lambda cells: 0.0, heavy=False):
     for number in range(begin, begin + times):
         generator = np.random.default_rng(number)
         a, b = (accuracies(cells, generator, heavy) for _ in range(2))
-        found += bool(certain(differences(cells, (a, b + np.asarray(fault(cells)))))[0])
+        found += bool(certain(differences(cells, (a, b + np.asarray(fault(cells))))).found)
     return found / times
 
 
@@ -134,8 +134,35 @@ def test_within_a_margin_is_what_two_one_sided_tests_say():
 
 def test_holm_stops_at_the_first_that_may_be_chance():
     some = [Difference(str(t), 0.0, t, 1.0, 1e6) for t in (4.0, 2.5, 2.2, 0.0)]
-    found, level = certain(some)
-    assert {one.name for one in found} == {"4.0", "2.5"} and level == 0.05 / 4
+    sure = certain(some)
+    assert {one.name for one in sure.found} == {"4.0", "2.5"} and sure.each == 0.05 / 4
+    whole = Difference("", 0.0, 2.3, 1.0, 1e6)
+    both = certain([*some, whole])
+    assert {one.name for one in both.found} == {"4.0", ""}  # half of 5 % for either kind
+    assert (both.level(whole), both.level(some[0])) == (0.025, 0.025 / 4)
+
+
+def test_what_seeds_do_to_all_alike_is_no_difference():
+    """Recipes that share a seed's luck: their mean is as uncertain as few seeds, not many cells."""
+    cells, found = recipes(3), 0
+    for number in range(200):
+        generator = np.random.default_rng(number)
+        runs = []
+        for _ in range(2):
+            luck = dict(zip(cells["seed"].unique(), 0.01 * generator.normal(size=3), strict=True))
+            runs.append(accuracies(cells, generator, sd=0.01) + cells["seed"].map(luck))
+        found += bool(certain(differences(cells, tuple(map(np.asarray, runs)))).found)
+    assert found <= 200 * 0.14  # as independent ones: 20 %
+
+
+def test_what_a_seed_has_in_both_runs_is_no_noise():
+    """Parts of the data that differ in difficulty are the same parts in both."""
+    cells, generator = recipes(3), np.random.default_rng(0)
+    part = cells["seed"].map({0: 0.0, 1: 0.3, 2: -0.3}).to_numpy(float)
+    a, b = (0.5 + part + 0.002 * generator.normal(size=len(cells)) for _ in range(2))
+    whole = differences(cells, (a, b - 0.02))[-1]
+    assert whole.name == "" and whole.value == pytest.approx(-0.02, abs=0.002)
+    assert whole in certain([whole]).found
 
 
 def test_cells_of_one_seed_that_promise_the_same_training_count_once():

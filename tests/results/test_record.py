@@ -26,6 +26,7 @@ def record(status=Status.DONE, parallel="single", **fields):
     [
         record(),
         record(fitted=True, checkpoint=EQUAL | {"resume_equal": None}),
+        record(unrepeatable=["put_"], checkpoint=EQUAL | {"resume_equal": False}),
         record(parallel="ddp", parity=EXACT),
         record(parallel="ddp_bf16", parity=INEXACT),
         record(accumulate=4, parity=EXACT),
@@ -43,6 +44,10 @@ def test_a_record_of_which_all_holds_passes(holds):
         (record(checkpoint=EQUAL | {"state_equal": False}), "checkpoint state_equal is False"),
         (record(checkpoint=EQUAL | {"resume_equal": None}), "checkpoint resume_equal is None"),
         (record(checkpoint={"state_equal": True}), "checkpoint metrics_equal is None"),
+        (
+            record(unrepeatable=["put_"], checkpoint=EQUAL | {"state_equal": False}),
+            "checkpoint state_equal is False",
+        ),
         (record(parallel="ddp"), "parity was not measured"),
         (record(accumulate=2), "parity was not measured"),
         (record(parallel="fsdp", parity=EXACT | {"equal": False}), "differ from single's by 1e-07"),

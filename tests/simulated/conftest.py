@@ -1,9 +1,9 @@
 """Fixtures of the tests under a simulated GPU, which ``tests/test_simulated_gpu.py`` starts."""
 
+import gpu as simulated
 import pytest
 import torch
 
-import gpu as simulated
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
 from harness.trial.device import repeatable

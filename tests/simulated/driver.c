@@ -1,6 +1,6 @@
 /* A CUDA driver and runtime that know some devices and compute nothing: enough for PyTorch's
    guards, streams and autograd threads. gpu.py computes on the CPU above it.
-   SIMULATED_GPUS: how many devices there are (1). As in CUDA, a process that was forked from one
+   SIMULATED_GPUS: how many devices there are (1); none where CUDA_VISIBLE_DEVICES is empty. As in CUDA, a process that was forked from one
    that had begun to use it cannot use it any more (error 3). */
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +18,8 @@ static Error begin(void) {
 }
 
 static int devices(void) {
-  const char *number = getenv("SIMULATED_GPUS");
-  return number ? atoi(number) : 1;
+  const char *number = getenv("SIMULATED_GPUS"), *seen = getenv("CUDA_VISIBLE_DEVICES");
+  return seen && !*seen ? 0 : number ? atoi(number) : 1;
 }
 
 /* the runtime */

@@ -2,7 +2,7 @@
 
     with gpu.device() as log:
         x = torch.ones(3).to("cuda")  # device cuda:0, its numbers in an ordinary tensor inside
-        x + torch.ones(3)             # raises Mixed, as CUDA would
+        x + torch.ones(3)             # raises MixedError, as CUDA would
     log.counts("")                    # copies and waits
 
 A tensor here is a wrapper subclass whose device is cuda:0, so that what PyTorch checks above its
@@ -43,7 +43,7 @@ RANDOM = {
 }
 
 
-class Mixed(RuntimeError):
+class MixedError(RuntimeError):
     """Raised where an operator meets tensors of both devices and CUDA would not allow it."""
 
 
@@ -117,7 +117,7 @@ CHECKED = _rules()
 
 
 def check(func, name, flat, args):
-    """Raise Mixed where CUDA would refuse; return the CPU tensors that it would copy over."""
+    """Raise MixedError where CUDA would refuse; return the CPU tensors that it would copy over."""
     tensors = [t for t in flat if isinstance(t, torch.Tensor)]
     ours = [t for t in tensors if isinstance(t, Simulated)]
     theirs = [t for t in tensors if not isinstance(t, Simulated) and t.device == CPU]
@@ -125,7 +125,7 @@ def check(func, name, flat, args):
         return []
 
     def refuse(why):
-        raise Mixed(f"{func}: expected all tensors to be on the same device ({why})")
+        raise MixedError(f"{func}: expected all tensors to be on the same device ({why})")
 
     if name in INDEXING:
         if not isinstance(args[0], Simulated):
@@ -173,7 +173,7 @@ def dispatch(func, args, kwargs):
         return GPU
     target = asked or GPU
     if target.type == "cuda" and any(isinstance(g, torch.Generator) for g in flat):
-        raise Mixed(f"{func}: expected a generator of cuda")  # there are none here
+        raise MixedError(f"{func}: expected a generator of cuda")  # there are none here
     for _ in check(func, name, flat, args):
         LOG.add("h2d")
     if name in ("_to_copy", "copy_"):
@@ -231,7 +231,7 @@ class Mode(TorchDispatchMode):
 @contextlib.contextmanager
 def device():
     """Have one GPU for the block; yields the log of copies and waits."""
-    import torch._dynamo  # noqa: F401  (it notes the functions patched below)
+    import torch._dynamo
     import torch.optim.optimizer as optimizers
     import torch.utils._foreach_utils as foreach
 

@@ -1,11 +1,10 @@
 """The simulated GPU itself: it refuses what CUDA refuses, and computes what the CPU computes."""
 
+import gpu
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-import gpu
 
 REFUSED = {
     "add": lambda a, b: a + b,
@@ -30,7 +29,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_refuses_what_cuda_refuses(name, log):
     a, b = torch.ones(4, 4), torch.ones(4, 4).to("cuda")
-    with pytest.raises((gpu.Mixed, RuntimeError, TypeError), match=r"device|cuda|CPU|generator"):
+    with pytest.raises(
+        (gpu.MixedError, RuntimeError, TypeError), match=r"device|cuda|CPU|generator"
+    ):
         REFUSED[name](a, b)
 
 

@@ -19,7 +19,7 @@ CELLS = [
 ]
 MODELS = [cell for cell in CELLS if cell.loss == TOPICS[cell.topic].recipe[0]]
 READS_BACK = {  # times a step that an agent's values must come to the environment, at most
-    "policy_gradient": 50,  # a whole episode
+    "policy_gradient": 502,  # a whole episode
     "actor_critic": 10,
     **dict.fromkeys(("dqn", "double_dqn", "dueling_dqn", "double_dueling_dqn"), 1),
 }

@@ -124,13 +124,13 @@ def compare(
         rows += aspects.undirected(topic, directed, *pair)
         for name in aspects.CHECKS if (here & both).any() else ():
             rows += aspects.check(topic, name, a[here & both], b[here & both])
-    sure, strictest = statistic.certain(one for own in judged for one in own.found)
+    sure = statistic.certain(one for own in judged for one in own.found)
     for topic in dict.fromkeys(one.topic for one in judged):
         own = [one for one in judged if one.topic == topic]
         if silent := [one for one in own if one.changed and not one.found]:
             rows.append(quality.one_seed(topic, {one.name: one.values for one in silent}))
         for one in (one for one in own if one not in silent):
-            rows += one.rows(sure, strictest)
+            rows += one.rows(sure)
     rows += speed.rows(*speeds, same_machine)
     rows.sort(key=lambda row: ORDER.index(row.verdict))
     missing = tuple(ids[status_a.isin(TRAINED) & b["id"].isna()])
@@ -167,7 +167,7 @@ class _Metric:
         """Whether a value is not bit for bit the baseline's."""
         return bool((self.values[0] != self.values[1]).any())
 
-    def rows(self, sure: set[Difference], level: float) -> Iterator[Row]:
+    def rows(self, sure: statistic.Certain) -> Iterator[Row]:
         """Yield its rows, given the differences of all metrics that are beyond chance."""
         a, b = self.values
         if not self.changed:
@@ -175,5 +175,5 @@ class _Metric:
             yield Row(self.topic, self.name, mean(a), mean(b), Verdict.SAME, note)
             return
         yield from quality.metric(
-            self.topic, self.name, self.higher, self.values, self.found, sure, level, self.margin
+            self.topic, self.name, self.higher, self.values, self.found, sure, self.margin
         )

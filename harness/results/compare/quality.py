@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.results.compare.rows import Row, alike, mean, naming, numbers, texts
-from harness.results.compare.statistic import Difference, told
+from harness.results.compare.statistic import Certain, Difference, told
 from harness.results.verdict import Verdict
 
 
@@ -68,17 +68,16 @@ def metric(
     higher: bool,
     values: tuple[np.ndarray, np.ndarray],
     found: Sequence[Difference],
-    sure: Collection[Difference],
-    level: float,
+    sure: Certain,
     margin: float,
 ) -> Iterator[Row]:
     """Yield the rows of a metric whose numbers are not all the same.
 
     values: those of both runs. found: its differences, and sure those of all metrics that are
-    beyond chance. level: of the strictest test. margin: within it the runs are as good.
+    beyond chance. margin: within it the runs are as good.
     """
     means = mean(values[0]), mean(values[1])
-    beyond = [one for one in found if one in sure and one.relevant(margin)]
+    beyond = [one for one in found if one in sure.found and one.relevant(margin)]
     judged = False
     for verdict, sign in ((Verdict.WORSE, -1), (Verdict.BETTER, 1)):
         own = [one for one in beyond if (one.value > 0) == (higher == (sign > 0))]
@@ -91,9 +90,9 @@ def metric(
     if whole.within(margin):
         yield Row(topic, name, *means, Verdict.SAME, f"same within {margin:.2g}")
         return
-    smallest = max(whole.smallest(level), margin if whole.one_seed else 0.0)
+    smallest = max(whole.smallest(sure.level(whole)), margin if whole.one_seed else 0.0)
     note = f"would have been seen: {smallest:.2g} in the mean of all"
     if len(found) > 1:
-        each = sorted(one.smallest(level) for one in found[:-1])
+        each = sorted(one.smallest(sure.each) for one in found[:-1])
         note += f", {each[len(each) // 2]:.2g} in one configuration"
     yield Row(topic, name, *means, Verdict.NOT_ENOUGH, note)

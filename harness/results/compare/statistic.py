@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ RELEVANT = 0.01  # of the baseline's mean: less is no difference, however certai
 MARGIN = 0.05  # of what a metric wins over the untrained model: within it two runs are the same
 FEWEST = 5  # configurations of one seed each whose differences say how much they scatter
 # variance of a mean over recipes, over that of independent ones, and the seeds that this counts
-INFLATION, SEEDS = 2.0, 4
+INFLATION, SEEDS = 2.0, 8
 AXES = ("model", "loss", "schedule")
 
 
@@ -172,15 +173,35 @@ def configurations(cells: pd.DataFrame) -> pd.Series:
     return parts.apply(lambda row: "-".join(part for part in row if part), axis=1)
 
 
-def certain(some: Iterable[Difference]) -> tuple[set[Difference], float]:
-    """Return the differences that are beyond chance, all together at ALPHA (Holm 1979).
+class Certain(NamedTuple):
+    """The differences that are beyond chance, and the level of the strictest test.
 
-    With the level of the strictest single test.
+    Of means over all (whole), and of single configurations (each).
+    """
+
+    found: set[Difference]
+    whole: float
+    each: float
+
+    def level(self, one: Difference) -> float:
+        """Return the level of the strictest test of such a difference."""
+        return self.each if one.name else self.whole
+
+
+def certain(some: Iterable[Difference]) -> Certain:
+    """Return the differences that are beyond chance, all together at ALPHA.
+
+    Half of it is for the means over all, the other half for single configurations, each corrected
+    for how many they are (Holm 1979): so a few means are not held to the many others' level.
     """
     tested = list(some)
-    corrected = holm(np.array([one.p for one in tested], float))
-    found = {one for one, p in zip(tested, corrected, strict=True) if p <= ALPHA}
-    return found, ALPHA / max(1, len(tested))
+    families = [[one for one in tested if bool(one.name) is named] for named in (False, True)]
+    alpha = ALPHA / max(1, sum(map(bool, families)))
+    found: set[Difference] = set()
+    for family in families:
+        corrected = holm(np.array([one.p for one in family], float))
+        found |= {one for one, p in zip(family, corrected, strict=True) if p <= alpha}
+    return Certain(found, *(alpha / max(1, len(family)) for family in families))
 
 
 def margin(baseline: pd.DataFrame, metric: str) -> float:

@@ -1,0 +1,96 @@
+"""The local executor gives out GPUs: which tasks start, and on which."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from toy import BUDGET, Toy
+
+from harness.cell import Cell, UsageError
+from harness.execution.kinds import executor_class
+from harness.execution.local import Gang, LocalExecutor
+from harness.run import Run
+from harness.topics import Regression
+from harness.trial.task import Task
+
+CELL = Cell("toy", "line", "mse", "cosine")
+
+
+@pytest.fixture
+def starts(monkeypatch, tmp_path):
+    """Return what an executor starts of tasks, by its GPUs, on a machine with so many; none end."""
+
+    def submit(tasks, gpus, per_gpu=1, cores=16):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        executor = LocalExecutor(cores, per_gpu=per_gpu)
+        monkeypatch.setattr(executor, "_listen", lambda timeout_s: None)
+
+        def start(task, role, function, given):
+            workers = [None] * task.world_size
+            executor._gangs.append(Gang(task, role, 0.0, tmp_path, workers, given))
+
+        monkeypatch.setattr(executor, "_start", start)
+        executor.submit(tasks)
+        executor.pump(0)
+        found = [gang.gpus for gang in executor._gangs]
+        executor._gangs.clear()
+        executor.close()
+        return found
+
+    return submit
+
+
+def tasks(tmp_path, count, device="cuda", **changes):
+    every = (replace(CELL, seed=seed, **changes) for seed in range(count))
+    ranks = 1 if changes.get("parallel", "single") in ("single", "dp") else 2
+    return [Task(Toy(), cell, BUDGET, tmp_path, device, ranks) for cell in every]
+
+
+def test_all_gpus_are_used_one_training_each(starts, tmp_path):
+    assert starts(tasks(tmp_path, 10), gpus=8) == [(gpu,) for gpu in range(8)]
+
+
+def test_several_share_a_gpu_where_they_may_the_least_busy_first(starts, tmp_path):
+    found = starts(tasks(tmp_path, 10), gpus=2, per_gpu=3)
+    assert found == [(0,), (1,), (0,), (1,), (0,), (1,)]
+
+
+def test_each_rank_has_a_gpu_of_its_own_if_there_are_as_many(starts, tmp_path):
+    pairs = tasks(tmp_path, 3, parallel="ddp")
+    assert starts(pairs, gpus=4) == [(0, 1), (2, 3)]
+    assert starts(pairs, gpus=1) == [(0,)]
+    assert starts(tasks(tmp_path, 2, parallel="dp"), gpus=4) == [(0, 1, 2, 3)]
+
+
+def test_never_more_processes_than_cores_whatever_the_gpus(starts, tmp_path):
+    assert len(starts(tasks(tmp_path, 10), gpus=8, cores=3)) == 3
+
+
+def test_tasks_on_the_cpu_take_none(starts, tmp_path):
+    assert starts(tasks(tmp_path, 3, "cpu"), gpus=1) == [(), (), ()]
+
+
+def test_trees_take_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    run = Run(tmp_path, {"regression": Regression()}, "smoke", per_gpu=3)
+    where = {
+        model: run.task(Cell("regression", model, "mse", "constant")).device
+        for model in ("linear", "tree", "forest")
+    }
+    assert where == {"linear": "cuda", "tree": "cpu", "forest": "cpu"}
+    assert run.environment["device"] == "a GPU" and run.environment["per_gpu"] == 3
+    on_cpu = Run(tmp_path, {"regression": Regression()}, "smoke", device="cpu")
+    assert on_cpu.environment["device"] == "cpu" and "per_gpu" not in on_cpu.environment
+    fsdp = Cell("regression", "linear", "mse", "cosine", "fsdp")
+    wide = Run(tmp_path, {"regression": Regression()}, "smoke", world_size=4)
+    assert "needs a GPU for each of its 4 ranks: there are 2" in wide.skip_reason(fsdp)
+    assert run.skip_reason(fsdp) is None
+    assert on_cpu.skip_reason(fsdp) is None
+
+
+def test_ray_gives_each_rank_a_whole_gpu():
+    with pytest.raises(UsageError, match="per gpu 2 is for --executor local"):
+        executor_class("ray", per_gpu=2)

@@ -1,0 +1,77 @@
+"""Which device a trial has, and what is promised there."""
+
+import os
+import warnings
+
+import pytest
+import torch
+
+from harness.cell import Cell, UsageError
+from harness.trial import device
+from harness.trial.task import Task
+
+CELL = Cell("toy", "line", "mse", "cosine", "ddp")
+
+
+def settings():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.allow_tf32,
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+def test_a_gpu_repeats_itself_in_full_float32_for_the_block_alone():
+    before = settings()
+    with pytest.raises(KeyError), device.repeatable("cuda"):
+        assert settings() == (True, False, False)
+        raise KeyError
+    assert settings() == before
+    with device.repeatable("cpu"):
+        assert settings() == before
+
+
+def test_what_cannot_repeat_itself_is_named_once_and_other_warnings_stay():
+    text = "adaptive_max_pool2d does not have a deterministic implementation, but you set"
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with device.unrepeatable() as found:
+            warnings.warn(text, stacklevel=1)
+            warnings.warn(f"somewhere: {text}", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+        warnings.warn(text, stacklevel=1)
+    assert found == ["adaptive_max_pool2d"]
+    assert [str(one.message) for one in seen] == ["something else", text]
+
+
+def test_torch_warns_in_the_words_that_are_looked_for():
+    with device.repeatable("cuda"), device.unrepeatable() as found:
+        torch.ones(2).put_(torch.tensor([0]), torch.ones(1))
+    assert found == ["put_"]
+
+
+def test_ranks_have_the_gpus_that_their_task_was_given(tmp_path, monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    task = Task(None, CELL, None, tmp_path, "cuda", 2, gpus=(5, 3))
+    assert [device.device_of(task, rank).index for rank in (0, 1)] == [5, 3]
+    shared = Task(None, CELL, None, tmp_path, "cuda", 2, gpus=(5,))
+    assert [device.device_of(shared, rank).index for rank in (0, 1)] == [5, 5]
+    unsaid = Task(None, CELL, None, tmp_path, "cuda", 2)
+    assert [device.device_of(unsaid, rank).index for rank in (0, 1)] == [0, 1]
+    assert [one.index for one in current] == [5, 3, 5, 5, 0, 1]
+
+
+def test_a_device_is_one_that_is_there(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.choose(None) == "cpu"
+    with pytest.raises(UsageError, match="device cuda: PyTorch sees no GPU here; choose cpu"):
+        device.choose("cuda")
+    with pytest.raises(UsageError, match=r"unknown device 'gpu': choose from"):
+        device.choose("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.choose(None) == device.choose("cuda") == "cuda"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert device.choose("cpu") == "cpu" and os.environ["CUDA_VISIBLE_DEVICES"] == ""
