@@ -73,7 +73,7 @@ def speed(session: nox.Session) -> None:
     setup(session)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
     session.run(*pip, "--group", "speed")
-    files = [f"experiments/speed_{name}.py" for name in ("cells", "fid", "rl", "population")]
+    files = [f"experiments/speed_{name}.py" for name in ("cells", "fid", "rl", "population", "gpu")]
     session.run(PYTHON, "-m", "pytest", *files, "-q", "-s", "--profile", "full", *session.posargs)
 
 

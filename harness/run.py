@@ -104,7 +104,7 @@ class Run:
             choosing=self.choosing,
             world_size=self.ranks(cell),
             accumulate=self.accumulate,
-            versions={name: self.environment[name] for name in cost.DECIDING},
+            versions={name: self.environment.get(name) for name in cost.DECIDING},
         )
 
     def ranks(self, cell: Cell) -> int:

@@ -102,9 +102,10 @@ def _onward(training: Training) -> dict[str, Any]:
 def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
     """Save a model's training under single, ddp, zero1 and fsdp, and load it under each of them.
 
-    Returns a row per pair, and writes them to ``resharding.csv``. Raises UsageError for an unknown
-    topic or model.
+    Without those that this machine has too few GPUs for. Returns a row per pair, and writes them to
+    ``resharding.csv``. Raises UsageError for an unknown topic or model.
     """
     task = task_of(run, topic, model)
+    fit = [(name, n) for name, n in LAYOUTS if parallel.skip_reason(name, run.gpus, n) is None]
     with own_executor() as executor:
-        return keep(run, "resharding", task, grid(executor, task))
+        return keep(run, "resharding", task, grid(executor, task, fit))

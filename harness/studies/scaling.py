@@ -24,7 +24,7 @@ from harness.run import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.loop import Training
 from harness.trial import cost
-from harness.trial.device import device_of
+from harness.trial.device import device_of, gpus
 from harness.trial.task import Task, training_of
 
 WARM_UP = 3
@@ -57,14 +57,13 @@ def table(executor: LocalExecutor, task: Task, sizes: Iterable[int]) -> list[dic
 
 def _layouts(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
     """Yield (cell, ranks) to measure: single-process first, then all that can run here."""
-    devices = torch.cuda.device_count()
+    devices = gpus(task.device)
     yield replace(task.cell, parallel="single"), 1
     for name in parallel.NAMES[1:]:
         cell = replace(task.cell, parallel=name)
-        if parallel.skip_reason(name, devices) or task.topic.skip(cell):
-            continue
         for ranks in sizes if parallel.is_distributed(name) else (1,):
-            if task.budget.batch_size % ranks == 0:
+            reason = parallel.skip_reason(name, devices, ranks) or task.topic.skip(cell)
+            if reason is None and task.budget.batch_size % ranks == 0:
                 yield cell, ranks
 
 

@@ -23,8 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.training.loop import Training
 
 COMPUTING = ("torchvision", "numpy", "scipy", "scikit-learn", "gymnasium", "torch-fidelity")
+GPU_LIBRARIES = ("cuda", "cudnn")
 # of an environment, what decides a cell's numbers
-DECIDING = ("torch", *(name.replace("-", "_") for name in COMPUTING), "device", "cpu", "threads")
+DECIDING = (
+    *("torch", *(name.replace("-", "_") for name in COMPUTING), "device", "cpu", "threads"),
+    *GPU_LIBRARIES,
+)
 
 
 class Clock:
@@ -157,11 +161,19 @@ def environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         **{name.replace("-", "_"): version(name) for name in COMPUTING},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        **(_gpu_libraries() if device == "cuda" else {}),
         "cpu": _cpu_name(),
         "cores": cores(),
         "threads": 1,
         "platform": platform.platform(),
     }
+
+
+def _gpu_libraries() -> dict[str, Any]:
+    """Return the versions of what computes on a GPU, as PyTorch has them."""
+    return dict(
+        zip(GPU_LIBRARIES, (torch.version.cuda, torch.backends.cudnn.version()), strict=True)
+    )
 
 
 def _cpu_name() -> str:

@@ -132,3 +132,9 @@ def test_load_on_small_operations_alone_makes_no_step_worse():
     loaded[["step_ms", "small_ms"]] *= [1.4**0.9, 1.4]
     (row,) = speed.rows(quiet, loaded, same_machine=True)
     assert row.verdict not in ("worse", "better")
+
+
+def test_a_run_is_as_fast_as_itself():
+    own = timed(np.random.default_rng(0), load=1.0)
+    (row,) = speed.rows(own, own.copy(), same_machine=True)
+    assert (row.verdict, row.note) == ("same", "the same measurements")

@@ -39,6 +39,9 @@ def rows(
     if not same_machine:
         yield _none("other machine: not compared")
         return
+    if baseline.equals(candidate):
+        yield _none("the same measurements")
+        return
     here, there = (_processes(own) for own in (baseline, candidate))
     shared = [model for model in here if model in there]
     enough = [model for model in shared if min(len(here[model]), len(there[model])) > 1]

@@ -1,0 +1,156 @@
+"""Measure a GPU: its peaks, each topic's step, vgg against a bare loop, populations.
+
+``nox -s speed`` runs this alone on the machine; without a GPU it is skipped. ``pytest
+experiments/speed_gpu.py -s`` prints a JSON line for each figure. ``mfu`` is the share of the
+measured float32 peak that a step's products and convolutions reach; energy is the GPU's own counter
+(NVML). ``default_ms`` is without, ``repeatable_ms`` with what makes a GPU repeat itself; rounds of
+both take turns, and the fastest counts.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from statistics import median
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from harness.cell import Cell
+from harness.topics.registry import registered_topics
+from harness.training.loop import Training
+from harness.training.population.population import Population
+from harness.trial import cost
+from harness.trial.device import repeatable
+
+TOPICS = registered_topics()
+MODELS = [(n, m) for n, topic in TOPICS.items() for m in topic.models if m not in topic.fits]
+MEMBERS = 32
+ROUNDS = 5
+ENDLESS = 10**6  # steps, so that no schedule ends
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    device = torch.device("cuda")
+    say(what="gpu", name=torch.cuda.get_device_name(), torch=torch.__version__)
+    return device
+
+
+def say(**figures):
+    print(json.dumps(figures), flush=True)
+
+
+def seconds(work, times):
+    """Return the seconds that ``work()`` takes on the GPU, a mean over ``times`` calls."""
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(times):
+        work()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - begun) / times
+
+
+def training_of(topic, model, gpu):
+    loss, schedule = TOPICS[topic].recipe
+    budget = dataclasses.replace(TOPICS[topic].budget("quick", model), steps=ENDLESS)
+    return Training(TOPICS[topic], Cell(topic, model, loss, schedule), budget, gpu)
+
+
+def joules():
+    """Return what the GPU has used since it started; NaN where it does not count."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    except Exception:  # no library, or a GPU without a counter
+        return float("nan")
+
+
+def test_peaks(gpu):
+    peaks = {"fp32": cost.peak_flops_per_s(gpu), "fp32_1024": cost.peak_flops_per_s(gpu, 1024)}
+    for name, dtype, tf32 in (("tf32", torch.float32, True), ("bf16", torch.bfloat16, False)):
+        a_NN = torch.randn(8192, 8192, device=gpu, dtype=dtype)
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        took_s = min(seconds(lambda a=a_NN: a @ a, 1) for _ in range(ROUNDS + 1))
+        torch.backends.cuda.matmul.allow_tf32 = before
+        peaks[name] = 2 * 8192**3 / took_s
+    say(what="peaks", **{f"{name}_tflops": peak / 1e12 for name, peak in peaks.items()})
+    assert peaks["fp32"] < peaks["bf16"]
+
+
+@pytest.mark.parametrize(("topic", "model"), MODELS)
+def test_step(topic, model, gpu):
+    found: dict[str, list[float]] = {"default": [], "repeatable": []}
+    times = 5 if topic == "rl" else 20
+    for _ in range(ROUNDS):
+        for name in found:
+            with repeatable("cuda") if name == "repeatable" else contextlib.nullcontext():
+                training = training_of(topic, model, gpu)
+                seconds(training.advance, 5)
+                torch.cuda.reset_peak_memory_stats()
+                found[name].append(seconds(training.advance, times))
+    memory_mb, before = torch.cuda.max_memory_allocated() / 2**20, joules()
+    seconds(training.advance, 10 * times)
+    step_s = min(found["repeatable"])
+    figures = {
+        **{f"{name}_ms": 1e3 * min(rounds) for name, rounds in found.items()},
+        "samples_per_s": training.budget.batch_size / step_s,
+        "peak_memory_mb": memory_mb,
+        "joules_a_step": (joules() - before) / (10 * times),
+    }
+    with contextlib.suppress(RuntimeError):  # torch cannot count a gradient of a gradient
+        figures["mfu"] = cost.flops(training.advance) / step_s / cost.peak_flops_per_s(gpu)
+    say(what="step", topic=topic, model=model, **figures)
+    assert step_s > 0
+
+
+@pytest.mark.parametrize("model", ["vgg11", "vgg16"])
+def test_against_a_bare_loop(model, gpu):
+    ours = training_of("vgg", model, gpu)
+    (player,) = ours.players
+    network = ours.topic.networks(ours.cell)["model"].to(gpu)
+    optimizer = torch.optim.Adam(network.parameters(), lr=player.optimizer.lr, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, player.optimizer.lr, total_steps=ENDLESS, cycle_momentum=False
+    )
+    x, y, size = *ours.batches.tensors.values(), ours.budget.batch_size
+    order = torch.empty(0, dtype=torch.int64, device=gpu)
+
+    def bare():
+        nonlocal order
+        if len(order) < size:
+            order = torch.randperm(len(x), device=gpu)
+        index, order = order[:size], order[size:]
+        optimizer.zero_grad()
+        F.cross_entropy(network(x[index]), y[index]).backward()
+        optimizer.step()
+        schedule.step()
+
+    with repeatable("cuda"):
+        for work in (bare, ours.advance):
+            seconds(work, 10)
+        pairs = [(seconds(ours.advance, 20), seconds(bare, 20)) for _ in range(7)]
+    ratio = median(a / b for a, b in pairs)
+    say(what="bare loop", model=model, ratio=ratio, bare_ms=1e3 * min(b for _, b in pairs))
+    assert ratio > 0
+
+
+@pytest.mark.parametrize(("topic", "model"), [("vae", "vae"), ("regression", "mlp")])
+def test_population(topic, model, gpu):
+    with repeatable("cuda"):
+        alone = training_of(topic, model, gpu)
+        cells = [dataclasses.replace(alone.cell, seed=seed) for seed in range(MEMBERS)]
+        together = Population(alone.topic, cells, alone.budget, gpu)
+        for work in (alone.advance, together.advance):
+            seconds(work, 3)
+        pairs = [(seconds(alone.advance, 5), seconds(together.advance, 5)) for _ in range(ROUNDS)]
+    gain = median(MEMBERS * one / all_together for one, all_together in pairs)
+    say(what="population", topic=topic, model=model, members=MEMBERS, gain=gain)
+    assert gain > 0
