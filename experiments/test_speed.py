@@ -9,8 +9,9 @@ from harness.topics.registry import registered_topics
 @pytest.fixture(scope="module")
 def timed(request, decathlon_run):
     """The times of the topics of this module's selected items, which take turns."""
-    if getattr(request.config.option, "benchmark_disable", False):
-        pytest.skip("pytest-benchmark is disabled (--benchmark-disable): nothing is timed")
+    option = request.config.option
+    if any(getattr(option, f"benchmark_{how}", False) for how in ("disable", "skip")):
+        pytest.skip("pytest-benchmark is disabled or skipped: nothing is timed")
     selected = [item for item in request.session.items if item.path == request.path]
     return speed.measure(decathlon_run, {item.callspec.params["topic"] for item in selected})
 

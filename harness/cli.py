@@ -164,6 +164,12 @@ def _replay(chosen: argparse.Namespace) -> int:
     if old.fingerprint != new.fingerprint:
         print("not the same experiment: its budget, data, code or versions changed since")
         return 1
+    if unlike := list(dict.fromkeys([*old.unrepeatable, *new.unrepeatable])):
+        print(
+            f"it cannot come back bit for bit on this GPU: {', '.join(unlike)} has no repeatable "
+            f"form; its metrics were {old.metrics}"
+        )
+        return 0
     if old.population != new.population:
         from harness.training.agreement import AGREE, TOLERANCE, difference
 

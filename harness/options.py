@@ -59,7 +59,8 @@ class PlanOptions:
     plan: bool = option(False, "show cells, skips and cost; run nothing")
 
 
-REPEATED = ("world_size", "accumulate", "rates")  # those that ``replay`` must be told again
+# those that ``replay`` must be told again
+REPEATED = ("world_size", "accumulate", "rates", "device")
 
 
 def flag(name: str, prefix: str = "") -> str:

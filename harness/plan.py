@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from harness.cell import Cell
 from harness.run import Run
-from harness.trial import cost
 
 
 def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
     """Yield a line for each cell (skip, have or train, with its seconds), then the minutes of all.
 
     Seconds are wall time, as a cell's record or its budget predicts them; minutes are those on all
-    cores.
+    cores, or GPUs.
     """
     core_s = 0.0
     for cell in cells:
@@ -24,7 +23,7 @@ def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
         else:
             core_s += run.predict(cell) * run.ranks(cell)
             yield f"train {cell.id}: about {run.predict(cell):.1f} s"
-    minutes = core_s / cost.cores() / 60
+    minutes = core_s / run.places / 60
     if run.profile == "race":
         yield f"{len(cells)} cells, about {minutes:.1f} minutes a block, of several"
     else:

@@ -111,10 +111,25 @@ class Run:
         """Return how many processes train the cell."""
         return parallel.ranks(cell.parallel, self.world_size)
 
+    def _ranks_here(self, cell: Cell) -> int:
+        """Return how many of a cell's ranks share this machine's GPUs, if any do.
+
+        Ray gives each a GPU, of this machine or another; torchrun says how many it started here.
+        """
+        if self.executor_kind == "ray":
+            return 1
+        ranks = self.ranks(cell)
+        return min(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
+
+    @property
+    def places(self) -> int:
+        """How many processes train at a time: as many as cores, or as the GPUs may have."""
+        return min(cost.cores(), self.gpus * self.per_gpu or cost.cores())
+
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why the cell would measure nothing in this run; None if it is worth a training."""
         topic = self.topics[cell.topic]
-        reason = matrix.skip_reason(topic, cell, self.gpus, self.ranks(cell))
+        reason = matrix.skip_reason(topic, cell, self.gpus, self._ranks_here(cell))
         parts = self.ranks(cell) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
@@ -178,7 +193,7 @@ class Run:
         self.executor.submit(tasks)
         told = f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
         searches = self.choosing or self.profile == "race"
-        return told if searches else told + warning(sum(cell_s.values()) / cost.cores())
+        return told if searches else told + warning(sum(cell_s.values()) / self.places)
 
     def result(self, cell: Cell) -> Record:
         """Return the cell's record; works on the queue until it is there.

@@ -29,7 +29,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-k", metavar="EXPRESSION", dest="matching", help="as pytest's, on ids")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each training (1)")
-    options.add(parser.add_argument, [options.RunOptions], ("profile", "run_dir"))
+    about = ("profile", "run_dir", "device", "per_gpu")
+    options.add(parser.add_argument, [options.RunOptions], about)
     options.add(parser.add_argument, TOPIC_OPTIONS)
 
 
@@ -60,6 +61,8 @@ def run(chosen: argparse.Namespace) -> int:
             told.profile,
             chosen.seeds,
             lambda line: print(line, flush=True),
+            told.device or "",
+            told.per_gpu,
         )
     print(f"decathlon: see {table}; train at these rates with --rates {table}")
     return 0

@@ -86,11 +86,9 @@ class LocalExecutor:
 
     def pump(self, timeout_s: float = 0.5) -> list[Ended]:
         """Start the tasks that fit, wait at most ``timeout_s`` for news, return ended tasks."""
-        while self._waiting and self._free() >= min(self._waiting[0].world_size, self.cores):
-            gpus = self._gpus(self._waiting[0])
-            if gpus is None:
-                break
-            self._start(self._waiting.popleft(), "train", population.train, gpus)
+        while task := self._next():
+            self._waiting.remove(task)
+            self._start(task, "train", population.train, self._gpus(task) or ())
         if self._gangs:
             self._listen(timeout_s)
         if not self.pending() and torch.cuda.is_available():
@@ -125,17 +123,29 @@ class LocalExecutor:
         """Return how many cores no process is working on."""
         return self.cores - sum(len(gang.workers) for gang in self._gangs)
 
+    def _next(self) -> Task | None:
+        """Return the queued task to start now; while the first waits for a GPU, one without."""
+        free = self._free()
+        if not self._waiting or free < min(self._waiting[0].world_size, self.cores):
+            return None
+        if self._gpus(self._waiting[0]) is not None:
+            return self._waiting[0]
+        others = (task for task in self._waiting if task.device != "cuda")
+        return next((task for task in others if task.world_size <= free), None)
+
     def _gpus(self, task: Task) -> tuple[int, ...] | None:
         """Return the GPUs for a task, least busy first; empty: it needs none, None: none is free.
 
-        Each rank gets one of its own if there are as many.
+        Each rank gets one of its own if there are as many. dp gets all, in their order.
         """
         if task.device != "cuda":
             return ()
         there = torch.cuda.device_count()
-        wanted = there if task.cell.parallel == "dp" else min(task.world_size, there)
         busy = Counter(gpu for gang in self._gangs for gpu in gang.gpus)
         free = [gpu for gpu in range(there) if busy[gpu] < self.per_gpu]
+        if task.cell.parallel == "dp":
+            return tuple(free) if len(free) == there else None
+        wanted = min(task.world_size, there)
         return tuple(sorted(free, key=busy.__getitem__)[:wanted]) if len(free) >= wanted else None
 
     def _start(self, task: Task, role: str, function: Function, gpus: tuple[int, ...]) -> Gang:
@@ -143,7 +153,9 @@ class LocalExecutor:
         meeting = self._pool.folder / uuid.uuid4().hex
         distributed = parallel.is_distributed(task.cell.parallel)
         ranks = range(task.world_size) if distributed else [None]
-        workers = [self._pool.take(role, rank) for rank in ranks]
+        theirs = [gpus[(rank or 0) % len(gpus)] if gpus else None for rank in ranks]
+        taken = zip(ranks, theirs, strict=True)
+        workers = [self._pool.take(role, rank, gpu) for rank, gpu in taken]
         work = packed(function, replace(task, gpus=gpus))
         for rank, worker in enumerate(workers):
             worker.begin(work, rank, f"file://{meeting}")

@@ -31,8 +31,8 @@ class WorkerProcess:
 
     stacks: the file to which it writes its threads' stacks when signalled. answer: to the work it
     was given last, None until it is there. rank: the first it has been, and stays: torch remembers
-    where a rank's shards lie. heart: the memory in which its training beats. begun: when its work
-    began, in ``time.monotonic`` seconds.
+    where a rank's shards lie. gpu: likewise, since it keeps memory there. heart: the memory in
+    which its training beats. begun: when its work began, in ``time.monotonic`` seconds.
     """
 
     process: Any
@@ -41,6 +41,7 @@ class WorkerProcess:
     heart: MutableSequence[float]
     answer: process.Answer | None = None
     rank: int | None = None
+    gpu: int | None = None
     begun: float = 0.0
 
     def begin(self, work: bytes, rank: int, meeting: str) -> None:
@@ -73,18 +74,22 @@ class WorkerPool:
         self._context: Any = multiprocessing.get_context(method)
         self._context.set_forkserver_preload(list(preload))
 
-    def take(self, role: str, rank: int | None = None) -> WorkerProcess:
+    def take(self, role: str, rank: int | None = None, gpu: int | None = None) -> WorkerProcess:
         """Return an idle process of a role, or a new one.
 
-        rank: the rank it will be; none that was another rank is taken then.
+        rank: the rank it will be; none that was another rank is taken then. gpu: the GPU it will be
+        on, likewise.
         """
         idle = self._idle[role] = [w for w in self._idle[role] if w.process.is_alive()]
         fit = [w for w in idle if rank is None or w.rank in (None, rank)]
-        if not fit:
-            return self._start(rank)
-        worker = max(fit, key=lambda w: w.rank == rank)
-        idle.remove(worker)
+        fit = [w for w in fit if gpu is None or w.gpu in (None, gpu)]
+        if fit:
+            worker = max(fit, key=lambda w: (w.gpu == gpu, w.rank == rank))
+            idle.remove(worker)
+        else:
+            worker = self._start()
         worker.rank = rank if worker.rank is None else worker.rank
+        worker.gpu = gpu if worker.gpu is None else worker.gpu
         return worker
 
     def give_back(self, role: str, workers: Iterable[WorkerProcess]) -> None:
@@ -105,7 +110,7 @@ class WorkerPool:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
-    def _start(self, rank: int | None) -> WorkerProcess:
+    def _start(self) -> WorkerProcess:
         """Start a new single-threaded process."""
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
@@ -115,7 +120,7 @@ class WorkerPool:
         with _one_thread():
             made.start()
         theirs.close()
-        return WorkerProcess(made, ours, stacks, heart, rank=rank)
+        return WorkerProcess(made, ours, stacks, heart)
 
 
 def kill(workers: Iterable[WorkerProcess]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from harness.cell import Cell, Status
 from harness.results.record import Record
 from harness.run import Run
-from harness.trial import cost
 
 
 def arm_of(cell: Cell) -> str:
@@ -26,7 +25,7 @@ class Clock:
 
     def __init__(self, run: Run, minutes: float) -> None:
         self._run = run
-        self._places = min(cost.cores(), run.gpus * run.per_gpu or cost.cores())
+        self._places = run.places
         self._at_once = float(self._places)  # trainings, until it is measured
         self._trained_s = self._waited_s = 0.0
         self.given_s = 60 * minutes

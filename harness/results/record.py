@@ -173,11 +173,9 @@ class Record:
 
         None: the check was not made.
         """
-        same = () if self.unrepeatable else ("resume_equal", "metrics_equal")
-        names = ["state_equal", *same]
-        if self.fitted:  # no steps to go on with
-            names.remove("resume_equal")
-        for name in names if self.checkpoint else ():
+        resumes = () if self.fitted else ("resume_equal",)  # no steps to go on with
+        later = () if self.unrepeatable else (*resumes, "metrics_equal")
+        for name in ("state_equal", *later) if self.checkpoint else ():
             yield f"checkpoint {name} is {self.checkpoint.get(name)}", self.checkpoint.get(name)
         if not self.checkpoint:
             yield "its checkpoints were not audited", None

@@ -55,6 +55,8 @@ def tune(
     profile: str = "quick",
     seeds: int = 1,
     report: Callable[[str], None] = print,
+    device: str = "",
+    per_gpu: int = 1,
 ) -> Path:
     """Find a rate for each recipe, and return the table of rates that is written to ``folder``.
 
@@ -80,6 +82,8 @@ def tune(
                 share=share,
                 choosing=True,
                 report=report,
+                device=device,
+                per_gpu=per_gpu,
             )
             found = _rung(run, left, range(seeds), widen=share == max(RUNGS))
             trials += found
@@ -157,6 +161,12 @@ def ranked(trials: Sequence[Trial], better: str) -> list[float]:
     return sorted(alive, key=worth, reverse=True)
 
 
+def _processor() -> str:
+    """Return the name of what trained: the GPU, if there is one that is not hidden."""
+    here = cost.environment("cuda" if torch.cuda.is_available() else "cpu")
+    return str(here["cpu"] if here["device"] == "cpu" else here["device"])
+
+
 def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFrame:
     """Return the table of rates: of each recipe the rate that won, and what speaks for it.
 
@@ -167,7 +177,7 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
     rows = []
     made = {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": cost.environment("cpu")["cpu"],
+        "processor": _processor(),
         "torch": torch.__version__,
     }
     for key in dict.fromkeys(trial.recipe for trial in trials):

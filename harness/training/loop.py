@@ -69,6 +69,9 @@ class Training:
         self.topic, self.cell, self.budget = topic, cell, budget
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.device = device or torch.device("cpu")
+        self.gpus = [self.device] if self.device.type == "cuda" else []
+        if cell.parallel == "dp" and self.gpus:
+            self.gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
         seed_everything(cell.seed)
         self.networks = {
             name: network.to(self.device) for name, network in topic.networks(cell).items()
@@ -191,7 +194,7 @@ class Training:
 
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""
-        with evaluation_mode(self.networks, self.generator, self.device):
+        with evaluation_mode(self.networks, self.generator, self.gpus):
             reason = self.topic.failure(self.full_networks(), self.cell)
         if reason:
             raise Diverged(self.step, reason)
@@ -218,14 +221,14 @@ class Training:
 
         All ranks call it together; only rank 0 evaluates, the others return the summary alone.
         """
-        with evaluation_mode(self.networks, self.generator, self.device):
+        with evaluation_mode(self.networks, self.generator, self.gpus):
             networks = self.full_networks()
             found = {} if self.rank else self.topic.evaluate(networks, self.cell)
         return self.batches.summary() | found
 
     def validate(self) -> dict[str, Any]:
         """Return metrics on validation data, if any, on rank 0; all ranks call it together."""
-        with evaluation_mode(self.networks, self.generator, self.device):
+        with evaluation_mode(self.networks, self.generator, self.gpus):
             networks = self.full_networks()
             return {} if self.rank else self.topic.validate(networks, self.cell)
 
@@ -235,7 +238,7 @@ class Training:
         All ranks call it together; only rank 0 samples, the others return an empty tensor.
         """
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        with evaluation_mode(self.networks, self.generator, self.device):
+        with evaluation_mode(self.networks, self.generator, self.gpus):
             networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)
@@ -270,7 +273,7 @@ class Training:
             self.optimizers,
             self.schedules,
             step=self.step,
-            random=random_state(self.generator, self.device),
+            random=random_state(self.generator, self.gpus),
             batches=self.batches.state_dict(),
             history=history(self.losses, self.rates, self.measures),
         )
@@ -291,7 +294,7 @@ class Training:
         state.restore(tree, *things)
         self.layout.load_state_dict(own.get("memory", {}))
         self.batches.load_state_dict(tree["batches"])
-        set_random_state(tree["random"], self.generator, self.device)
+        set_random_state(tree["random"], self.generator, self.gpus)
         self.step = tree["step"]
         kept = tree.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
         self.losses = list(kept["losses"].to(self.device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,32 +21,30 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state(generator: torch.Generator, device: torch.device) -> dict[str, Any]:
-    """Copy the state of every random generator: the loop's, torch's, Python's, NumPy's.
+GPUs = Sequence[torch.device]  # those that a training is on, none if it is on the CPU
 
-    device: where the training is; if that is a GPU, its generator's too.
-    """
+
+def random_state(generator: torch.Generator, gpus: GPUs) -> dict[str, Any]:
+    """Copy the state of every random generator: the loop's, torch's, Python's, NumPy's, GPUs'."""
     kind, keys, *rest = np.random.get_state()
     return {
         "loop": generator.get_state(),
         "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
+        "cuda": [torch.cuda.get_rng_state(gpu) for gpu in gpus],
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype("int64")), *rest],
     }
 
 
-def set_random_state(
-    state: dict[str, Any], generator: torch.Generator, device: torch.device
-) -> None:
+def set_random_state(state: dict[str, Any], generator: torch.Generator, gpus: GPUs) -> None:
     """Restore every random generator to a state that ``random_state`` copied.
 
-    On a GPU its generator is left as it is if the state is of a training on the CPU.
+    GPUs beyond those that the training was on keep theirs.
     """
     generator.set_state(state["loop"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"][0], device)
+    for gpu, kept in zip(gpus, state["cuda"], strict=False):
+        torch.cuda.set_rng_state(kept, gpu)
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
@@ -55,13 +53,13 @@ def set_random_state(
 
 @contextmanager
 def evaluation_mode(
-    networks: Mapping[str, nn.Module], generator: torch.Generator, device: torch.device
+    networks: Mapping[str, nn.Module], generator: torch.Generator, gpus: GPUs
 ) -> Iterator[None]:
     """Put networks into evaluation mode for the block, then restore modes and random generators.
 
     The heart beats in the block, so that a long evaluation is seen to advance.
     """
-    before = random_state(generator, device)
+    before = random_state(generator, gpus)
     modes = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
@@ -71,4 +69,4 @@ def evaluation_mode(
     finally:
         for name, network in networks.items():
             network.train(modes[name])
-        set_random_state(before, generator, device)
+        set_random_state(before, generator, gpus)

@@ -26,7 +26,7 @@ class Draws:
     def __init__(self, training: Training) -> None:
         self.layers: dict[str, None] = {}
         self.objectives: dict[str, None] = {}
-        self._generator, self._device = training.generator, training.device
+        self._generator, self._gpus = training.generator, training.gpus
         self._last: tuple[Any, ...] = ()
         self._inside: list[tuple[dict[str, None], str]] = []  # the innermost that runs is last
         for key, network in training.networks.items():
@@ -76,7 +76,7 @@ class Draws:
 
     def _positions(self) -> tuple[Any, ...]:
         """Return where all random generators stand, as values that can be compared."""
-        state = random_state(self._generator, self._device)
+        state = random_state(self._generator, self._gpus)
         _, keys, *rest = state["numpy"]
         tensors: list[torch.Tensor] = [state["loop"], state["torch"], *state["cuda"], keys]
         return (*(t.numpy().tobytes() for t in tensors), state["python"], *rest)

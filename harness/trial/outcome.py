@@ -121,9 +121,12 @@ class Outcome:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["saved"]
         audited, parity = fields.pop("audited"), fields["parity"]
+        checkpoint = dataclasses.asdict(audited) if audited else {}
+        if checkpoint and self.unrepeatable:  # what comes after the state is promised nowhere
+            checkpoint |= {"resume_equal": None, "metrics_equal": None}
         return fields | {
             "unrepeatable": list(self.unrepeatable),
-            "checkpoint": dataclasses.asdict(audited) if audited else {},
+            "checkpoint": checkpoint,
             "parity": dataclasses.asdict(parity) if parity else {},
         }
 

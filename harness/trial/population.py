@@ -76,7 +76,10 @@ def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
     note = _compile(population) if task.compiled else ""
     if task.choosing:
         return PopulationOutcome(choose_all(task.tasks, population), note=note)
-    return PopulationOutcome(_train(task, population, clock), note=note)
+    with unrepeatable() as operators:
+        members = _train(task, population, clock)
+    members = {k: replace(v, unrepeatable=tuple(operators)) for k, v in members.items()}
+    return PopulationOutcome(members, note=note)
 
 
 def _population(task: PopulationTask, device: torch.device) -> Population:
@@ -143,7 +146,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
             population.update_members()
             population.update_histories()
 
-    with cost.peak_memory(population.device) as peak_mb, unrepeatable() as without:
+    with cost.peak_memory(population.device) as peak_mb:
         train_to(task.middle)
         for member in running():
             saved[member.cell] = save(tasks[member.cell], member, "middle")
@@ -166,7 +169,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     for member in population.members:
         name = member.cell.id
         spent = cost.of_training(member, shares | {"eval_s": evaluation_s[name]}, memory_mb)
-        found[name] = replace(found[name], cost=spent, unrepeatable=without)
+        found[name] = replace(found[name], cost=spent)
     return found
 
 

@@ -31,6 +31,13 @@ def train(task: Task, rank: int = 0) -> Outcome:
     All ranks of a task call it together; rank 0's outcome is the cell's. Files go below
     ``task.run``. A later attempt goes on from the middle checkpoint, if there is one.
     """
+    with unrepeatable() as operators:
+        outcome = _train(task, rank)
+    return replace(outcome, unrepeatable=tuple(operators))
+
+
+def _train(task: Task, rank: int) -> Outcome:
+    """Train a task's cell and return its outcome, as ``train`` does."""
     clock = cost.Clock()
     if task.choosing:
         return choose(task)
@@ -51,7 +58,7 @@ def train(task: Task, rank: int = 0) -> Outcome:
         held_out.look(step)
 
     diverged: Diverged | None = None
-    with cost.peak_memory(device) as peak_mb, clock.measure("train_s"), unrepeatable() as without:
+    with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
         try:
             training.run(task.middle, look)
             with clock.measure("audit_s"):
@@ -72,7 +79,7 @@ def train(task: Task, rank: int = 0) -> Outcome:
         outcome = outcome.with_parity(found, f"{task.cell.parallel}{parts}")
     clock.seconds["wall_s"] = clock.elapsed()
     spent = cost.of_training(training, clock.seconds, memory_mb)
-    return replace(outcome, cost=spent, unrepeatable=without)
+    return replace(outcome, cost=spent)
 
 
 def finish(

@@ -9,8 +9,11 @@ from toy import BUDGET, Toy
 from harness.cell import Cell, UsageError
 from harness.execution.kinds import executor_class
 from harness.execution.local import Gang, LocalExecutor
+from harness.execution.pool import WorkerPool, kill
+from harness.execution.process import Returned
 from harness.run import Run
 from harness.topics import Regression
+from harness.trial import cost
 from harness.trial.task import Task
 
 CELL = Cell("toy", "line", "mse", "cosine")
@@ -62,6 +65,32 @@ def test_each_rank_has_a_gpu_of_its_own_if_there_are_as_many(starts, tmp_path):
     assert starts(tasks(tmp_path, 2, parallel="dp"), gpus=4) == [(0, 1, 2, 3)]
 
 
+def test_dp_waits_until_all_have_room_and_keeps_their_order(starts, tmp_path):
+    cell = replace(CELL, parallel="dp")
+    dp = Task(Toy(), cell, BUDGET, tmp_path, "cuda")
+    assert starts([*tasks(tmp_path, 1), dp], gpus=2) == [(0,)]
+    assert starts([*tasks(tmp_path, 1), dp], gpus=2, per_gpu=2) == [(0,), (0, 1)]
+
+
+def test_what_needs_no_gpu_does_not_wait_for_one(starts, tmp_path):
+    both = [*tasks(tmp_path, 3), *tasks(tmp_path, 2, "cpu")]
+    assert starts(both, gpus=1) == [(0,), (), ()]
+
+
+def test_a_process_stays_on_its_gpu():
+    pool = WorkerPool()
+    try:
+        first = pool.take("train", gpu=1)
+        first.answer = Returned(None)
+        pool.give_back("train", [first])
+        other = pool.take("train", gpu=0)
+        assert other is not first and (first.gpu, other.gpu) == (1, 0)
+        assert pool.take("train", gpu=1) is first
+        kill([first, other])
+    finally:
+        pool.close()
+
+
 def test_never_more_processes_than_cores_whatever_the_gpus(starts, tmp_path):
     assert len(starts(tasks(tmp_path, 10), gpus=8, cores=3)) == 3
 
@@ -75,6 +104,7 @@ def test_trees_take_none(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
     run = Run(tmp_path, {"regression": Regression()}, "smoke", per_gpu=3)
     where = {
         model: run.task(Cell("regression", model, "mse", "constant")).device
@@ -89,6 +119,12 @@ def test_trees_take_none(tmp_path, monkeypatch):
     assert "needs a GPU for each of its 4 ranks: there are 2" in wide.skip_reason(fsdp)
     assert run.skip_reason(fsdp) is None
     assert on_cpu.skip_reason(fsdp) is None
+    assert (run.places, on_cpu.places) == (min(cost.cores(), 6), cost.cores())
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # torchrun: the others are on other machines
+    assert wide.skip_reason(fsdp) is None
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.setattr(wide, "executor_kind", "ray")
+    assert wide.skip_reason(fsdp) is None
 
 
 def test_ray_gives_each_rank_a_whole_gpu():

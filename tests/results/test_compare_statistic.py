@@ -155,10 +155,31 @@ def test_what_seeds_do_to_all_alike_is_no_difference():
     assert found <= 200 * 0.14  # as independent ones: 20 %
 
 
+def test_one_configuration_that_changed_has_its_own_seeds_alone_to_tell_by():
+    cells = recipes(2)
+    other = ((cells["loss"] == "ce") & (cells["schedule"] == "cosine")).to_numpy()
+    found = 0
+    for number in range(300):
+        generator = np.random.default_rng(number)
+        a = accuracies(cells, generator)
+        b = np.where(other, accuracies(cells, generator), a)
+        whole = differences(cells, (a, b))[-1]
+        assert whole.name == "" and whole.df < 8
+        found += whole.p <= 0.025
+    assert found <= stats.binom.ppf(0.999, 300, 0.05)
+
+
+def test_equal_shifts_of_few_seeds_are_no_certainty():
+    cells, generator = recipes(2), np.random.default_rng(0)
+    a = accuracies(cells, generator)
+    whole = differences(cells, (a, a + 0.001))[-1]
+    assert whole.name == "" and whole.p > 0.05
+
+
 def test_what_a_seed_has_in_both_runs_is_no_noise():
     """Parts of the data that differ in difficulty are the same parts in both."""
     cells, generator = recipes(3), np.random.default_rng(0)
-    part = cells["seed"].map({0: 0.0, 1: 0.3, 2: -0.3}).to_numpy(float)
+    part = cells["seed"].map({0: 0.0, 1: 0.1, 2: -0.1}).to_numpy(float)
     a, b = (0.5 + part + 0.002 * generator.normal(size=len(cells)) for _ in range(2))
     whole = differences(cells, (a, b - 0.02))[-1]
     assert whole.name == "" and whole.value == pytest.approx(-0.02, abs=0.002)

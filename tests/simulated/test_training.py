@@ -35,13 +35,13 @@ def test_a_toy_s_training_goes_on_there(model, log):
 
 def test_a_gpu_s_generator_is_kept_for_trainings_on_it_alone(log):
     generator = torch.Generator()
-    assert random_state(generator, torch.device("cpu"))["cuda"] == []
-    kept = random_state(generator, GPU)
+    assert random_state(generator, [])["cuda"] == []
+    kept = random_state(generator, [GPU])
     assert len(kept["cuda"]) == 1
     drawn = torch.randn(3, device=GPU).tolist()
-    set_random_state(kept, generator, torch.device("cpu"))
+    set_random_state(kept, generator, [])
     assert torch.randn(3, device=GPU).tolist() != drawn
-    set_random_state(kept, generator, GPU)
+    set_random_state(kept, generator, [GPU])
     assert torch.randn(3, device=GPU).tolist() == drawn
 
 

@@ -64,7 +64,8 @@ def test_ranks_have_the_gpus_that_their_task_was_given(tmp_path, monkeypatch):
 
 
 def test_a_device_is_one_that_is_there(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # so that it is undone
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device.choose(None) == "cpu"
     with pytest.raises(UsageError, match="device cuda: PyTorch sees no GPU here; choose cpu"):

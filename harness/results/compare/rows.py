@@ -64,11 +64,13 @@ def texts(cells: pd.DataFrame, column: str) -> pd.Series:
 def alike(baseline: pd.DataFrame, candidate: pd.DataFrame) -> pd.Series:
     """Return which cells promise the same numbers in both runs, bit for bit.
 
-    Their fingerprints (code, data, budget, versions, processor) and populations are the same.
+    Their fingerprints (code, data, budget, versions, processor) and populations are the same, and
+    neither used an operator that gives other bits each time.
     """
     a, b = (texts(run, "fingerprint") for run in (baseline, candidate))
     sizes = [texts(run, "population") for run in (baseline, candidate)]
-    return (a == b) & (a != "") & (sizes[0] == sizes[1])
+    bound = [texts(run, "unrepeatable") == "" for run in (baseline, candidate)]
+    return (a == b) & (a != "") & (sizes[0] == sizes[1]) & bound[0] & bound[1]
 
 
 def mean(values: np.ndarray) -> float:

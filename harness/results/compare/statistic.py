@@ -30,6 +30,7 @@ MARGIN = 0.05  # of what a metric wins over the untrained model: within it two r
 FEWEST = 5  # configurations of one seed each whose differences say how much they scatter
 # variance of a mean over recipes, over that of independent ones, and the seeds that this counts
 INFLATION, SEEDS = 2.0, 8
+PAIRED = 0.02  # of the variance of unpaired seeds: less is no certainty
 AXES = ("model", "loss", "schedule")
 
 
@@ -121,31 +122,37 @@ def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> lis
     if whole or len(each) == 1:
         return [*each, *whole]
     mean_a, mean_b = np.mean(means, axis=0) * scale
-    error, df = _together(pd.concat([own for _, own in groups]))
+    error, df = _together(pd.concat([own for _, own in groups]), squared_G)
     return [*each, Difference("", mean_a, mean_b, error * scale, df)]
 
 
-def _together(seeds: pd.DataFrame) -> tuple[float, float]:
+def _together(seeds: pd.DataFrame, squared_G: np.ndarray) -> tuple[float, float]:
     """Return the standard error of the mean difference over configurations, and its df.
 
-    seeds: a row for each configuration (name) and seed, with both runs' values, a and b. What a
-    seed has in common, as its part of the data, is in both runs: so their differences scatter.
-    Those of one seed's configurations share its weights and order and go up and down together: the
-    error is that of independent ones times an inflation, estimated from the sums over each seed and
-    drawn towards INFLATION, as if SEEDS more had been seen.
+    seeds: a row for each configuration (name) and seed, with both runs' values, a and b. squared_G:
+    the configurations' own squared errors, in their order. What a seed has in common, as its part
+    of the data, is in both runs: so their differences scatter; by less than PAIRED of what unpaired
+    seeds do they count as a tie of rounded values. Those of one seed's configurations share its
+    weights and order and go up and down together: the error is that of independent ones times an
+    inflation, estimated from the sums over each seed and drawn towards INFLATION, as if SEEDS more
+    had been seen.
     """
-    apart = (seeds["b"] - seeds["a"]).rename("apart")
-    by_name = apart.groupby(seeds["name"])
-    count = by_name.transform("size")
-    part = (apart - by_name.transform("mean")) / count / seeds["name"].nunique()
-    alone = float((part**2 * count / (count - 1)).sum())
+    apart = seeds["b"] - seeds["a"]
+    by_name = apart.groupby(seeds["name"], sort=False)
+    count_G, squared_G = by_name.size().to_numpy(), squared_G / len(squared_G) ** 2
+    part = (apart - by_name.transform("mean")) / by_name.transform("size") / len(squared_G)
+    sums_G = (part**2).groupby(seeds["name"], sort=False).sum().to_numpy()
+    alone_G = sums_G * count_G / (count_G - 1)
     by_seed = part.groupby(seeds["seed"]).sum()
     df = len(by_seed) - 1
-    if alone == 0:
-        return 0.0, float(df)
-    inflation = float((by_seed**2).sum()) * (1 + 1 / df) / alone
+    inflation = INFLATION
+    if alone := alone_G.sum():
+        inflation = float((by_seed**2).sum()) * (1 + 1 / df) / alone
     inflation = (SEEDS * INFLATION + df * inflation) / (SEEDS + df)
-    spare = len(seeds) - seeds["name"].nunique()
+    alone_G = np.maximum(alone_G, PAIRED * squared_G)
+    if not (alone := alone_G.sum()):
+        return 0.0, float(df)
+    spare = alone**2 / (alone_G**2 / (count_G - 1)).sum()  # Satterthwaite 1946
     return math.sqrt(alone * inflation), float(min(SEEDS + df, spare))
 
 

@@ -24,6 +24,7 @@ from harness.cell import Budget, Cell
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
 from harness.training import heartbeat
+from harness.training.batches import onto
 from harness.training.loop import CHECK_EVERY, Diverged, Training
 from harness.training.population import stacking
 from harness.training.population.batches import Streams
@@ -235,8 +236,9 @@ class Population:
             for band, (divisor, _) in zip(self.bands, found, strict=True)
             for rate in rates[band.rows]
         ]
-        rate_N1 = torch.tensor(corrected, device=self.device)[:, None]
-        return rate_N1, torch.tensor([root for _, root in found], device=self.device)
+        roots = torch.tensor([root for _, root in found])
+        rate_N1 = onto(torch.tensor(corrected), self.device)[:, None]
+        return rate_N1, onto(roots, self.device)
 
     def check_finite(self) -> None:
         """End the members that had a loss in the last CHECK_EVERY steps that is not finite."""
