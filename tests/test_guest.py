@@ -1,5 +1,7 @@
 """The installed plugin in projects that have nothing to do with it, or options of their own."""
 
+import json
+
 import pytest
 
 FOREIGN = """
@@ -83,3 +85,28 @@ def test_what_concerns_all_files_is_said_once(pytester):
     text = result.stdout.str()
     assert result.ret == 2 and text.count("decathlon: unknown profile 'quik'") == 1
     assert "harness/" not in text  # no frames of ours
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (("--device", "gpu"), "unknown device 'gpu': choose from cpu, cuda"),
+        (("--device", "cuda"), "device cuda: PyTorch sees no GPU here; choose cpu"),
+        (("--per-gpu", "4"), "per gpu 4: there is no GPU here for trainings to share"),
+        (("--per-gpu", "0"), "per gpu 0: it must be 1 or more"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(pytester, monkeypatch, told, says):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    pytester.makepyfile(test_own=MARKED)
+    result = pytester.runpytest_subprocess("--profile", "smoke", *told)
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == 2 and "Traceback" not in text and f"decathlon: {says}" in text
+
+
+def test_a_record_says_on_which_device_to_train_it_again(pytester):
+    pytester.makepyfile(test_own=MARKED)
+    asked = ("--profile", "smoke", "-k", "tree", "--device", "cpu")
+    pytester.runpytest_subprocess(*asked).assert_outcomes(passed=1)
+    (kept,) = pytester.path.rglob("cells/**/*.json")
+    assert "--device cpu" in json.loads(kept.read_text())["command"]
