@@ -43,6 +43,6 @@ The verdict of all rows is the first of these that holds, and decides the exit c
                   0  numbers changed, or speed may have, and seeds or processes are too few to say
                      for better or worse; the row says how small a difference they could have shown
   same            0  every row is the same, bit for bit or within a margin
-All that is judged together is to be wrong in 5 % of comparisons of equal code at most, which holds
-where recipes are independent of each other: docs/comparing.md says where it was not so.
+All that is judged together is to be wrong in 5 % of comparisons of equal code at most:
+docs/comparing.md says what was measured, and where it was more.
 """
