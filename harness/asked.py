@@ -38,8 +38,6 @@ def make(
     if chosen.profile != "race" and chosen.minutes is not None:
         raise UsageError(f"minutes {chosen.minutes} is for --profile race")
     devices = device.gpus(device.choose(chosen.device))
-    if chosen.per_gpu > 1 and not devices:
-        raise UsageError(f"per gpu {chosen.per_gpu}: there is no GPU here for trainings to share")
     if chosen.executor == "ray" and devices < 2:
         devices = 0  # a rank's GPU may be another machine's
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)

@@ -48,7 +48,7 @@ class Run:
     choose by: nothing is reported, saved or audited. rates: those that cells without one of their
     own train at. device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that
     share one. report is called with a line after each finished cell; stand, if there is one, with
-    where the run stands, as ``Progress`` says.
+    where the run stands, as ``Progress`` says. Raises UsageError for a device that is not there.
     """
 
     folder: Path
@@ -79,6 +79,8 @@ class Run:
         self._lock = FolderLock(self.folder)
         self.device = device.choose(self.device or None)
         self.gpus = device.gpus(self.device)
+        if self.per_gpu > 1 and not self.gpus:
+            raise UsageError(f"per gpu {self.per_gpu}: there is no GPU here for trainings to share")
         self.environment = cost.environment(self.device)
         if self.gpus:
             self.environment["per_gpu"] = self.per_gpu

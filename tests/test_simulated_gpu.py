@@ -22,18 +22,18 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Run Python under the stub, with one GPU or more."""
+    """Run Python under the stub, with one GPU."""
     folder = tmp_path_factory.mktemp("driver")
     library, source = folder / "libcuda.so.1", FOLDER / "driver.c"
     assert COMPILER
     subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
 
-    def call(*arguments, gpus=1):
+    def call(*arguments):
         told = {
             "LD_PRELOAD": str(library),
             "LD_LIBRARY_PATH": str(folder),
             "OMP_NUM_THREADS": "1",
-            "SIMULATED_GPUS": str(gpus),
+            "SIMULATED_GPUS": "1",
         }
         done = subprocess.run(
             [sys.executable, *arguments],

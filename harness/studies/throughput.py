@@ -24,9 +24,10 @@ class Case:
         self.training = Training(topics[topic], cell, self.budget, self.device)
 
     def step(self) -> None:
-        """Run one training step, and wait until the device has finished it."""
-        self.training.advance()
-        cost.synchronise(self.device)
+        """Run one training step as cells do, and wait until the device has finished it."""
+        with device.repeatable(self.device.type):
+            self.training.advance()
+            cost.synchronise(self.device)
 
     def report(self, step_s: float) -> dict[str, Any]:
         """Return rates and costs for a step that takes ``step_s`` seconds.

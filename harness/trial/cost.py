@@ -131,14 +131,16 @@ def flops(step: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def peak_flops_per_s(device: torch.device, size: int = 0, rounds: int = 5) -> float:
-    """Measure this device's peak in FLOP/s: the best of ``rounds`` float32 matrix products.
+def peak_flops_per_s(
+    device: torch.device, size: int = 0, rounds: int = 5, dtype: torch.dtype = torch.float32
+) -> float:
+    """Measure this device's peak in FLOP/s: the best of ``rounds`` matrix products.
 
     The matrices have ``size`` rows and columns, by default 1024, and 8192 on a GPU, which smaller
     ones do not fill. One more product goes first, to warm up.
     """
     size = size or (8192 if device.type == "cuda" else 1024)
-    a = torch.randn(size, size, device=device)
+    a = torch.randn(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(rounds + 1):
         synchronise(device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -70,7 +70,7 @@ def _colour(colour: Colour, like: Tensor) -> Tensor:
     return _constant(colour, like.dtype, like.device)[None, :, None, None]
 
 
-@lru_cache(maxsize=64)  # made once: a GPU waits for each
+@cache  # a GPU waits for each
 def _constant(values: Colour, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device)
 
