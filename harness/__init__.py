@@ -8,7 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.axes.optimizers import OptimizerSpec
+    from harness.axes.losses import AdversarialLoss, Form, Loss, PixelForm
+    from harness.axes.optimizers import Optimizer, OptimizerSpec
+    from harness.axes.parallel import Parallel
+    from harness.axes.schedules import Schedule
     from harness.cell import Budget, Cell, Status, UsageError
     from harness.results.record import Record
     from harness.results.report import write_report
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
     from harness.training.topic import Batch, Networks, Player, Topic
 
 _HOMES = {
-    "axes.optimizers": ("OptimizerSpec",),
+    "axes.losses": ("AdversarialLoss", "Form", "Loss", "PixelForm"),
+    "axes.optimizers": ("Optimizer", "OptimizerSpec"),
+    "axes.parallel": ("Parallel",),
+    "axes.schedules": ("Schedule",),
     "cell": ("Budget", "Cell", "Status", "UsageError"),
     "results.record": ("Record",),
     "results.report": ("write_report",),
@@ -29,15 +35,22 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdversarialLoss",
     "Batch",
     "Batches",
     "Budget",
     "Cell",
+    "Form",
+    "Loss",
     "Networks",
+    "Optimizer",
     "OptimizerSpec",
+    "Parallel",
+    "PixelForm",
     "Player",
     "Record",
     "Run",
+    "Schedule",
     "Shuffled",
     "Status",
     "Store",

@@ -29,6 +29,7 @@ def make(
             "would train them all: leave -n out"
         )
     told = options.given(config.option, TOPIC_OPTIONS, dest)
+    said += project.bring(config.hook)
     installed, broken = installed_topics(**told)
     said += broken
     topics = with_own(installed, config.hook.pytest_decathlon_topics())

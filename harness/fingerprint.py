@@ -35,14 +35,16 @@ def code_hash() -> str:
     return _hash({path: str(path.relative_to(HERE)) for path in files})
 
 
-def topic_hash(topic: Topic) -> str:
+def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
     """Hash the code of a topic and of the classes it depends on, with all that they import.
+
+    own: what was brought to the axes and decides its numbers: the code of that counts too.
 
     Imports are found in the sources, at any depth, also inside of functions. What is installed
     counts by its version only, but for the packages of these classes themselves. Classes without a
     file, as in a notebook, have another hash in every process: nothing of theirs is reused.
     """
-    return _classes_hash(type(topic), *topic.depends_on())
+    return _classes_hash(type(topic), *topic.depends_on(), *map(type, own))
 
 
 @cache

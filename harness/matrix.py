@@ -9,6 +9,7 @@ from itertools import combinations, product
 from allpairspy import AllPairs
 
 from harness.axes import losses, parallel, schedules
+from harness.axes.axis import Axis
 from harness.cell import Cell, UsageError, unknown
 from harness.design import separating
 from harness.training.topic import Topic
@@ -16,6 +17,11 @@ from harness.training.topic import Topic
 PROFILES = ("smoke", "quick", "race", "full")
 FULL_SEEDS = (0, 1, 2)
 DEAR_S = 10  # a topic whose cells take longer trains under single only in quick
+BROUGHT: dict[str, Axis] = {  # the axes that a project may add to
+    "loss": losses.LOSSES,
+    "schedule": schedules.SCHEDULES,
+    "parallel": parallel.CONFIGURATIONS,
+}
 SPARE = 2  # degrees of freedom for the error of a topic's loss and schedule in quick
 
 
@@ -24,20 +30,31 @@ def skip_reason(topic: Topic, cell: Cell, devices: int = 0, world_size: int = 2)
 
     devices: GPUs there are. Raises UsageError for a value that is on no axis.
     """
-    for axis, allowed in (
-        ("model", topic.models),
-        ("loss", losses.FAMILIES),
-        ("schedule", schedules.NAMES),
-        ("parallel", parallel.NAMES),
-    ):
-        if getattr(cell, axis) not in allowed:
-            raise unknown(axis, getattr(cell, axis), allowed)
-    reason = topic.skip(cell)
+    known = {"model": topic.models} | {name: axis.every for name, axis in BROUGHT.items()}
+    for name, allowed in known.items():
+        if getattr(cell, name) not in allowed:
+            raise unknown(name, getattr(cell, name), allowed)
+    reason = _lacking_form(topic, cell) or topic.skip(cell)
     if reason is None and cell.model not in topic.fits:
-        reason = schedules.skip_reason(
-            cell.schedule, topic.base_optimizer(cell.model), topic.loss_falls
-        )
+        base = topic.base_optimizer(cell.model)
+        reason = schedules.skip_reason(cell.schedule, base, topic.loss_falls, cell.parallel)
     return reason or parallel.skip_reason(cell.parallel, devices, world_size)
+
+
+def _lacking_form(topic: Topic, cell: Cell) -> str | None:
+    """Return that a loss which was brought lacks a form that the model needs; None if it does not.
+
+    scikit-learn's estimators have their own forms.
+    """
+    own = BROUGHT["loss"].own.get(cell.loss)
+    if own is None:
+        return None
+    if cell.model in topic.fits:
+        return f"{cell.model} is grown by scikit-learn, which does not know {cell.loss}"
+    for form in topic.forms(cell.model):
+        if form not in own.forms:
+            return f"{cell.loss} has no {form} form, which {cell.model} needs"
+    return None
 
 
 def recipes(topic: Topic, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
@@ -59,13 +76,15 @@ def smoke(topic: Topic) -> list[Cell]:
 
 def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
     """Return the full profile's cells: the whole product, with what will be skipped."""
-    axes = (topic.models, losses.FAMILIES, schedules.NAMES, parallel.NAMES, tuple(seeds))
+    own = _axes()
+    axes = (topic.models, own["loss"], own["schedule"], own["parallel"], tuple(seeds))
     return [Cell(topic.name, *values) for values in product(*axes)]
 
 
 def arms(topic: Topic) -> list[Cell]:
     """Return the race profile's cells: each model under every loss and schedule, in one process."""
-    axes = (topic.models, losses.FAMILIES, schedules.NAMES)
+    own = _axes()
+    axes = (topic.models, own["loss"], own["schedule"])
     return [Cell(topic.name, *values) for values in product(*axes)]
 
 
@@ -127,7 +146,9 @@ def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
 
 def _parallel_names(devices: int) -> list[str]:
     """Return the parallel configurations that can be measured here, ddp first, without single."""
-    names = [name for name in parallel.NAMES[1:] if parallel.skip_reason(name, devices) is None]
+    names = [
+        name for name in _axes()["parallel"][1:] if parallel.skip_reason(name, devices) is None
+    ]
     return sorted(names, key=lambda name: name != "ddp")
 
 
@@ -190,7 +211,8 @@ def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
 
 
 def _axes() -> dict[str, tuple[str, ...]]:
-    return {"loss": losses.FAMILIES, "schedule": schedules.NAMES, "parallel": parallel.NAMES}
+    """Return the values of the axes that every run has."""
+    return {name: axis.names for name, axis in BROUGHT.items()}
 
 
 def select(

@@ -45,6 +45,26 @@ class Hooks:
         """Return this project's topics (``harness.Topic``), to be added to the installed ones."""
         return []
 
+    @pytest.hookspec
+    def pytest_decathlon_losses(self) -> list:
+        """Return this project's losses (``harness.Loss``), to be added to the built-in ones."""
+        return []
+
+    @pytest.hookspec
+    def pytest_decathlon_schedules(self) -> list:
+        """Return this project's learning-rate schedules (``harness.Schedule``)."""
+        return []
+
+    @pytest.hookspec
+    def pytest_decathlon_optimizers(self) -> list:
+        """Return this project's kinds of optimizers (``harness.Optimizer``)."""
+        return []
+
+    @pytest.hookspec
+    def pytest_decathlon_parallel(self) -> list:
+        """Return this project's parallel configurations (``harness.Parallel``)."""
+        return []
+
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Register the hooks that a conftest may implement."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness import matrix
+from harness.axes import registry
 from harness.cell import Cell, UsageError, unknown
 from harness.rates import Rates, shipped, table
 from harness.topics.registry import installed_topics, registered_topics, with_own
@@ -26,7 +28,8 @@ def topics(run_folder: Path, **options: Any) -> dict[str, Topic]:
     run_folder: of a run in this project. Conftests are loaded that were when it ran, which may also
     register environments. Raises UsageError if one of them cannot be loaded.
     """
-    return with_own(registered_topics(**options), _conftests(_collected(run_folder)))
+    own = _conftests(_collected(run_folder))
+    return with_own(registered_topics(**options), own)
 
 
 def topics_of(paths: Sequence[str], **options: Any) -> dict[str, Topic]:
@@ -38,7 +41,8 @@ def topics_of(paths: Sequence[str], **options: Any) -> dict[str, Topic]:
     for path in paths:
         if not Path(path).exists():
             raise UsageError(f"{path} is not there: name the folder of the project's tests")
-    return with_own(registered_topics(**options), _conftests([*paths]))
+    own = _conftests([*paths])
+    return with_own(registered_topics(**options), own)
 
 
 def _collected(run_folder: Path) -> list[str]:
@@ -51,14 +55,32 @@ def _collected(run_folder: Path) -> list[str]:
     return [path for path in told if Path(path).exists()]
 
 
+def bring(hook: Any) -> list[str]:
+    """Bring to the axes what packages and the conftests of a pytest call give.
+
+    hook: that call's hooks. Returns a line for each entry point that is broken. Raises UsageError
+    for a value that is declared wrong.
+    """
+    broken = registry.installed()
+    for name in registry.AXES:
+        registry.add(name, getattr(hook, f"pytest_decathlon_{name}")())
+    return broken
+
+
 class _Topics:
-    """A pytest plugin that asks the conftests for their topics, and collects nothing."""
+    """A pytest plugin that asks the conftests for what they give, and collects nothing."""
 
     found: list[Any]
+    refused: UsageError | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:
         """Take the place of pytest's main loop, once it has loaded the conftests."""
+        try:
+            for line in bring(config.hook):
+                warnings.warn(line, stacklevel=2)
+        except UsageError as error:
+            self.refused = error
         self.found = config.hook.pytest_decathlon_topics()
         return 0
 
@@ -71,6 +93,8 @@ def _conftests(paths: list[str]) -> list[Any]:
     if code:
         lines = [line for line in said.getvalue().splitlines() if line.strip()] or [f"exit {code}"]
         raise UsageError(f"the project's conftest cannot be loaded: {lines[-1].removeprefix('E ')}")
+    if asked.refused:
+        raise asked.refused
     return asked.found
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import matrix
-from harness.axes import parallel
+from harness.axes import parallel, registry
 from harness.cell import Budget, Cell, Status, UsageError
 from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
@@ -96,12 +96,16 @@ class Run:
     def fingerprint(self, cell: Cell) -> str:
         """Return a hash that changes with the cell, its budget, data, code, versions or device."""
         topic = self.topics[cell.topic]
+        fitted = cell.model in topic.fits
+        kind = "" if fitted else topic.base_optimizer(cell.model).kind
+        own = registry.used(cell, kind)
         return fingerprint(
             cell=cell,
             budget=self.budget(cell),
             topic=topic,
             data=topic.dataset_id(),
-            code=[code_hash(), topic_hash(topic)],
+            code=[code_hash(), topic_hash(topic, own)],
+            own=own,
             rate=self.rates.of(cell),
             choosing=self.choosing,
             world_size=self.ranks(cell),
@@ -242,6 +246,7 @@ class Run:
             rate=self.rates.of(cell),
             choosing=self.choosing,
             limit_s=self.timeout,
+            own=registry.own(),
         )
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:

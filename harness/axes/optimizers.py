@@ -1,4 +1,4 @@
-"""The optimizers that train a player's parameters: PyTorch's own SGD, Adam and RMSprop."""
+"""The optimizers that train a player's parameters: PyTorch's own, and what a project brings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,56 @@ from typing import Any
 
 from torch import nn, optim
 
-from harness.cell import unknown
+from harness.axes.axis import Axis, Value
+from harness.axes.muon import Muon
+from harness.axes.parallel.configurations import is_sharded
+from harness.cell import UsageError, unknown
 
-KINDS = ("sgd", "adam", "rmsprop")
+KINDS = ("sgd", "adam", "rmsprop", "adamw", "muon")
 Make = Callable[..., optim.Optimizer]  # (class, parameters, **settings) -> optimizer
+Named = list[tuple[str, nn.Parameter]]
+
+
+class Optimizer(Value):
+    """A kind of optimizer of one's own: override ``build``, and ``groups`` if not all are alike.
+
+    It is chosen as an ``OptimizerSpec``'s kind, or as a schedule: then it trains at a constant
+    rate. If what ``build`` returns has ``train`` and ``eval``, as schedule-free ones have, they are
+    called around training and evaluation.
+    """
+
+    needs = ("build",)
+
+    def groups(self, named: Named) -> list[dict[str, Any]]:
+        """Return torch's parameter groups for named parameters, such as ``model.0.weight``.
+
+        A group's ``lr`` keeps its ratio to the others' and to the rate.
+        """
+        return [{"params": [parameter for _, parameter in named]}]
+
+    def build(
+        self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float
+    ) -> optim.Optimizer:
+        """Return the torch optimizer of parameter groups at a learning rate."""
+        raise NotImplementedError
+
+    def skip(self, parallel: str) -> str | None:
+        """Return why it cannot train under a parallel configuration; None if it can."""
+        return None
+
+
+OPTIMIZERS = Axis("optimizer", Optimizer, KINDS)
+
+
+def skip_reason(kind: str, parallel: str) -> str | None:
+    """Return why an optimizer cannot train under a parallel configuration; None if it can."""
+    if own := OPTIMIZERS.own.get(kind):
+        return own.skip(parallel)
+    if kind == "muon" and parallel == "zero1":
+        return "muon has a rule for matrices and one for all else, which zero1 takes for one"
+    if kind == "muon" and is_sharded(parallel):
+        return f"PyTorch's Muon moves whole matrices only, and {parallel} shards them"
+    return None
 
 
 def make_optimizer(
@@ -25,8 +71,8 @@ def make_optimizer(
 class OptimizerSpec:
     """Which optimizer moves a player's parameters, and its settings.
 
-    kind: sgd, adam or rmsprop. adaptive_lr is the rate of the schedules adam and rmsprop, which
-    bring their own optimizer. Raises UsageError if the kind is unknown.
+    kind: sgd, adam, rmsprop, adamw, muon, or one that was brought. adaptive_lr is the rate of
+    schedules such as adam and rmsprop, which bring their own optimizer.
     """
 
     kind: str
@@ -36,10 +82,6 @@ class OptimizerSpec:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise unknown("optimizer", self.kind, KINDS)
-
     def scaled(self, rate: float) -> OptimizerSpec:
         """Return the same optimizer with ``rate`` times its learning rates."""
         return replace(self, lr=rate * self.lr, adaptive_lr=rate * self.adaptive_lr)
@@ -47,27 +89,45 @@ class OptimizerSpec:
     def build(
         self,
         kind: str,
-        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]] | Named,
         make: Make = make_optimizer,
     ) -> optim.Optimizer:
         """Build torch's optimizer ``kind``, at ``lr`` if that is its own, else at ``adaptive_lr``.
 
-        parameters: or torch's groups of them; one with an ``lr`` keeps its ratio to the others'.
-        make: puts class, parameters and settings together, as ``parallel.Layout.optimizer`` does.
-        Raises UsageError if the kind is unknown.
+        parameters: with or without their names, or torch's groups of them; a group with an ``lr``
+        keeps its ratio to the others'. make: puts class, parameters and settings together, as
+        ``parallel.Layout.optimizer`` does. Raises UsageError if the kind is unknown.
         """
         rate = self.lr if kind == self.kind else self.adaptive_lr
         settings: dict[str, Any] = {"lr": rate, "weight_decay": self.weight_decay}
+        given = [*parameters]
+        own = OPTIMIZERS.own.get(kind)
+        if own and not isinstance(next(iter(given), None), dict):
+            given = own.groups([p if isinstance(p, tuple) else ("", p) for p in given])
 
-        def in_proportion(group: Any) -> Any:
-            own = isinstance(group, dict) and "lr" in group
-            return group | {"lr": group["lr"] * (rate / self.lr)} if own else group
+        def alone(part: Any) -> Any:
+            """Return a parameter without its name, or a group at this rate."""
+            if isinstance(part, dict) and "lr" in part:
+                return part | {"lr": part["lr"] * (rate / self.lr)}
+            return part[1] if isinstance(part, tuple) else part
 
-        parameters = [in_proportion(group) for group in parameters]
+        given = [alone(part) for part in given]
+        if own:
+            built = make(own.build, given, **settings)
+            if not isinstance(built, optim.Optimizer):
+                raise UsageError(
+                    f"optimizer {kind}: build returned a {type(built).__name__}, "
+                    "a torch.optim.Optimizer is needed"
+                )
+            return built
         if kind == "sgd":
-            return make(optim.SGD, parameters, momentum=self.momentum, **settings)
+            return make(optim.SGD, given, momentum=self.momentum, **settings)
         if kind == "adam":
-            return make(optim.Adam, parameters, betas=self.betas, fused=True, **settings)
+            return make(optim.Adam, given, betas=self.betas, fused=True, **settings)
         if kind == "rmsprop":
-            return make(optim.RMSprop, parameters, **settings)
-        raise unknown("optimizer", kind, KINDS)
+            return make(optim.RMSprop, given, **settings)
+        if kind == "adamw":
+            return make(optim.AdamW, given, betas=self.betas, fused=True, **settings)
+        if kind == "muon":
+            return make(Muon, given, betas=self.betas, **settings)
+        raise unknown("optimizer", kind, OPTIMIZERS.every)

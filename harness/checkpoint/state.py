@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from harness.axes import parallel
+from harness.axes.muon import Muon
 from harness.checkpoint import compare, load_network
 from harness.checkpoint.networks import fits, shape_of
 from harness.checkpoint.tree import CheckpointError, plain
@@ -23,7 +24,7 @@ from harness.checkpoint.tree import CheckpointError, plain
 SCALARS = ("step", "eta", "mu", "mu_product")  # optimizer state without its parameter's shape
 SHAPED = (  # optimizers whose other state has its parameter's shape
     *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.SparseAdam),
-    *(optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.ASGD, optim.Rprop),
+    *(Muon, optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.ASGD, optim.Rprop),
 )
 
 
@@ -141,6 +142,8 @@ def _first_state(name: str, optimizer: Optimizer, parameter: Tensor) -> dict[str
         if key.endswith("_hooks"):
             setattr(twin, key, OrderedDict())
     try:
+        if hasattr(twin, "train"):  # schedule-free ones step in this mode only
+            twin.train()
         type(twin).step(twin)
     except Exception as error:  # LBFGS wants a closure; others of anybody's make
         raise CheckpointError(

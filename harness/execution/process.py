@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 import torch
 
-from harness.axes import parallel
+from harness.axes import parallel, registry
 from harness.execution import failures, hygiene
 from harness.training import heartbeat
 from harness.trial import device
@@ -57,16 +57,18 @@ Answer = Returned | Raised
 def packed(function: Function, task: Task) -> bytes:
     """Pickle a function and its task for a worker process.
 
-    The class of a topic from outside this package (a conftest, a test) is pickled with its code.
+    The classes of a topic and of what was brought to the axes are pickled with their code where
+    they are from outside this package (a conftest, a test).
     """
-    module = sys.modules[type(task.topic).__module__]
-    if module.__name__.split(".")[0] == "harness":
-        return cloudpickle.dumps((function, task))
-    cloudpickle.register_pickle_by_value(module)
+    names = dict.fromkeys(type(thing).__module__ for thing in (task.topic, *task.own))
+    outside = [sys.modules[name] for name in names if name.split(".")[0] != "harness"]
+    for module in outside:
+        cloudpickle.register_pickle_by_value(module)
     try:
         return cloudpickle.dumps((function, task))
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        for module in outside:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float]) -> None:
@@ -87,6 +89,7 @@ def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float
         while True:
             work, rank, meeting = pipe.recv()
             function, task = cloudpickle.loads(work)
+            registry.take(task.own)
             answer = _as_rank(function, task, rank, meeting)
             del work, function, task
             _tidy()

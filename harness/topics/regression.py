@@ -131,6 +131,9 @@ class Regression(TableOptions, Topic):
             return f"{cell.model} is grown by scikit-learn: it has no gradient to share"
         return None
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("numeric",)
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         lr = 0.003 if model == "mlp" else 0.02
         decay = DECAY.get(model, DECAY["linear"])["mse"]
@@ -160,9 +163,9 @@ class Regression(TableOptions, Topic):
         def objective(networks: Networks, batch: Batch) -> Tensor:
             return form.loss(networks["model"](batch["x"]), batch["y"]).mean()
 
-        optimizer = replace(
-            self.base_optimizer(cell.model), weight_decay=DECAY[cell.model][cell.loss]
-        )
+        optimizer = self.base_optimizer(cell.model)
+        decay = DECAY[cell.model].get(cell.loss, optimizer.weight_decay)
+        optimizer = replace(optimizer, weight_decay=decay)
         return [Player("regressor", ("model",), objective, optimizer)]
 
     def batches(

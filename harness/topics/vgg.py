@@ -60,6 +60,9 @@ class VGG(ImageOptions, Topic):
     def _data(self) -> datasets.Split:
         return datasets.images(self.dataset, self.data_dir, self.download)
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("categorical",)
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         return OptimizerSpec("adam", lr=1e-3, adaptive_lr=5e-4)
 

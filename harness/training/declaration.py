@@ -13,8 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.axes import losses, schedules
-from harness.axes.optimizers import OptimizerSpec
+from harness.axes.losses import LOSSES
+from harness.axes.losses.loss import FORMS
+from harness.axes.optimizers import OPTIMIZERS, OptimizerSpec
+from harness.axes.schedules import SCHEDULES
 from harness.cell import NAME, Budget, UsageError, unknown
 from harness.training.topic import PROFILES, Topic
 
@@ -140,8 +142,8 @@ def _declared(topic: Topic) -> Iterator[str]:
     if not isinstance(topic.untrainable, Mapping):
         yield f"untrainable is a {_type_name(topic.untrainable)}: a dict of loss and why is needed"
     for loss in topic.untrainable:
-        if loss not in losses.FAMILIES:
-            yield str(unknown("loss in untrainable", str(loss), losses.FAMILIES))
+        if loss not in LOSSES.every:
+            yield str(unknown("loss in untrainable", str(loss), LOSSES.every))
     for attribute in ("models", "fits", "populates", "undivided"):
         names: Any = getattr(topic, attribute)
         if isinstance(names, str):
@@ -165,7 +167,7 @@ def _declared(topic: Topic) -> Iterator[str]:
     for axis, value, allowed in zip(
         ("loss in recipe", "schedule in recipe"),
         recipe,
-        (losses.FAMILIES, schedules.NAMES),
+        (LOSSES.every, SCHEDULES.every),
         strict=True,
     ):
         if value not in allowed:
@@ -239,6 +241,11 @@ def _by_model(topic: Topic) -> Iterator[str]:
     for model in _trained(topic):
         if not isinstance(spec := topic.base_optimizer(model), OptimizerSpec):
             yield f"base_optimizer({model!r}) is a {_type_name(spec)}: an OptimizerSpec is needed"
+        elif spec.kind not in OPTIMIZERS.every:
+            yield str(unknown(f"optimizer of {model}", spec.kind, OPTIMIZERS.every))
+        for form in topic.forms(model):
+            if form not in FORMS:
+                yield str(unknown(f"form of {model}", form, FORMS))
 
 
 def _budget(what: str, budget: object) -> Iterator[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -61,10 +62,12 @@ class Training:
         watched_steps: int = 0,
         rate: float = 1.0,
     ) -> None:
-        if budget.batch_size % (world_size * accumulate):
+        self.parts = parallel.parts(cell.parallel, world_size)
+        self.part = parallel.part(cell.parallel, rank, world_size)
+        if budget.batch_size % (self.parts * accumulate):
             parts = f" and {accumulate} parts" if accumulate > 1 else ""
             raise UsageError(
-                f"batch size {budget.batch_size} does not divide among {world_size} ranks{parts}"
+                f"batch size {budget.batch_size} does not divide among {self.parts} ranks{parts}"
             )
         self.topic, self.cell, self.budget = topic, cell, budget
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
@@ -88,11 +91,14 @@ class Training:
             optimizer, schedule = schedules.build(
                 cell.schedule,
                 player.optimizer,
-                player.parameters(self.networks),
+                [*player.named_parameters(self.networks)],
                 budget.steps,
                 self.layout.optimizer,
             )
             self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
+        self.averaging: list[Any] = [
+            optimizer for optimizer in self.optimizers.values() if hasattr(optimizer, "eval")
+        ]
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         half = budget.steps // 2
@@ -114,6 +120,8 @@ class Training:
         """
         for network in self.networks.values():
             network.train()
+        for optimizer in self.averaging:
+            optimizer.train()
         while self.step < until:
             self.advance()
             if self.step % CHECK_EVERY == 0 or self.step == until:
@@ -156,7 +164,7 @@ class Training:
     def _draw(self) -> Batch:
         """Return this rank's shard of the next global batch."""
         batch: Batch = self.batches.draw(self.budget.batch_size)
-        return parallel.shard(batch, self.rank, self.world_size) if self.world_size > 1 else batch
+        return parallel.shard(batch, self.part, self.parts) if self.parts > 1 else batch
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""
@@ -192,9 +200,35 @@ class Training:
             checkpoint.load_network(copies[name].to(self.device).eval(), state)
         return copies
 
+    def settle(self) -> None:
+        """Put the weights that are to be used in place, where an optimizer trains others.
+
+        Schedule-free optimizers do: their gradients are taken at another point than the mean.
+        """
+        for optimizer in self.averaging:
+            optimizer.eval()
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        """Have networks as they are to be used for the block, and afterwards as they train."""
+        moved = self.averaging and [p for n in self.networks.values() for p in n.parameters()]
+        kept = [parameter.detach().clone() for parameter in moved]
+        groups = [group for optimizer in self.averaging for group in optimizer.param_groups]
+        training = [group.get("train_mode", True) for group in groups]
+        self.settle()
+        try:
+            with evaluation_mode(self.networks, self.generator, self.gpus):
+                yield
+        finally:  # an optimizer's own way back would round
+            with torch.no_grad():
+                for parameter, value in zip(moved, kept, strict=True):
+                    parameter.copy_(value)
+            for group, mode in zip(groups, training, strict=True):
+                group["train_mode"] = mode
+
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""
-        with evaluation_mode(self.networks, self.generator, self.gpus):
+        with self._evaluation():
             reason = self.topic.failure(self.full_networks(), self.cell)
         if reason:
             raise Diverged(self.step, reason)
@@ -221,14 +255,14 @@ class Training:
 
         All ranks call it together; only rank 0 evaluates, the others return the summary alone.
         """
-        with evaluation_mode(self.networks, self.generator, self.gpus):
+        with self._evaluation():
             networks = self.full_networks()
             found = {} if self.rank else self.topic.evaluate(networks, self.cell)
         return self.batches.summary() | found
 
     def validate(self) -> dict[str, Any]:
         """Return metrics on validation data, if any, on rank 0; all ranks call it together."""
-        with evaluation_mode(self.networks, self.generator, self.gpus):
+        with self._evaluation():
             networks = self.full_networks()
             return {} if self.rank else self.topic.validate(networks, self.cell)
 
@@ -238,7 +272,7 @@ class Training:
         All ranks call it together; only rank 0 samples, the others return an empty tensor.
         """
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        with evaluation_mode(self.networks, self.generator, self.gpus):
+        with self._evaluation():
             networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)

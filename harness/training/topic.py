@@ -39,6 +39,11 @@ class Player:
     optimizer: OptimizerSpec
     turns: int = 1
 
+    def named_parameters(self, networks: Networks) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters of the networks that it moves, each as ``network.its.name``."""
+        for name in self.networks:
+            yield from networks[name].named_parameters(prefix=name)
+
     def parameters(self, networks: Networks) -> Iterator[nn.Parameter]:
         """Yield the parameters of the networks that it moves."""
         for name in self.networks:
@@ -99,6 +104,10 @@ class Topic:
     def depends_on(self) -> list[type]:
         """Return classes from elsewhere, such as an environment's, that decide the numbers too."""
         return []
+
+    def forms(self, model: str) -> tuple[str, ...]:
+        """Return the forms of a loss that a model needs: some of ``harness.Loss.forms``."""
+        return ()
 
     def skip(self, cell: Cell) -> str | None:
         """Return why a cell is not worth training here, as a sentence; None if it is."""

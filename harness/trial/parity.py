@@ -100,7 +100,7 @@ def compare(alone: FirstSteps, got: FirstSteps, task: Task) -> Parity:
         return found
     if found.difference <= parallel.TOLERANCE:
         return replace(found, equal=True)
-    parts = task.world_size * task.accumulate
+    parts = _parts(task) * task.accumulate
     summed = alone.losses and all(
         _apart(a / parts, b) <= parallel.TOLERANCE
         for a, b in [(torch.tensor(alone.losses[0]), torch.tensor(got.losses[0])), *both]
@@ -125,14 +125,19 @@ def inexact(alone: FirstSteps, got: FirstSteps, task: Task) -> list[str]:
     Its configuration, layers, and random numbers drawn for each part of a batch.
     """
     configuration = task.cell.parallel
-    reasons = [parallel.INEXACT[configuration]] if configuration in parallel.INEXACT else []
-    each = parallel.shares(configuration, task.world_size, task.accumulate)
+    reasons = [why] if (why := parallel.inexact(configuration)) else []
+    each = parallel.shares(configuration, _parts(task), task.accumulate)
     if not each:
         return reasons
     drawn = alone.layers
     if each != "GPU":  # dp shares a batch out within its networks only
         drawn += alone.objectives
     return reasons + [f"{name} per {each}" for name in dict.fromkeys(got.layers + drawn)]
+
+
+def _parts(task: Task) -> int:
+    """Return into how many parts a task's ranks share a batch out."""
+    return parallel.parts(task.cell.parallel, task.world_size)
 
 
 def _apart(expected: Tensor, got: Tensor, least: float = 1e-12) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from harness.axes import parallel
+from harness.axes.axis import Value
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import digest
 from harness.training.loop import Training
@@ -29,7 +30,8 @@ class Task:
     attempt: 0, or how often it failed before. rate: the multiple of the topic's learning rates that
     it trains at. gpus: those of its ranks in turn, by index; empty: all there are. choosing: it is
     only validated, to choose by. limit_s: seconds of wall time after which it is given up however
-    well it goes, audit included; None: it may go on for as long as it advances.
+    well it goes, audit included; None: it may go on for as long as it advances. own: what the
+    project brought to the axes.
     """
 
     topic: Topic
@@ -44,6 +46,7 @@ class Task:
     gpus: tuple[int, ...] = ()
     choosing: bool = False
     limit_s: float | None = None
+    own: tuple[Value, ...] = ()
 
     @property
     def cells(self) -> tuple[Cell, ...]:

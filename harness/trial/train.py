@@ -107,6 +107,7 @@ def finish(
         seen = held_out.end(outcome.validation)
         outcome = replace(outcome, samples=film.save(), held_out=seen)
     if diverged is None and saved is not None:
+        training.settle()
         save(task, training, "final")
         outcome = replace(outcome, saved=replace(saved, metrics=outcome.metrics))
     if training.rank != 0:

@@ -217,5 +217,5 @@ def test_an_estimator_s_topic_needs_fit_and_a_baseline_only():
 
 
 def test_optimizers_of_an_unknown_kind_are_named():
-    with pytest.raises(UsageError, match="unknown optimizer 'adamw': choose from adam"):
-        check(toy(base_optimizer=lambda *_: OptimizerSpec("adamw", lr=0.1)))
+    with pytest.raises(UsageError, match="unknown optimizer of line 'adamx': choose from adam"):
+        check(toy(base_optimizer=lambda *_: OptimizerSpec("adamx", lr=0.1)))

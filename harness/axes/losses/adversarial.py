@@ -6,26 +6,16 @@ Shapes: B batch. The higher its score, the more real an image looks to the discr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.axes.losses.forms import AdversarialLoss
+from harness.axes.losses.loss import LOSSES
 from harness.cell import unknown
 
 DELTA = 0.5  # of huber: where the square turns into a line
-
-
-@dataclass(frozen=True)
-class AdversarialLoss:
-    """The losses that a GAN's discriminator and generator minimise, given scores of images.
-
-    discriminator: (real_B, fake_B) -> scalar. generator: fake_B -> scalar.
-    """
-
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
 
 
 # outside the families (Arjovsky et al. 2017)
@@ -35,7 +25,9 @@ WASSERSTEIN = AdversarialLoss(
 
 
 def adversarial_loss(family: str) -> AdversarialLoss:
-    """Return the adversarial form of a loss family. Raises UsageError if the family is unknown."""
+    """Return a loss's adversarial form. Raises UsageError if the loss is unknown."""
+    if own := LOSSES.own.get(family):
+        return own.adversarial()
 
     def towards(penalty: Callable[[Tensor], Tensor]) -> AdversarialLoss:
         """Penalise real scores off 1 and fake scores off 0, in the generator's turn off 1."""
@@ -72,5 +64,5 @@ def adversarial_loss(family: str) -> AdversarialLoss:
         "mae": towards(torch.abs),
     }
     if family not in forms:
-        raise unknown("loss", family, forms)
+        raise unknown("loss", family, LOSSES.every)
     return forms[family]

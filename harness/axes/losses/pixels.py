@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from harness.axes import losses
+from harness.axes.losses.forms import PixelForm, negative_at
 from harness.cell import unknown
 
 CATEGORICAL = ("ce", "kl", "log_loss")
@@ -26,55 +26,33 @@ DELTA = 0.25  # of huber, on values in -1..1
 EPSILON = 0.0625  # of hinge, on values in -1..1: half a level of the digits
 
 
-@dataclass(frozen=True)
-class Form:
-    """A loss family over the levels that a pixel can have, with the probability it implies.
+def form(family: str, levels: int) -> PixelForm:
+    """Return a loss's form for pixels of ``levels`` levels. Raises UsageError if unknown.
 
-    width: outputs per pixel value. loss: (outputs_NW, level_N) -> losses_N to minimise, in nats.
-    log_mass: outputs_NW -> log p_NL, normalised over the levels.
+    One that was brought without a form for pixels has that for classes, each level a class.
     """
-
-    width: int
-    loss: Callable[[Tensor, Tensor], Tensor]
-    log_mass: Callable[[Tensor], Tensor]
-
-    def nll(self, outputs_NW: Tensor, level_N: Tensor) -> Tensor:
-        """Return the negative log-likelihood of levels: -log p_N, in nats."""
-        return losses.negative_at(self.log_mass(outputs_NW), level_N)
-
-    def mean(self, outputs_NW: Tensor) -> Tensor:
-        """Return the expected level_N, rounded to the nearest level."""
-        mass_NL = self.log_mass(outputs_NW).exp()
-        level_L = torch.arange(mass_NL.shape[-1], device=mass_NL.device, dtype=mass_NL.dtype)
-        return (mass_NL @ level_L).round().long()
-
-    def draw(self, outputs_NW: Tensor, uniform_N: Tensor) -> Tensor:
-        """Sample level_N by inverting the cumulative distribution at ``uniform_N`` in 0..1."""
-        cumulative_NL = self.log_mass(outputs_NW).double().exp().cumsum(-1)
-        level_N = (cumulative_NL < uniform_N[..., None]).sum(-1)
-        return level_N.clamp_max(cumulative_NL.shape[-1] - 1)
-
-
-def form(family: str, levels: int) -> Form:
-    """Return a loss family's form for pixels of ``levels`` levels. Raises UsageError if unknown."""
+    if own := losses.LOSSES.own.get(family):
+        return (
+            own.pixels(levels) if _has_pixels(own) else _of_classes(own.categorical(levels), levels)
+        )
     if family not in losses.FAMILIES:
-        raise unknown("loss", family, losses.FAMILIES)
+        raise unknown("loss", family, losses.LOSSES.every)
     if family in CATEGORICAL:
         categorical = losses.categorical(family, levels)
         if family == "log_loss":  # its decode is a softmax of log-sigmoids: say so in logs
-            return Form(levels, categorical.loss, lambda o: F.logsigmoid(o).log_softmax(-1))
-        return Form(levels, categorical.loss, lambda o: o.log_softmax(-1))
+            return PixelForm(levels, categorical.loss, lambda o: F.logsigmoid(o).log_softmax(-1))
+        return PixelForm(levels, categorical.loss, lambda o: o.log_softmax(-1))
 
     def log_mass(outputs_N2: Tensor) -> Tensor:
         return _numeric_log_mass(family, levels, 0, outputs_N2)
 
     def loss(outputs_N2: Tensor, level_N: Tensor) -> Tensor:
-        return losses.negative_at(log_mass(outputs_N2), level_N)
+        return negative_at(log_mass(outputs_N2), level_N)
 
-    return Form(2, loss, log_mass)
+    return PixelForm(2, loss, log_mass)
 
 
-def image_form(family: str, levels: int) -> Form:
+def image_form(family: str, levels: int) -> PixelForm:
     """Return a loss family's form for outputs_BCHWP of whole images, drawn all pixels at once.
 
     ce, kl and log_loss are those of ``form``. The numeric families differ from it in two ways,
@@ -92,7 +70,7 @@ def image_form(family: str, levels: int) -> Form:
     Raises UsageError if the family is unknown.
     """
     pixelwise = form(family, levels)
-    if family in CATEGORICAL:
+    if family in CATEGORICAL or family in losses.LOSSES.own:
         return pixelwise
     beyond = levels // 2
 
@@ -106,9 +84,22 @@ def image_form(family: str, levels: int) -> Form:
 
     def loss(outputs_BCHW2: Tensor, level_BCHW: Tensor) -> Tensor:
         wide = _numeric_log_mass(family, levels, beyond, share_scale(outputs_BCHW2))
-        return losses.negative_at(wide, level_BCHW + beyond)
+        return negative_at(wide, level_BCHW + beyond)
 
-    return Form(2, loss, log_mass)
+    return PixelForm(2, loss, log_mass)
+
+
+def _has_pixels(own: losses.Loss) -> bool:
+    return type(own).pixels is not losses.Loss.pixels
+
+
+def _of_classes(classes: losses.Form, levels: int) -> PixelForm:
+    """Return the form for pixels that a form for classes is, if each level is a class."""
+
+    def log_mass(outputs_NL: Tensor) -> Tensor:
+        return classes.decode(outputs_NL).clamp_min(torch.finfo(outputs_NL.dtype).tiny).log()
+
+    return PixelForm(levels * classes.width, classes.loss, log_mass)
 
 
 def _numeric_log_mass(family: str, levels: int, beyond: int, outputs_N2: Tensor) -> Tensor:

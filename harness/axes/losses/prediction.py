@@ -8,38 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.axes.losses.forms import Form, negative_at
+from harness.axes.losses.loss import LOSSES
 from harness.cell import unknown
 
-FAMILIES = ("mse", "ce", "log_loss", "kl", "hinge", "huber", "mae")
 SMOOTHING = 0.1  # of the categorical kl's target (Szegedy et al. 2016)
 
 
-@dataclass(frozen=True)
-class Form:
-    """A loss family for one kind of prediction: its loss, and how outputs become a prediction.
-
-    width: outputs per class (categorical, always 1) or per value (numeric).
-    loss: (outputs, target) -> losses_N. decode: outputs_NK -> probabilities_NK, or
-    outputs_NW -> values_N.
-    """
-
-    name: str
-    width: int
-    loss: Callable[[Tensor, Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
-
-
 def categorical(family: str, classes: int) -> Form:
-    """Return a loss family's form for classes: outputs_NK against class indices target_N.
+    """Return a loss's form for classes: outputs_NK against class indices target_N.
 
-    Raises UsageError if the family is unknown.
+    family: one of the seven, or a loss that was brought. Raises UsageError if it is unknown.
     """
+    if own := LOSSES.own.get(family):
+        return own.categorical(classes)
 
     def one_hot(target_N: Tensor, like_NK: Tensor) -> Tensor:
         class_K = torch.arange(classes, device=target_N.device)  # F.one_hot cannot be traced
@@ -94,18 +81,9 @@ def categorical(family: str, classes: int) -> Form:
 
     forms = {f.__name__: f for f in (mse, ce, log_loss, kl, hinge, huber, mae)}
     if family not in forms:
-        raise unknown("loss", family, FAMILIES)
+        raise unknown("loss", family, LOSSES.every)
     decode = normalised_sigmoid if family == "log_loss" else softmax
     return Form(family, 1, forms[family], decode)
-
-
-def negative_at(log_NK: Tensor, index_N: Tensor) -> Tensor:
-    """Return minus each row's value at its index.
-
-    ``gather`` would do it too, but its gradient's repeatable form on a GPU sorts all indices first.
-    """
-    flat_N = F.nll_loss(log_NK.reshape(-1, log_NK.shape[-1]), index_N.reshape(-1), reduction="none")
-    return flat_N.reshape(index_N.shape)
 
 
 def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tensor:
@@ -126,13 +104,16 @@ def numeric(
     epsilon: float = 0.1,
     delta: float = 1.0,
 ) -> Form:
-    """Return a loss family's form for numbers: outputs_NW against target_N, expected in low..high.
+    """Return a loss's form for numbers: outputs_NW against target_N, expected in low..high.
 
     ce, kl and log_loss have an output for each of ``bins`` bins and clamp targets to low..high; the
     others have one output. epsilon: the error that hinge overlooks; delta: the error from which
     huber is linear; both in the target's units, by default those of scikit-learn's SVR and of
-    PyTorch for standardised targets. Raises UsageError if the family is unknown.
+    PyTorch for standardised targets. family: one of the seven, or a loss that was brought. Raises
+    UsageError if it is unknown.
     """
+    if own := LOSSES.own.get(family):
+        return own.numeric(low, high, bins, epsilon=epsilon, delta=delta)
     step = (high - low) / bins
 
     def edges(like: Tensor) -> Tensor:
@@ -202,6 +183,6 @@ def numeric(
 
     forms = {f.__name__: f for f in (mse, ce, log_loss, kl, hinge, huber, mae)}
     if family not in forms:
-        raise unknown("loss", family, FAMILIES)
+        raise unknown("loss", family, LOSSES.every)
     decode = {"ce": expectation, "kl": expected_atom, "log_loss": count}.get(family, value)
     return Form(family, 1 if decode is value else bins, forms[family], decode)

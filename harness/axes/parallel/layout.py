@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from harness.axes.parallel.configurations import is_sharded
+from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
 
 AVERAGE_EVERY = 4  # steps of local_sgd
 COMPRESS_FROM = 2  # PowerSGD's first step: DDP arranges its buckets anew after step one
@@ -60,6 +60,8 @@ class Layout:
     def _wrap(self, key: str, network: nn.Module) -> nn.Module:
         """Return a network wrapped for the configuration, or itself if that wraps nothing."""
         trained = any(parameter.requires_grad for parameter in network.parameters())
+        if own := CONFIGURATIONS.own.get(self.name):
+            return own.wrap(network) if trained or own.sharded else network
         if self.name == "dp":
             return DataParallel(network)
         if is_sharded(self.name):

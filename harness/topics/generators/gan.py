@@ -99,6 +99,9 @@ class GAN(GeneratorTopic):
             return "wgan_gp's penalty differentiates a gradient, which FSDP2's hooks do not allow"
         return None
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return () if model == "wgan_gp" else ("adversarial",)
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         if model == "wgan_gp":
             return OptimizerSpec("adam", lr=1e-4, adaptive_lr=1e-4, betas=(0.0, 0.9))

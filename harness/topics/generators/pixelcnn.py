@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.axes.losses import pixels
+from harness.axes.losses import PixelForm, pixels
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics.generators.base import GeneratorTopic
@@ -98,7 +98,7 @@ class PixelCNN(nn.Module):
         return self.head(h_BFHW.relu(), x_BCHW)
 
     @torch.no_grad()
-    def sample(self, form: pixels.Form, uniform_BCHW: Tensor, levels: int) -> Tensor:
+    def sample(self, form: PixelForm, uniform_BCHW: Tensor, levels: int) -> Tensor:
         """Draw level_BCHW pixel by pixel, by inverting each one's CDF at ``uniform_BCHW`` in 0..1.
 
         Each layer is computed once for each pixel: of the vertical stack a row, of the horizontal
@@ -167,6 +167,9 @@ class PixelCNNTopic(GeneratorTopic):
         "quick": Budget(steps=700, batch_size=32, timeout_s=300, expected_s=14, looks=5),
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=300, looks=20),
     }
+
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("pixels",)
 
     def base_optimizer(self, model: str) -> OptimizerSpec:
         return OptimizerSpec("adam", lr=6e-3, adaptive_lr=2e-3)

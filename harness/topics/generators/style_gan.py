@@ -66,6 +66,9 @@ class StyleGAN(GeneratorTopic):
         "full": Budget(steps=6000, batch_size=32, timeout_s=14400, expected_s=400, looks=20),
     }
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("adversarial",)
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         return OptimizerSpec("adam", lr=4e-3, adaptive_lr=2e-3, betas=(0.5, 0.99))
 

@@ -94,6 +94,9 @@ class VAE(GeneratorTopic):
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=200, looks=20),
     }
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("pixels",)
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         return OptimizerSpec("adam", lr=3e-3, adaptive_lr=1e-3)
 

@@ -127,6 +127,9 @@ class Multitask(ImageOptions, Topic):
         photographs = SHAPES[self.dataset][0] == 3
         return Canvas(CELLS * 2**self._halvings, CELLS, opaque=photographs)
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("categorical", "numeric")
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         return OptimizerSpec("adam", lr=8e-3, adaptive_lr=2e-3)
 

@@ -137,6 +137,9 @@ class RL(EnvironmentOptions, Topic):
     def budget(self, profile: str, model: str) -> Budget:
         return self.on_policy.get(model, self.budgets)[profile]
 
+    def forms(self, model: str) -> tuple[str, ...]:
+        return ("numeric",)
+
     def base_optimizer(self, model: str) -> OptimizerSpec:
         if isinstance(AGENTS[model], DQN):
             return OptimizerSpec("adam", lr=2e-3, adaptive_lr=5e-4)
