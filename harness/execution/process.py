@@ -54,7 +54,7 @@ class Raised:
 Answer = Returned | Raised
 
 
-def packed(function: Function, task: Task) -> bytes:
+def packed(function: Callable[..., Any], task: Task) -> bytes:
     """Pickle a function and its task for a worker process.
 
     The classes of a topic and of what was brought to the axes are pickled with their code where

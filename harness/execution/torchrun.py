@@ -7,10 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
+import cloudpickle
 import torch
 import torch.distributed as dist
 
-from harness.axes import parallel
+from harness.axes import parallel, registry
+from harness.execution.process import packed
 from harness.trial.audit import audit
 from harness.trial.device import repeatable
 from harness.trial.outcome import Audited, Outcome, Saved
@@ -45,7 +47,8 @@ def train(task: Task) -> Outcome | None:
     if saved:
         context = get_context("spawn")
         with ProcessPoolExecutor(1, context, torch.set_num_threads, (1,)) as fresh:
-            outcome = outcome.with_audit(fresh.submit(_audit, task, rank, meeting, saved).result())
+            audited = fresh.submit(_audit, packed(audit, task), rank, meeting, saved).result()
+            outcome = outcome.with_audit(audited)
     return None if rank else outcome
 
 
@@ -55,8 +58,10 @@ def _store() -> dist.TCPStore:
     return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
 
 
-def _audit(task: Task, rank: int, meeting: str, saved: Saved) -> Audited:
-    """Audit a cell's checkpoints as one rank of a new process group."""
+def _audit(work: bytes, rank: int, meeting: str, saved: Saved) -> Audited:
+    """Audit a cell's checkpoints as one rank of a new process group; ``work`` as it is packed."""
+    audit, task = cloudpickle.loads(work)
+    registry.take(task.own)
     where = (meeting, task.device, WAITS * task.budget.timeout_s)
     with repeatable(task.device), parallel.process_group(rank, task.world_size, *where):
         return audit(task, rank, saved)

@@ -1,15 +1,33 @@
 """torchrun starts a cell on two nodes of this machine: the same numbers as on one."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from harness.cell import Cell
 from harness.results.store import Store
 from harness.run import Run
 from harness.topics.registry import registered_topics
 
+TESTS = Path(__file__).parent.parent
+CONFTEST = f"""{(TESTS / "toy.py").read_text()}
+{(TESTS / "brought.py").read_text()}
+
+def pytest_decathlon_topics():
+    return [Toy()]
+
+def pytest_decathlon_losses():
+    return [LogCosh()]
+
+def pytest_decathlon_schedules():
+    return [Restarts()]
+
+def pytest_decathlon_parallel():
+    return [Fp16()]
+"""
 CELL = Cell("regression", "mlp", "ce", "cosine", "fsdp")
 
 
@@ -19,7 +37,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def node(number, port, folder, cell):
+def node(number, port, folder, cell, where=None):
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
         *("--node-rank", str(number), "--master-addr", "127.0.0.1", "--master-port", str(port)),
@@ -27,7 +45,12 @@ def node(number, port, folder, cell):
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        cwd=where,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -54,3 +77,18 @@ def test_train_without_torchrun_is_one_line(tmp_path, capsys):
     assert cli.main(["train", CELL.id, "--run-dir", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "under torchrun" in line
+
+
+def test_what_a_project_brings_trains_under_torchrun(tmp_path):
+    """The topic, the loss and the configuration are all a conftest's."""
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "environment.json").write_text(json.dumps({"project": [str(tmp_path)]}))
+    cell, port = "toy/line-log_cosh-restarts-ddp_fp16-s0", free_port()
+    nodes = [node(number, port, run, cell, tmp_path) for number in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in nodes]
+    assert [process.returncode for process in nodes] == [0, 0], said
+    record = Store(run).read(Cell.parse(cell))
+    assert record.status == "done" and record.parity["reason"] == "gradients travel in float16"
+    assert record.checkpoint["resume_equal"] and record.checkpoint["metrics_equal"]

@@ -158,7 +158,7 @@ class ClusterExecutor:
         """Start a function on a task's slots; ``files`` are written to its run folder first."""
         look_at = time.monotonic() + SILENCE_S
         gang = Gang(uuid.uuid4().hex, task, role, function, slots, look_at)
-        work, outline = packed(function, task), replace(task, topic=Topic())
+        work, outline = packed(function, task), replace(task, topic=Topic(), own=())
         meets = parallel.is_distributed(task.cell.parallel)
         meeting = slots[0].actor.meet.remote() if meets else ""
         for rank, slot in enumerate(slots):

@@ -10,12 +10,14 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import brought
 import pytest
 import torch
 from processes import ends, processes
 from toy import Toy
 
 from harness import checkpoint, race
+from harness.axes import registry
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import estimators
 from harness.execution.local import LocalExecutor
@@ -184,6 +186,23 @@ def test_cells_give_what_the_local_executor_gives(executor, tmp_path):
     outcomes = run(executor, tasks)
     assert {outcome.status for outcome in outcomes} == {"done", "diverged"}
     the_same(tasks, outcomes, tmp_path)
+
+
+def test_what_a_project_brings_trains_on_a_cluster(executor, tmp_path):
+    folder, own = tmp_path / "ray", (brought.LogCosh(), brought.Restarts(), brought.Fp16())
+    cells = [
+        replace(CELL, loss="log_cosh", schedule="restarts"),
+        replace(CELL, parallel="ddp_fp16"),
+    ]
+    tasks = [replace(task(folder, cell=cell), own=own) for cell in cells]
+    before = registry.own()
+    registry.take(own)
+    try:
+        outcomes = run(executor, tasks)
+        assert [outcome.status for outcome in outcomes] == ["done", "done"]
+        the_same(tasks, outcomes, tmp_path)
+    finally:
+        registry.take(before)
 
 
 def test_a_bad_cell_ends_as_it_does_locally(executor, cluster, tmp_path):
