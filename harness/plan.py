@@ -11,8 +11,8 @@ from harness.run import Run
 def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
     """Yield a line for each cell (skip, have or train, with its seconds), then the minutes of all.
 
-    Seconds are wall time, as a cell's record or its budget predicts them; minutes are those on all
-    cores, or GPUs.
+    Seconds are wall time, as a cell's record or its budget predicts them on this machine; minutes
+    are those on all cores, or GPUs.
     """
     core_s = 0.0
     for cell in cells:

@@ -151,11 +151,14 @@ class Run:
         return None if self.rerun else self.store.trained(cell, self.fingerprint(cell))
 
     def predict(self, cell: Cell) -> float:
-        """Predict a cell's wall seconds: an earlier record's in this folder, else its budget's."""
+        """Predict a cell's wall seconds: an earlier record's in this folder, else its budget's.
+
+        These are taken as much longer as this machine's core is slower than theirs.
+        """
         earlier = self.store.read(cell)
         if earlier and earlier.budget == self.budget(cell) and "wall_s" in earlier.cost:
             return earlier.cost["wall_s"]
-        return self.budget(cell).expected_s
+        return self.budget(cell).expected_s * (1 if self.gpus else cost.slowness())
 
     def start(self, cells: Iterable[Cell]) -> str:
         """Reuse what is done, record what is skipped, queue the rest: parallel cells first.

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.training.loop import Training
 
 COMPUTING = ("torchvision", "numpy", "scipy", "scikit-learn", "gymnasium", "torch-fidelity")
+PASSES = 40  # of the convolution by which a core's speed is told
+PASS_S = 1.45e-3  # what one takes on the core whose seconds the budgets expect
 GPU_LIBRARIES = ("cuda", "cudnn")
 # of an environment, what decides a cell's numbers
 DECIDING = (
@@ -149,6 +152,28 @@ def peak_flops_per_s(
         synchronise(device)
         best = min(best, time.perf_counter() - begun)
     return 2 * size**3 / best
+
+
+@cache
+def slowness() -> float:
+    """Return how many times as long a training takes here as on the core of the budgets' seconds.
+
+    Measured once, by the quickest of some passes of a small convolution on one thread; this
+    process's own time counts, so that others do not. About a third of a second.
+    """
+    before, generator = torch.get_num_threads(), torch.Generator().manual_seed(0)
+    x_BCHW = torch.randn(32, 32, 16, 16, generator=generator)
+    weight = torch.randn(32, 32, 3, 3, generator=generator, requires_grad=True)
+    passes = []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(PASSES):
+            begun = time.process_time()
+            nn.functional.conv2d(x_BCHW, weight, padding=1).relu().mean().backward()
+            passes.append(time.process_time() - begun)
+    finally:
+        torch.set_num_threads(before)
+    return min(passes) / PASS_S
 
 
 def cores() -> int:
