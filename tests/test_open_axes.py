@@ -65,7 +65,8 @@ def project(pytester):
 
 
 def run(project, *more):
-    return project.runpytest_subprocess("--profile", "full", "-k", CHOSEN, *more, "-p", "no:xdist")
+    asked = ("--profile", "full", "--seeds", "1", "-k", CHOSEN)
+    return project.runpytest_subprocess(*asked, *more, "-p", "no:xdist")
 
 
 def rows(project):
@@ -133,7 +134,8 @@ def test_a_package_brings_values_by_entry_point(project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
     project.makeconftest("")
     project.makepyfile(test_own=EXPERIMENT.replace("toy", "vgg"))
-    result = project.runpytest_subprocess("--profile", "full", "--plan", "-k", "vgg11-focal-cosine")
+    asked = ("--seeds", "1", "--plan")
+    result = project.runpytest_subprocess("--profile", "full", *asked, "-k", "vgg11-focal-cosine")
     result.stdout.fnmatch_lines(["train vgg/vgg11-focal-cosine-single-s0: about *"])
     result.stdout.fnmatch_lines(
         ["*loss broken is left out: its entry point mine:Nothing of mine is*"]
