@@ -249,7 +249,6 @@ class Run:
             rate=self.rates.of(cell),
             choosing=self.choosing,
             limit_s=self.timeout,
-            own=registry.own(),
         )
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:

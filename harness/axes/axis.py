@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from harness.cell import NAME, UsageError
@@ -121,8 +123,9 @@ def _same(one: Value, other: Value) -> bool:
 
 
 def described(kind: type) -> str:
-    """Return a class's name with the file it is written in."""
+    """Return a class's name with the file it is written in, relative to here if that is shorter."""
     try:
-        return f"{kind.__name__} ({inspect.getfile(kind)})"
+        file = Path(inspect.getfile(kind))
     except (OSError, TypeError):
         return f"{kind.__name__} of {kind.__module__}"
+    return f"{kind.__name__} ({min(str(file), os.path.relpath(file), key=len)})"

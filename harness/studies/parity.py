@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 
-from harness.axes.parallel import NAMES, is_distributed
+from harness.axes.parallel import CONFIGURATIONS, is_distributed
 from harness.run import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.trial import parity as trial_parity
@@ -30,10 +30,10 @@ def parity(run: Run, topic: str) -> pd.DataFrame:
     if model is None:
         return pd.DataFrame(columns=COLUMNS)
     task, rows = task_of(run, topic, model), []
-    most = max(map(trial_parity.steps_of, NAMES))
+    most = max(map(trial_parity.steps_of, CONFIGURATIONS.names))
     with own_executor() as executor:
         alone = executor.call(partial(trial_parity.first_steps, steps=most), task)
-        for name in filter(is_distributed, NAMES):
+        for name in filter(is_distributed, CONFIGURATIONS.names):
             cell = replace(task.cell, parallel=name)
             if run.skip_reason(cell) is None:
                 there = replace(task, cell=cell, world_size=run.world_size)

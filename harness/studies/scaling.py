@@ -59,7 +59,7 @@ def _layouts(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
     """Yield (cell, ranks) to measure: single-process first, then all that can run here."""
     devices = gpus(task.device)
     yield replace(task.cell, parallel="single"), 1
-    for name in parallel.NAMES[1:]:
+    for name in parallel.CONFIGURATIONS.names[1:]:
         cell = replace(task.cell, parallel=name)
         for ranks in sizes if parallel.is_distributed(name) else (1,):
             reason = parallel.skip_reason(name, devices, ranks) or task.topic.skip(cell)

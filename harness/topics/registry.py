@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from harness.axes.axis import described
 from harness.cell import UsageError
-from harness.training.declaration import check, described
+from harness.training.declaration import check
 from harness.training.topic import Topic
 
 GROUP = "harness.topics"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from torch import Tensor
 
+from harness.axes.axis import described
 from harness.axes.losses import LOSSES
 from harness.axes.losses.loss import FORMS
 from harness.axes.optimizers import OPTIMIZERS, OptimizerSpec
@@ -57,15 +57,6 @@ def check(topic: object) -> None:
             mistake = f"{type(error).__name__}: {error}"
         if mistake:
             raise UsageError(f"{where}: {' '.join(mistake.split())}")
-
-
-def described(kind: type) -> str:
-    """Return a class's name with the file it is written in, relative to here if that is shorter."""
-    try:
-        file = Path(inspect.getfile(kind))
-    except (OSError, TypeError):
-        return f"{kind.__name__} of {kind.__module__}"
-    return f"{kind.__name__} ({min(str(file), os.path.relpath(file), key=len)})"
 
 
 def _class(topic: Topic) -> Iterator[str]:

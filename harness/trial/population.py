@@ -51,8 +51,8 @@ class PopulationTask(Task):
         budget = replace(first.budget, timeout_s=first.budget.timeout_s * longer)
         limit_s = None if first.limit_s is None else first.limit_s * longer
         shared = (first.topic, first.cell, budget, first.run, first.device)
-        task = cls(*shared, tasks=tasks, compiled=compiled)
-        return replace(task, choosing=first.choosing, limit_s=limit_s, own=first.own)
+        choosing = first.choosing
+        return cls(*shared, choosing=choosing, limit_s=limit_s, tasks=tasks, compiled=compiled)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from harness.axes import parallel
+from harness.axes import parallel, registry
 from harness.axes.axis import Value
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import digest
@@ -46,7 +46,7 @@ class Task:
     gpus: tuple[int, ...] = ()
     choosing: bool = False
     limit_s: float | None = None
-    own: tuple[Value, ...] = ()
+    own: tuple[Value, ...] = field(default_factory=registry.own)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
