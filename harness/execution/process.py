@@ -71,6 +71,13 @@ def packed(function: Callable[..., Any], task: Task) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def unpacked(work: bytes) -> tuple[Callable[..., Any], Task]:
+    """Return a packed function and its task, and have on the axes what the task brings."""
+    function, task = cloudpickle.loads(work)
+    registry.take(task.own)
+    return function, task
+
+
 def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float]) -> None:
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
@@ -88,8 +95,7 @@ def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float
     try:
         while True:
             work, rank, meeting = pipe.recv()
-            function, task = cloudpickle.loads(work)
-            registry.take(task.own)
+            function, task = unpacked(work)
             answer = _as_rank(function, task, rank, meeting)
             del work, function, task
             _tidy()

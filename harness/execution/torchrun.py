@@ -7,12 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-import cloudpickle
 import torch
 import torch.distributed as dist
 
-from harness.axes import parallel, registry
-from harness.execution.process import packed
+from harness.axes import parallel
+from harness.execution.process import packed, unpacked
 from harness.trial.audit import audit
 from harness.trial.device import repeatable
 from harness.trial.outcome import Audited, Outcome, Saved
@@ -60,8 +59,7 @@ def _store() -> dist.TCPStore:
 
 def _audit(work: bytes, rank: int, meeting: str, saved: Saved) -> Audited:
     """Audit a cell's checkpoints as one rank of a new process group; ``work`` as it is packed."""
-    audit, task = cloudpickle.loads(work)
-    registry.take(task.own)
+    audit, task = unpacked(work)
     where = (meeting, task.device, WAITS * task.budget.timeout_s)
     with repeatable(task.device), parallel.process_group(rank, task.world_size, *where):
         return audit(task, rank, saved)

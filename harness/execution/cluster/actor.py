@@ -17,7 +17,6 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import ray
 import torch.distributed as dist
 
@@ -26,7 +25,7 @@ from harness.execution import failures
 from harness.execution.local import ECHO_S, LOOK_S
 from harness.execution.patience import given_up
 from harness.execution.pool import GRACE_S, PRELOAD, WorkerPool, WorkerProcess, kill
-from harness.execution.process import Returned
+from harness.execution.process import Returned, unpacked
 from harness.trial.outcome import Outcome
 from harness.trial.task import Task
 
@@ -194,5 +193,5 @@ class _Here:
 
     def __call__(self, _: Task, rank: int) -> Any:
         sys.path += [entry for entry in self.path if entry not in sys.path]
-        function, task = cloudpickle.loads(self.work)
+        function, task = unpacked(self.work)
         return function(replace(task, run=self.folder), rank)
