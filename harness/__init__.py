@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.results.report import write_report
     from harness.results.store import Store
     from harness.run import Run
+    from harness.topics.supervised.supervised import Supervised
     from harness.training.batches import Batches, Shuffled, WithNoise
     from harness.training.topic import Batch, Networks, Player, Topic
 
@@ -30,6 +31,7 @@ _HOMES = {
     "results.report": ("write_report",),
     "results.store": ("Store",),
     "run": ("Run",),
+    "topics.supervised.supervised": ("Supervised",),
     "training.batches": ("Batches", "Shuffled", "WithNoise"),
     "training.topic": ("Batch", "Networks", "Player", "Topic"),
 }
@@ -54,6 +56,7 @@ __all__ = [
     "Shuffled",
     "Status",
     "Store",
+    "Supervised",
     "Topic",
     "UsageError",
     "WithNoise",

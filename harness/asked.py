@@ -43,7 +43,7 @@ def make(
         devices = 0  # a rank's GPU may be another machine's
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
     for topic in topics.values():
-        topic.dataset_id()
+        topic.prepare()
     folder = Path(chosen.run_dir or config.rootpath / "results" / chosen.profile)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"run folder {folder} is a file")

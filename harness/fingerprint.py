@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 HERE = Path(__file__).parent
 DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own folder beside them
@@ -23,8 +23,8 @@ INSTALLED = ("site-packages", "dist-packages")
 class Topic(Protocol):
     """What is asked of a topic here."""
 
-    def depends_on(self) -> list[type]:
-        """Return classes from elsewhere whose code decides its numbers too."""
+    def depends_on(self) -> list[Any]:
+        """Return classes and functions from elsewhere whose code decides its numbers too."""
 
 
 @cache
@@ -36,7 +36,7 @@ def code_hash() -> str:
 
 
 def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
-    """Hash the code of a topic and of the classes it depends on, with all that they import.
+    """Hash the code of a topic and of what it depends on, with all that they import.
 
     own: what was brought to the axes and decides its numbers: the code of that counts too.
 
@@ -44,13 +44,24 @@ def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
     counts by its version only, but for the packages of these classes themselves. Classes without a
     file, as in a notebook, have another hash in every process: nothing of theirs is reused.
     """
-    return _classes_hash(type(topic), *topic.depends_on(), *map(type, own))
+    return code_of(type(topic), *topic.depends_on(), *map(type, own))
+
+
+def is_own(module: str) -> bool:
+    """Whether a module is a project's own: no part of this package, of Python, nor installed."""
+    if module in sys.builtin_module_names or module.split(".")[0] == __name__.split(".")[0]:
+        return False
+    file = _file(module)
+    if file is None:  # a notebook's; other modules without a file are C's
+        return module == "__main__"
+    return _package(file) is None and not file.is_relative_to(STDLIB)
 
 
 @cache
-def _classes_hash(*kinds: type) -> str:
+def code_of(*kinds: Any) -> str:
+    """Hash the code of classes and functions, with all that they import, as ``topic_hash`` does."""
     sources: dict[Path, str] = {}
-    for kind in dict.fromkeys(base for own in kinds for base in own.__mro__):
+    for kind in dict.fromkeys(base for own in kinds for base in getattr(own, "__mro__", (own,))):
         file = _file(kind.__module__)
         if file is not None:
             home = _package(file) if kind in kinds else None

@@ -92,7 +92,7 @@ def own_topic(tmp_path, monkeypatch):
         own = {"mine", "layers", "shop", "spoke"}
         for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]
-        for cached in (fingerprint._classes_hash, fingerprint._file):
+        for cached in (fingerprint.code_of, fingerprint._file):
             cached.cache_clear()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:
@@ -132,7 +132,7 @@ def test_what_has_no_file_is_never_the_same(monkeypatch):
     monkeypatch.setitem(sys.modules, "notebook_cells", notebook)
     kind = type("Cells", (Toy,), {"__module__": "notebook_cells"})
     before = fingerprint.topic_hash(kind())
-    fingerprint._classes_hash.cache_clear()
+    fingerprint.code_of.cache_clear()
     assert fingerprint.topic_hash(kind()) != before
 
 

@@ -61,8 +61,24 @@ def _trained(
     if set(settings) != fields:
         odd = ", ".join(sorted(set(settings) ^ fields))
         raise UsageError(f"{path} was trained by another version of {name}: {odd} is no setting")
+    settings = {name: _like(getattr(topic, name), value) for name, value in settings.items()}
     settings |= {k: v for k, v in options.given(chosen, TOPIC_OPTIONS).items() if k in fields}
     return tree, dataclasses.replace(topic, **settings)
+
+
+def _like(own: Any, saved: Any) -> Any:
+    """Return a setting as it was saved: a dataclass, saved as a dict, is made like one's own.
+
+    What holds functions or data cannot be: it stays one's own, as all code is that of now.
+    """
+    if not dataclasses.is_dataclass(own) or isinstance(own, type) or not isinstance(saved, dict):
+        return saved
+    try:
+        made = dataclasses.replace(own, **saved)
+        hash(made)
+    except TypeError:
+        return own
+    return made
 
 
 def _networks(tree: dict[str, Any], topic: Topic, cell: Cell) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import torch
 
 from harness.axes import parallel, registry
 from harness.execution import failures, hygiene
+from harness.fingerprint import is_own
 from harness.training import heartbeat
 from harness.trial import device
 from harness.trial.task import Task
@@ -58,9 +59,11 @@ def packed(function: Callable[..., Any], task: Task) -> bytes:
     """Pickle a function and its task for a worker process.
 
     The classes of a topic and of what was brought to the axes are pickled with their code where
-    they are from outside this package (a conftest, a test).
+    they are from outside this package (a conftest, a test), and so are the functions that the topic
+    depends on, unless they are installed.
     """
     names = dict.fromkeys(type(thing).__module__ for thing in (task.topic, *task.own))
+    names |= dict.fromkeys(filter(is_own, (kind.__module__ for kind in task.topic.depends_on())))
     outside = [sys.modules[name] for name in names if name.split(".")[0] != "harness"]
     for module in outside:
         cloudpickle.register_pickle_by_value(module)

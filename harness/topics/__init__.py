@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.topics.registry import registered_topics
     from harness.topics.regression import Regression
     from harness.topics.rl.agents import RL
+    from harness.topics.supervised.supervised import Supervised
     from harness.topics.vgg import VGG
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "registered_topics": "registry",
     "Regression": "regression",
     "RL": "rl.agents",
+    "Supervised": "supervised.supervised",
     "VGG": "vgg",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "PixelCNNTopic",
     "Regression",
     "StyleGAN",
+    "Supervised",
     "registered_topics",
 ]
 

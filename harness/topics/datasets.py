@@ -57,7 +57,7 @@ def _split(
     return Split(train_x, train_y, test_x, test_y, sha.hexdigest()[:12], notes)
 
 
-def _one_in_five(n: int) -> tuple[Tensor, Tensor]:
+def one_in_five(n: int) -> tuple[Tensor, Tensor]:
     """Return training and test indices of a fixed 80/20 split, equal for every cell and seed."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(98))
     return order[n // 5 :], order[: n // 5]
@@ -80,7 +80,7 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
         bunch = load_digits()
         x = torch.from_numpy((bunch.images * 255 / 16).round().astype("uint8"))[:, None]
         y = torch.from_numpy(bunch.target.astype("int64"))
-        train, test = _one_in_five(len(x))
+        train, test = one_in_five(len(x))
         return _split(x[train], y[train], x[test], y[test])
     if folder is None:
         raise UsageError(f"dataset {name!r} needs --data-dir DIR (and --download the first time)")
@@ -120,7 +120,7 @@ def table(file: str | None = None, target: str | None = None, batch_size: int = 
         raise UsageError(f"--table {file} needs --target COLUMN")
     else:
         own = tables.load(Path(file), target, batch_size)
-    train, test = _one_in_five(len(own.target_N))
+    train, test = one_in_five(len(own.target_N))
     for half, words in ((train, "training"), (test, "test")):
         if np.ptp(own.target_N[half]) == 0:
             raise UsageError(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.axes import parallel
 from harness.cell import UsageError
 
 
@@ -26,6 +27,10 @@ class Batches:
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return the next ``size`` samples as named tensors, samples along the first dimension."""
         raise NotImplementedError
+
+    def draw_share(self, size: int, rank: int, ranks: int) -> dict[str, Tensor]:
+        """Return a rank's equal part of the next ``size`` samples; all ranks move on alike."""
+        return parallel.shard(self.draw(size), rank, ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream is, as a tree; what the loop's generator holds is left out."""

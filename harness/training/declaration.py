@@ -49,7 +49,8 @@ def check(topic: object) -> None:
         raise UsageError(f"{described(topic)} is a class: give an instance, {topic.__name__}()")
     if not isinstance(topic, Topic):
         raise UsageError(f"{topic!r:.80} is no topic: its class must derive from harness.Topic")
-    where = f"topic {described(type(topic))}"
+    own = any(field.name == "name" for field in dataclasses.fields(topic))  # one of several
+    where = f"topic {topic.name!r}" if own else f"topic {described(type(topic))}"
     for look in (_class, _fields, _declared, _metrics, _methods, _by_model):
         try:
             mistake = next(look(topic), None)
@@ -139,12 +140,12 @@ def _declared(topic: Topic) -> Iterator[str]:
         names: Any = getattr(topic, attribute)
         if isinstance(names, str):
             yield f"{attribute} = ({names!r}) is text, no tuple: write ({names!r},)"
-        if not isinstance(names, tuple | list):
+        if not isinstance(names, tuple | list | Mapping):
             yield f"{attribute} is a {_type_name(names)}: a tuple of names is needed"
         for name in names:
             if not _is_name(name):
                 yield f"{attribute} has {name!r}, which is no name: {NAMES}"
-            if names.count(name) > 1:
+            if list(names).count(name) > 1:
                 yield f"{attribute} has {name} twice"
             if name not in topic.models:
                 yield str(unknown(f"model in {attribute}", name, topic.models))

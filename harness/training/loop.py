@@ -163,8 +163,10 @@ class Training:
 
     def _draw(self) -> Batch:
         """Return this rank's shard of the next global batch."""
-        batch: Batch = self.batches.draw(self.budget.batch_size)
-        return parallel.shard(batch, self.part, self.parts) if self.parts > 1 else batch
+        size = self.budget.batch_size
+        if self.parts == 1:
+            return self.batches.draw(size)
+        return self.batches.draw_share(size, self.part, self.parts)
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""

@@ -101,9 +101,13 @@ class Topic:
         """
         return []
 
-    def depends_on(self) -> list[type]:
-        """Return classes from elsewhere, such as an environment's, that decide the numbers too."""
+    def depends_on(self) -> list[Any]:
+        """Return classes and functions from elsewhere that decide the numbers too."""
         return []
+
+    def prepare(self) -> None:
+        """Raise UsageError for data or models that cannot be trained, before anything is."""
+        self.dataset_id()
 
     def forms(self, model: str) -> tuple[str, ...]:
         """Return the forms of a loss that a model needs: some of ``harness.Loss.forms``."""

@@ -195,7 +195,7 @@ def test_the_least_rows_are_those_that_fill_a_batch(tmp_path):
 
 
 def test_what_varies_in_test_rows_only_is_left_out(tmp_path):
-    a, test = np.zeros(ROWS), datasets._one_in_five(ROWS)[1]
+    a, test = np.zeros(ROWS), datasets.one_in_five(ROWS)[1]
     a[test] = X[test]
     pd.DataFrame({"x": X, "a": a, "y": Y}).to_csv(tmp_path / "t.csv", index=False)
     split = datasets.table(str(tmp_path / "t.csv"), "y")
@@ -205,7 +205,7 @@ def test_what_varies_in_test_rows_only_is_left_out(tmp_path):
 
 def test_targets_beyond_the_support_are_said_with_the_losses_that_clip_them(tmp_path):
     y = Y.copy()
-    y[datasets._one_in_five(ROWS)[0][:2]] = 60, -60
+    y[datasets.one_in_five(ROWS)[0][:2]] = 60, -60
     pd.DataFrame({"x": X, "y": y}).to_csv(tmp_path / "t.csv", index=False)
     (note,) = Regression(table=str(tmp_path / "t.csv"), target="y").data_notes()
     assert note.startswith("2 training and 0 test targets lie outside -4 to 4")

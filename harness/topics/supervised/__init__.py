@@ -1,0 +1,1 @@
+"""A whole topic from one's own models, data and task."""

@@ -1,0 +1,59 @@
+"""Check a user's models: what their functions take, and what the networks give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.cell import UsageError
+from harness.topics.supervised.data import Part
+from harness.topics.supervised.given import Given
+
+OUTPUTS = "outputs"  # the parameter by which a model is told how many it needs
+
+
+def refuse_parameters(model: str, made: Given) -> None:
+    """Raise UsageError for a model's function that needs arguments which nothing gives it."""
+    for name, parameter in made.parameters().items():
+        needed = parameter.default is parameter.empty and name != OUTPUTS
+        if needed and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UsageError(
+                f"models[{model!r}] needs {name}, which nothing gives it: functools.partial does; "
+                f"{OUTPUTS} alone is given, how many outputs a sample needs"
+            )
+
+
+@torch.no_grad()
+def try_out(model: str, network: Any, part: Part, outputs: int) -> None:
+    """Call a network on two samples, which also makes its lazy layers.
+
+    Raises UsageError if it is none, or does not give so many outputs.
+    """
+    if not isinstance(network, nn.Module):
+        raise UsageError(
+            f"models[{model!r}] gives a {type(network).__name__}: a nn.Module is needed"
+        )
+    row_B = part.rows[:2]
+    x_B, _ = part.samples.read(row_B, row_B)
+    about = f"x of shape {tuple(x_B.shape)}, {str(x_B.dtype).removeprefix('torch.')}"
+    trains = network.training
+    try:
+        found = network.eval()(x_B)
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"model {model} fails on {about}: {type(error).__name__}: {line}"
+        ) from error
+    finally:
+        network.train(trains)
+    if not isinstance(found, Tensor):
+        raise UsageError(f"model {model} gives a {type(found).__name__}: one tensor is needed")
+    if found.shape != (len(x_B), outputs):
+        raise UsageError(
+            f"model {model} gives outputs of shape {tuple(found.shape)} for {about}: "
+            f"({len(x_B)}, {outputs}) is needed"
+        )
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(f"model {model} has no parameter to train")

@@ -1,0 +1,240 @@
+"""Read samples: of a pair of tensors, or of a Dataset one by one under seeds of their own.
+
+Shapes: B rows read, N samples.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+
+from harness.axes import parallel
+from harness.cell import UsageError
+from harness.topics.supervised.given import Given
+from harness.training.batches import Batches, Shuffled, onto
+
+KINDS = "a pair x, y of tensors or arrays, or a Dataset of such pairs"
+SEEDS = 2**32  # NumPy's largest
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Samples that are all in memory: x of shape N and a sample's, y as an array."""
+
+    x: Tensor
+    y: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def read(self, row_B: Tensor, seed_B: Tensor) -> tuple[Tensor, Any]:
+        """Return the samples at these rows; nothing here is random."""
+        return self.x[row_B], self.y[row_B.numpy()]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Samples that a Dataset gives one by one, put together by ``collate`` as a DataLoader does.
+
+    Its random numbers (augmentation) come from torch's, NumPy's and Python's global generators.
+    These are seeded for each sample, so that what a sample becomes depends neither on the rank that
+    reads it nor on what was read before, and restored afterwards.
+    """
+
+    what: str
+    dataset: Any
+    collate: Callable[[list[Any]], Any]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, row_B: Tensor, seed_B: Tensor) -> tuple[Tensor, Any]:
+        """Return the samples at these rows, each read under its seed. Raises UsageError."""
+        with _kept():
+            items = []
+            for row, seed in zip(row_B.tolist(), seed_B.tolist(), strict=True):
+                _seed(seed)
+                items.append(self._item(row))
+            try:
+                batch = self.collate(items)
+            except Exception as error:
+                raise UsageError(
+                    f"{self.what}: its items cannot be collated: {_line(error)}"
+                ) from error
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise UsageError(f"{self.what}: collate gives {_told(batch)}: a pair x, y is needed")
+        x_B, y_B = batch
+        if not isinstance(x_B, Tensor) or len(x_B) != len(row_B):
+            raise UsageError(
+                f"{self.what}: {len(row_B)} items become x = {_told(x_B)}: one tensor is needed, "
+                "samples along its first dimension (transforms.ToTensor() makes one of an image)"
+            )
+        return x_B.float() if x_B.dtype == torch.float64 else x_B, y_B
+
+    def _item(self, row: int) -> Any:
+        try:
+            item = self.dataset[row]
+        except Exception as error:
+            raise UsageError(f"{self.what}: item {row} cannot be read: {_line(error)}") from error
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise UsageError(f"{self.what}: item {row} is {_told(item)}: a pair x, y is needed")
+        return item
+
+
+class Read(Batches):
+    """An endless stream of batches of samples that are read when they are drawn, shuffled anew each
+    epoch, without incomplete batches.
+
+    rows: the indices of those that are drawn. encode: makes a target tensor of what was read as y.
+    The order and the seeds of all samples come from ``generator``; a rank reads its share only.
+    """
+
+    def __init__(
+        self,
+        samples: Items,
+        encode: Callable[[Any], Tensor],
+        generator: torch.Generator,
+        device: torch.device,
+        rows: Tensor,
+    ) -> None:
+        self.samples, self.encode, self.device = samples, encode, device
+        self.generator = generator
+        every = {"row": torch.arange(len(samples))}
+        self.order = Shuffled(every, generator, torch.device("cpu"), rows)
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        return self.draw_share(size, 0, 1)
+
+    def draw_share(self, size: int, rank: int, ranks: int) -> dict[str, Tensor]:
+        drawn = self.order.draw(size)
+        drawn["seed"] = torch.randint(SEEDS, (size,), generator=self.generator)
+        own = parallel.shard(drawn, rank, ranks)
+        x_B, y_B = self.samples.read(own["row"], own["seed"])
+        return {"x": onto(x_B, self.device), "y": onto(self.encode(y_B), self.device)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order.load_state_dict(state)
+
+
+def opened(what: str, given: Given, collate: Given | None) -> Pair | Items:
+    """Return the samples that a user gave as ``what``, or that the function given returns.
+
+    Raises UsageError for what is neither a pair nor a map-style Dataset, and for a pair that makes
+    no sense.
+    """
+    value = given.value
+    if given.is_function:
+        try:
+            with _kept():
+                _seed(0)
+                value = value()
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"{what}: {given.name} fails: {_line(error)}") from error
+        what = f"{what} ({given.name})"
+    if isinstance(value, TensorDataset) and len(value.tensors) == 2 and collate is None:
+        return _pair(what, *value.tensors)
+    if isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_array, value)):
+        return _pair(what, *value)
+    if isinstance(value, tuple):
+        hint = " (give test= apart)" if len(value) == 4 else ""
+        raise UsageError(f"{what} is {_told(value)}: {KINDS} is needed{hint}")
+    if isinstance(value, DataLoader):
+        raise UsageError(
+            f"{what} is a DataLoader: give its dataset, and its collate_fn as collate="
+        )
+    has_length = hasattr(type(value), "__len__") and hasattr(type(value), "__getitem__")
+    if isinstance(value, IterableDataset) or (isinstance(value, Dataset) and not has_length):
+        raise UsageError(
+            f"{what} is a {type(value).__name__}, which has no length or cannot be indexed: a "
+            "map-style Dataset is needed (__len__ and __getitem__)"
+        )
+    if not has_length or isinstance(value, str | bytes | dict) or _is_array(value):
+        raise UsageError(f"{what} is {_told(value)}: {KINDS} is needed")
+    if len(value) == 0:
+        raise UsageError(f"{what} is empty: it has no samples")
+    return Items(what, value, collate.value if collate else default_collate)
+
+
+def _pair(what: str, x: Any, y: Any) -> Pair:
+    """Take x and y in memory as samples. Raises UsageError, as ``opened`` does."""
+    notes = []
+    for name, part in (("x", x), ("y", y)):
+        if isinstance(part, Tensor) and part.device.type != "cpu":
+            raise UsageError(f"{what}: {name} is on {part.device}: give it on the CPU")
+        if np.ndim(part) == 0:
+            raise UsageError(f"{what}: {name} is a single value: samples are needed along it")
+    if len(x) != len(y):
+        raise UsageError(f"{what}: x has {len(x)} samples, and y has {len(y)}: they must be equal")
+    if len(x) == 0:
+        raise UsageError(f"{what} is empty: it has no samples")
+    if not isinstance(x, Tensor):
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise UsageError(f"{what}: x holds {array.dtype}: numbers are needed")
+        x = torch.from_numpy(np.ascontiguousarray(array))
+    x = x.detach()
+    if x.dtype == torch.float64:
+        notes.append("x is float64: taken as float32")
+        x = x.float()
+    if x.is_floating_point():
+        bad_N = ~x.flatten(1).isfinite().all(1) if x.ndim > 1 else ~x.isfinite()
+        if bad_N.any():
+            raise UsageError(
+                f"{what}: x has NaN or infinite values in {int(bad_N.sum())} of {len(x)} samples, "
+                f"the first is sample {int(bad_N.nonzero()[0])}: fill or remove them"
+            )
+    if isinstance(y, Tensor):
+        y = y.detach().float() if y.dtype == torch.bfloat16 else y.detach()
+    return Pair(x, np.asarray(y), tuple(notes))
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (CPU); a GPU's are left alone."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Restore the global generators of Python, NumPy and torch (CPU) after the block."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, Tensor) or (hasattr(value, "__array__") and np.ndim(value) > 0)
+
+
+def _told(value: Any) -> str:
+    """Return what a value is, in a few words."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+def _line(error: Exception) -> str:
+    """Return an error as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
