@@ -114,4 +114,3 @@ def test_installed_it_trains_what_is_built_in_in_an_empty_folder(installed):
     own = Run(installed.empty / "own", registered_topics(), "smoke").fingerprint(Cell.parse(CELL))
     assert record["fingerprint"] == own  # the same training, wherever it is installed
     assert "bit for bit" in installed(*shlex.split(record["command"]))
-    assert "mse" in installed("decathlon", "evaluate", CELL, "--profile", "smoke")
