@@ -17,6 +17,7 @@ import pytest
 
 import harness
 from harness import options
+from harness.cell import Cell
 from harness.topics.options import TOPIC_OPTIONS
 
 HOME = Path(harness.__file__).parent
@@ -76,6 +77,9 @@ class _Experiments:
     Conftests and configuration are those that pytest finds in the present folder.
     """
 
+    def __init__(self) -> None:
+        self.deselected: set[str] = set()  # topics
+
     def pytest_configure(self, config: pytest.Config) -> None:
         """Refuse pytest-xdist's workers, which do not know this plugin."""
         if getattr(config.option, "numprocesses", None):
@@ -105,3 +109,18 @@ class _Experiments:
             config.addinivalue_line("python_files", "test_*.py")
             config.addinivalue_line("python_functions", "test_*")
         return (yield)
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note the topics of what -k leaves out."""
+        calls = (item.callspec.params for item in items if hasattr(item, "callspec"))
+        cells = (call.get("record") for call in calls)
+        self.deselected |= {cell.topic for cell in cells if isinstance(cell, Cell)}
+
+    def pytest_report_collectionfinish(
+        self, config: pytest.Config, items: Sequence[pytest.Item]
+    ) -> str | None:
+        """Say which topics there are, if -k matches nothing."""
+        if items or not self.deselected:
+            return None
+        topics = ", ".join(sorted(self.deselected))
+        return f"decathlon: -k {config.option.keyword!r} matches nothing of the topics {topics}"

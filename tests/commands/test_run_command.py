@@ -74,6 +74,7 @@ def test_paths_are_collected_in_place_of_ours(tmp_path):
     [
         (("--profile", "quik"), 2, "decathlon: unknown profile 'quik': choose from quick"),
         (("-n", "2"), 2, "decathlon: cells run in processes of their own: leave -n out"),
+        (("-k", "mien"), 5, "decathlon: -k 'mien' matches nothing of the topics gan, multitask,"),
         (("nowhere",), 4, "file or directory not found: nowhere"),
     ],
 )
