@@ -14,6 +14,9 @@ from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import installed_topics, with_own
 from harness.trial import device
 
+# paths whose conftests count, where others are collected
+PROJECT: pytest.StashKey[list[str]] = pytest.StashKey()
+
 
 def make(
     config: pytest.Config, chosen: options.RunOptions, said: list[str], dest: str
@@ -63,7 +66,7 @@ def make(
         accumulate=chosen.accumulate,
         retries=chosen.retries,
         options=options.arguments(told),
-        project=[argument.split("::")[0] for argument in config.args],
+        project=[path.split("::")[0] for path in config.stash.get(PROJECT, config.args)],
         executor_kind=chosen.executor,
         timeout=chosen.timeout,
         device=chosen.device or "",

@@ -1,7 +1,4 @@
-"""``python -m harness``: report, compare, replay, train, tune, evaluate, sample.
-
-Bad input: one line, exit code 2.
-"""
+"""The command line, ``decathlon`` or ``python -m harness``: bad input is one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -9,12 +6,13 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import options
 from harness.cell import Cell, UsageError, unknown
-from harness.commands import trained, tune
+from harness.commands import run, trained, tune
 from harness.options import REPEATED
 from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
@@ -22,11 +20,26 @@ from harness.topics.options import TOPIC_OPTIONS
 if TYPE_CHECKING:
     from harness.run import Run
 
+FIRST = """\
+Which loss, learning-rate schedule and parallel configuration for a model, at what cost on this
+machine, and does its checkpoint come back? First steps, in any folder:
+
+  decathlon run --profile smoke -k vgg   train a built-in topic, in seconds: tables and a page
+  decathlon run -k mine                  your own, from the conftest.py of this folder
+  decathlon run --profile race --minutes 30 -k mine    which recipes are best? a race
+  decathlon COMMAND --help               what a command takes
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m harness`` with these arguments (None: the process's); return exit code."""
-    parser = argparse.ArgumentParser("python -m harness", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    """Run ``decathlon`` with these arguments (None: the process's); return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        "decathlon", description=FIRST, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=version("torch-decathlon"))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands.add_parser("run", help="train cells by pytest; leaves records, tables and a page")
     report = commands.add_parser("report", help="write a run's tables and page again")
     report.add_argument("run", type=Path)
     compare = commands.add_parser(
@@ -64,11 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tune", help="find the learning rate that serves each recipe", description=tune.__doc__
     )
     tune.add(search)
-    chosen = parser.parse_args(arguments)
     try:
-        run = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
-        run |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
-        return run[chosen.command](chosen)
+        if arguments[:1] == ["run"]:  # the rest is for pytest to read
+            return run.run(arguments[1:])
+        chosen = parser.parse_args(arguments)
+        if chosen.command is None:
+            parser.print_help()
+            return 0
+        does = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
+        does |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
+        return does[chosen.command](chosen)
     except KeyboardInterrupt:
         print("decathlon: interrupted", file=sys.stderr)
         return 2

@@ -63,6 +63,16 @@ class PlanOptions:
 REPEATED = ("world_size", "accumulate", "rates", "device")
 
 
+# settings by which a project has pytest run its tests, and which do not hold for cells
+FOR_TESTS = ("addopts", "filterwarnings")
+# what pytest is told where we start it; our own modules are loaded before it could rewrite them
+TO_PYTEST = (
+    *(f"-o{name}=" for name in FOR_TESTS),
+    "-Wignore::pytest.PytestAssertRewriteWarning",
+    "-Wignore:No files were found in testpaths",
+)
+
+
 def flag(name: str, prefix: str = "") -> str:
     """Return a field's name as it is written on a command line, ``--its-name``."""
     return f"--{prefix}{name.replace('_', '-')}"

@@ -1,6 +1,7 @@
 """The pytest plugin ``decathlon``: makes a test item of each cell, with its record to assert on.
 
-A test marked ``decathlon(topic="vgg")`` that takes the fixture ``record`` becomes one item a cell.
+A test marked ``decathlon(topic="vgg")`` that takes the fixture ``record`` becomes one item a cell;
+marked ``decathlon`` alone, one for each cell of all topics that are not built in.
 When collection is done the selected cells start; each item waits for its record.
 
 Installed it is loaded in every project, so nothing that takes time is imported before a marked test
@@ -14,7 +15,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -102,7 +103,9 @@ def _is_free(parser: pytest.Parser, flag: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark ``decathlon``, which makes a test one item for each cell of a topic."""
-    config.addinivalue_line("markers", "decathlon(topic): one item for each cell of the topic")
+    config.addinivalue_line(
+        "markers", "decathlon(topic): one item for each cell of the topic, or of all own ones"
+    )
     config.stash[SAID] = []
 
 
@@ -142,11 +145,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except UsageError as error:  # it concerns all files: the next ones are not collected
         metafunc.definition.session.shouldstop = str(error)
         raise pytest.Collector.CollectError(f"decathlon: {error}") from None
-    name = mark.kwargs.get("topic") or (mark.args[0] if mark.args else "")
-    if name not in run.topics:
-        raise pytest.Collector.CollectError(str(unknown("topic", str(name), run.topics)))
-    cells = metafunc.config.stash[CELLS].get(name, [])
+    names = [mark.kwargs.get("topic") or (mark.args[0] if mark.args else "")]
+    if not mark.args and not mark.kwargs:
+        from harness.topics.registry import built_in
+
+        names = sorted(run.topics.keys() - built_in())
+    elif names[0] not in run.topics:
+        raise pytest.Collector.CollectError(str(unknown("topic", str(names[0]), run.topics)))
+    cells = [cell for name in names for cell in metafunc.config.stash[CELLS].get(name, [])]
     metafunc.parametrize("record", cells, ids=[cell.id for cell in cells], indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """Make nothing of a test of all topics that are not built in where there is none."""
+    made = yield
+    return [item for item in made if not _lacks_topics(item)] if isinstance(made, list) else made
+
+
+def _lacks_topics(node: pytest.Item | pytest.Collector) -> bool:
+    """Whether a test is marked for no topic by name, and there is none to make it an item of."""
+    mark = node.get_closest_marker("decathlon")
+    return mark is not None and not mark.args and not mark.kwargs and not _cell(node)
 
 
 @pytest.fixture
@@ -199,8 +219,14 @@ def _waiting(config: pytest.Config) -> Iterator[Run]:
 
 def _cells(session: pytest.Session) -> list[Cell]:
     """Return the cells of the session's selected items."""
-    calls = (getattr(item, "callspec", None) for item in session.items)
-    return [c.params["record"] for c in calls if c and isinstance(c.params.get("record"), Cell)]
+    return [cell for cell in map(_cell, session.items) if cell]
+
+
+def _cell(item: pytest.Item | pytest.Collector) -> Cell | None:
+    """Return the cell that an item is about; None if it is about none."""
+    call = getattr(item, "callspec", None)
+    found = call.params.get("record") if call else None
+    return found if isinstance(found, Cell) else None
 
 
 def _plans(config: pytest.Config) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from harness import matrix
 from harness.axes import registry
 from harness.cell import Cell, UsageError, unknown
+from harness.options import TO_PYTEST
 from harness.rates import Rates, shipped, table
 from harness.topics.registry import installed_topics, registered_topics, with_own
 from harness.training.topic import Topic
@@ -71,6 +73,7 @@ class _Topics:
     """A pytest plugin that asks the conftests for what they give, and collects nothing."""
 
     found: list[Any]
+    path: list[str]
     refused: UsageError | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -82,19 +85,24 @@ class _Topics:
         except UsageError as error:
             self.refused = error
         self.found = config.hook.pytest_decathlon_topics()
+        self.path = [*sys.path]
         return 0
 
 
 def _conftests(paths: list[str]) -> list[Any]:
-    """Return what the conftests that pytest loads for these paths give as topics."""
+    """Return what the conftests that pytest loads for these paths give as topics.
+
+    What pytest puts on the path for them (its ``pythonpath``) stays there, for workers to import.
+    """
     asked, said = _Topics(), io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-        code = pytest.main([*paths], plugins=[asked])
+        code = pytest.main([*TO_PYTEST, *paths], plugins=[asked])
     if code:
         lines = [line for line in said.getvalue().splitlines() if line.strip()] or [f"exit {code}"]
         raise UsageError(f"the project's conftest cannot be loaded: {lines[-1].removeprefix('E ')}")
     if asked.refused:
         raise asked.refused
+    sys.path[:] = asked.path
     return asked.found
 
 

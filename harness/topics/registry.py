@@ -55,6 +55,13 @@ def installed_topics(**options: Any) -> tuple[dict[str, Topic], list[str]]:
     return topics, broken
 
 
+def built_in() -> set[str]:
+    """Return the names of the topics that this package brings itself."""
+    return {
+        point.name for point in entry_points(group=GROUP) if point.module.startswith("harness.")
+    }
+
+
 def with_own(topics: Mapping[str, Topic], returned: Iterable[object]) -> dict[str, Topic]:
     """Return topics with those that ``pytest_decathlon_topics`` returned, once each is checked.
 

@@ -86,5 +86,5 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     topic = str(group["topic"].iloc[0])
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic
-    command = f"pytest experiments --profile race --minutes {minutes} -k {chosen}"
+    command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}

@@ -24,7 +24,7 @@ def test_one_seed_and_a_tied_design_name_the_race_and_its_minutes():
     assert "the effect of loss or schedule alone" in found["said"]
     assert found["said"].startswith("which recipe is best: each has one seed; nor the effect")
     # 2 losses x 2 schedules, five times, at 24 s on two cores
-    assert found["command"] == "pytest experiments --profile race --minutes 4 -k gan"
+    assert found["command"] == "decathlon run --profile race --minutes 4 -k gan"
     assert (found["recipes"], found["minutes"]) == (4, 4)
 
 
