@@ -1,4 +1,4 @@
-"""``python -m harness``: report, compare, replay, train, tune, evaluate, sample.
+"""``python -m harness``: check, report, compare, replay, train, tune, evaluate, sample.
 
 Bad input: one line, exit code 2.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness import options
 from harness.cell import Cell, UsageError, unknown
-from harness.commands import trained, tune
+from harness.commands import check, trained, tune
 from harness.options import REPEATED
 from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
@@ -64,10 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tune", help="find the learning rate that serves each recipe", description=tune.__doc__
     )
     tune.add(search)
+    checked = commands.add_parser(
+        "check", help="does a training keep what it promises?", description=check.__doc__
+    )
+    check.add(checked)
     chosen = parser.parse_args(arguments)
     try:
         run = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
         run |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
+        run |= {"check": check.run}
         return run[chosen.command](chosen)
     except KeyboardInterrupt:
         print("decathlon: interrupted", file=sys.stderr)
