@@ -44,13 +44,13 @@ def checks() -> list[Check]:
     """Return all checks but the declaration's, which comes before there is a subject."""
     return [
         Check("deterministic", deterministic),
-        Check("loss falls", _in_a_worker(loss_falls)),
+        Check("loss-falls", _in_a_worker(loss_falls)),
         Check("gradients", _in_a_worker(gradients)),
         Check("shards", _in_a_worker(shards)),
         Check("state", _in_a_worker(state)),
         Check("resume", resume),
         *(
-            Check(f"parity {name}", ranks.parity_of(name))
+            Check(f"parity-{name}", ranks.parity_of(name))
             for name in parallel.NAMES
             if parallel.is_distributed(name)
         ),

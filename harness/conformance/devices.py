@@ -28,8 +28,11 @@ from harness.training.topic import Topic
 from harness.trial.device import device_of
 from harness.trial.task import Task, training_of
 
+OBJECTIVE = "objective"
 MEASURING = ("evaluate", "validate")
 TODO = "make it where its input is: torch.zeros(..., device=x.device), or register_buffer it"
+MEASURE = "move the data to the networks: x.to(next(network.parameters()).device)"
+DRAW = "draw on the CPU, by the generator that is given, and move that: torch.randn(...).to(device)"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -104,18 +107,20 @@ def _faked(task: Task, rank: int) -> Finding:
                 return fails(
                     f"batches gives {left} on the CPU", "move it to the device it is given"
                 )
-    if not seen and not begun:
+    unseen = [name for name in parts if name not in seen + begun]
+    if any(name.startswith(OBJECTIVE) for name in unseen):
         return does_not_apply(
-            "there is no GPU here, and the simulated one, whose tensors have no numbers, is of no "
-            f"use to {', '.join(parts)}"
+            f"there is no GPU here, and the simulated one has no numbers, which {unseen[0]} needs"
         )
-    more = f"; in {', '.join(begun)} up to where numbers are needed" if begun else ""
-    return holds(f"on a simulated GPU one device is kept in {', '.join(seen) or 'none'}{more}")
+    told = [*seen, *(f"{name} up to where it needs numbers" for name in begun)]
+    more = f"; {', '.join(unseen)} cannot be told" if unseen else ""
+    return holds(f"on a simulated GPU one device is kept in {', '.join(told)}{more}")
 
 
-def _parts(
-    task: Task, training: Training, batch: dict[str, Tensor]
-) -> dict[str, Callable[[], Any]]:
+Part = Callable[[], Any]
+
+
+def _parts(task: Task, training: Training, batch: dict[str, Tensor]) -> dict[str, Part]:
     """Return by name what is called: objectives, a new stream of batches, and what measures."""
     topic, networks = task.topic, training.networks
 
@@ -124,8 +129,8 @@ def _parts(
         made = topic.batches(task.cell, task.budget, networks, generator, gpu)
         return made.draw(task.budget.batch_size)
 
-    parts: dict[str, Callable[[], Any]] = {
-        f"objective of {player.name}": partial(player.objective, networks, batch)
+    parts: dict[str, Part] = {
+        f"{OBJECTIVE} of {player.name}": partial(player.objective, networks, batch)
         for player in training.players
     }
     parts["batches"] = stream
@@ -155,10 +160,8 @@ def _mixed(name: str, error: Exception, task: Task) -> Finding:
     """Return the finding of mixed devices, with the line of the topic's code."""
     told = crashed("".join(traceback.format_exception(error)), task.topic)
     where = told.text.rpartition(" (")[2].removesuffix(")") if told.text.endswith(")") else ""
-    return fails(
-        f"{name} mixes the CPU and the GPU{f' at {where}' if where else ''}",
-        TODO,
-    )
+    todo = MEASURE if name in MEASURING else DRAW if "generator" in told.text else TODO
+    return fails(f"{name} mixes the CPU and the GPU{f' at {where}' if where else ''}", todo)
 
 
 def _elsewhere(batch: Any) -> str:

@@ -59,7 +59,10 @@ def _looked_at(
     hook = register_module_forward_pre_hook(note)
     try:
         values = [function(networks, task.cell)]
+        hook.remove()
         after, modes_after = _contents(networks), _modes(networks)
+        for network in networks.values():
+            network.eval()
         set_random_state(random, training.generator, training.gpus)
         values.append(function(networks, task.cell))
     finally:

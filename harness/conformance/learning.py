@@ -56,8 +56,7 @@ def loss_falls(task: Task, rank: int) -> Finding:
             )
     return fails(
         f"{text}, nor at a tenth, a hundredth or ten times the learning rate",
-        "look for a loss that is to rise (its sign), targets that do not belong to their inputs, "
-        "or outputs that the loss does not depend on",
+        "look for a wrong sign, a detach, and targets that do not depend on what the network sees",
     )
 
 
@@ -93,27 +92,29 @@ def gradients(task: Task, rank: int) -> Finding:
     seen = _watch(training, named)
     training.run(STEPS)
     moved = {name for name, parameter in named.items() if not torch.equal(before[name], parameter)}
-    wrong = []
+    wrong: dict[str, str] = {}  # what is wrong, and what to do
     still = [name for name in named if name not in moved | frozen]
     mine = {id(p) for player in training.players for p in player.parameters(training.networks)}
     if none := [name for name in still if id(named[name]) in mine and name not in seen]:
-        wrong.append(
-            f"{listed(none)} {_get(none)} no gradient (None): not part of the loss, or cut off by "
-            "detach, .data, no_grad or argmax"
+        wrong[f"{listed(none)} {_get(none)} no gradient"] = (
+            "the loss does not depend on it, or is cut off by detach, .data, no_grad, argmax or "
+            ".item(): use it, or freeze it by requires_grad_(False)"
         )
     zero = [name for name in named if id(named[name]) in mine and seen.get(name) is False]
     if zero := [name for name in zero if name not in frozen]:
-        wrong.append(f"the gradient of {listed(zero)} is exactly 0 in all {STEPS} steps")
-    if alone := [name for name in still if id(named[name]) not in mine]:
-        wrong.append(f"no player moves {listed(alone)}")
-    if loose := _loose(training.networks):
-        wrong.append(f"{listed(loose)} {_is(loose)} a tensor with requires_grad, and no parameter")
-    if wrong:
-        return fails(
-            "; ".join(wrong),
-            "use them in the objective, name their network in a Player, make tensors an "
-            "nn.Parameter, or freeze what is to stay by requires_grad_(False)",
+        wrong[f"the gradient of {listed(zero)} is exactly 0 in all {STEPS} steps"] = (
+            "what comes after is saturated, dead (a ReLU below 0) or multiplied by 0"
         )
+    if alone := [name for name in still if id(named[name]) not in mine]:
+        wrong[f"no player moves {listed(alone)}"] = (
+            "name its network in a Player, or freeze it by requires_grad_(False)"
+        )
+    if loose := _loose(training.networks):
+        wrong[f"{listed(loose)} {_is(loose)} a tensor with requires_grad, and no parameter"] = (
+            "no optimizer moves it and no checkpoint holds it: make it an nn.Parameter"
+        )
+    if wrong:
+        return fails("; ".join(wrong), "; ".join(wrong.values()))
     fixed = [name for name in named if name in frozen and name not in moved]
     note = f"; frozen on purpose? {listed(fixed)}" if fixed else ""
     return holds(f"{len(named) - len(frozen)} parameters get one in {STEPS} steps{note}")
@@ -128,7 +129,7 @@ def _is(names: list[str]) -> str:
 
 
 def _watch(training: Training, named: dict[str, nn.Parameter]) -> dict[str, bool]:
-    """Return, filled as it trains, the parameters that had a gradient: whether it was ever not 0."""
+    """Return, filled as it trains, which parameters had a gradient, and if it was ever not 0."""
     seen: dict[str, bool] = {}
 
     def look(optimizer: torch.optim.Optimizer, *_: object) -> None:

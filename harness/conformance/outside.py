@@ -22,6 +22,10 @@ from harness.training.loop import Training
 MOST = 50_000  # objects that are looked at
 KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
+KEPT = {  # attributes whose content a checkpoint has, or that a schedule of torch's notes
+    *("_parameters", "_buffers", "_modules", "training", "state", "param_groups", "_opt_called"),
+}
+
 
 def generators(training: Training) -> dict[str, str]:
     """Return where the project's own random generators stand, by where they are held.
@@ -60,18 +64,9 @@ def attributes(thing: object) -> dict[str, str]:
 
     For a layer these are all that are no parameters, buffers and layers.
     """
-    skipped = {
-        "_parameters",
-        "_buffers",
-        "_modules",
-        "training",
-        "state",
-        "param_groups",
-        "_opt_called",
-    }
     found = {}
     for name, value in vars(thing).items():
-        if name not in skipped and not name.endswith("_hooks"):
+        if name not in KEPT and not name.endswith("_hooks"):
             try:
                 found[name] = digest(_plain(value))
             except (TypeError, RecursionError):
@@ -81,7 +76,7 @@ def attributes(thing: object) -> dict[str, str]:
 
 def of_layers(networks: Mapping[str, nn.Module]) -> dict[str, str]:
     """Return digests of the layers' plain attributes and non-persistent buffers, by full name."""
-    found = {}
+    found: dict[str, str] = {}
     for key, network in networks.items():
         for name, layer in network.named_modules():
             prefix = f"{key}.{name}." if name else f"{key}."

@@ -62,8 +62,8 @@ def shards(task: Task, rank: int) -> Finding:
         )
     if known:
         return does_not_apply(
-            f"{_per_rank(known)}, so that parallel trainings cannot be single's; all else is a mean "
-            "over samples"
+            f"{_per_rank(known)}, so that parallel trainings cannot be single's; all else is a "
+            "mean over samples"
         )
     return holds(f"a batch's gradient is the mean of its {RANKS} halves' gradients")
 
@@ -101,7 +101,11 @@ def _unequal(training: Training, players: list[Player], batch: dict[str, Tensor]
         mean = sum(h[0] for h in halves) / RANKS
         summed = abs(loss - RANKS * mean) <= parallel.TOLERANCE * abs(loss) and mean
         layer = _first_layer(outputs, [h[2] for h in halves])
-        why = "the objective sums over the batch" if summed else layer or "no layer does"
+        why = (
+            "the objective sums over the batch"
+            if summed
+            else layer or "the objective itself, no layer"
+        )
         where = f" ({line_of(player.objective)})" if not layer else ""
         found.append(
             f"{player.name}'s gradient is {off / max(norm, LEAST):.2g} away from the mean of its "

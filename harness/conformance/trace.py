@@ -79,7 +79,7 @@ def leaves(tree: Any, path: str = "") -> dict[str, str]:
             return {path: digest(tree)}
         except TypeError:
             return {path: f"a {type(tree).__name__}"}
-    found = {}
+    found: dict[str, str] = {}
     for key, value in items:
         found |= leaves(value, f"{path}.{key}" if path else key)
     return found
