@@ -77,25 +77,38 @@ def _axes(mark: pytest.Mark) -> dict[str, str]:
 
 @pytest.fixture
 def finding(request: pytest.FixtureRequest) -> Finding:
-    """What a check found: it skips the test if it does not apply, and fails it if it fails."""
-    from harness.conformance import checks
-    from harness.conformance.subject import declared
+    """What a check found: status, text and todo."""
+    return _find(request.config, *request.param)
 
-    mark, name = request.param
-    topic, source = _of(request.config, mark)
-    mistake = declared(topic)
-    if name == checks.DECLARED:
-        found = mistake or checks.DECLARED_RIGHT
-    elif mistake:
-        pytest.skip(f"see {checks.DECLARED}")
-    else:
-        (check,) = (check for check in checks.checks() if check.name == name)
-        found = checks.run(check, _subject(request.config, topic, source, mark))
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Fail a marked test whose check fails, in one line, and skip one that does not apply."""
+    if pyfuncitem.get_closest_marker(MARK) is None:
+        return
+    mark, name = pyfuncitem.callspec.params["finding"]
+    given: Any = pyfuncitem.funcargs.get("finding")
+    found: Finding = given or _find(pyfuncitem.config, mark, name)
     if found.status == "does not apply":
         pytest.skip(found.text)
     if found.status == "fails":
         pytest.fail(f"{name}: {found.text}\n-> {found.todo}", pytrace=False)
-    return found
+
+
+def _find(config: pytest.Config, mark: pytest.Mark, name: str) -> Finding:
+    """Run one check of a mark's topic."""
+    from harness.conformance import checks
+    from harness.conformance.finding import does_not_apply
+    from harness.conformance.subject import declared
+
+    topic, source = _of(config, mark)
+    mistake = declared(topic)
+    if name == checks.DECLARED:
+        return mistake or checks.DECLARED_RIGHT
+    if mistake:
+        return does_not_apply(f"see {checks.DECLARED}")
+    (check,) = (check for check in checks.checks() if check.name == name)
+    return checks.run(check, _subject(config, topic, source, mark))
 
 
 def _subject(config: pytest.Config, topic: Topic, source: str, mark: pytest.Mark) -> Subject:

@@ -65,6 +65,7 @@ def _on_one_batch(task: Task, rate: float) -> Training:
     task = replace(task, budget=budget, rate=rate)
     training = training_of(task, device_of(task, 0), 0)
     training.batches = _Same(training.batches.draw(budget.batch_size))
+    training.failure_checks = set()
     return training
 
 

@@ -96,8 +96,8 @@ def chosen_cell(
 class Subject:
     """A cell to be checked, and the warm processes that it is checked in.
 
-    task: its first STEPS steps of the smoke profile, on the CPU. source: ``module:attribute`` that
-    a process imports the topic by; empty: it is sent to processes with its code.
+    task: the smoke profile's on the CPU, of which STEPS steps are trained. source:
+    ``module:attribute`` that a process imports the topic by; empty: it is sent with its code.
     """
 
     task: Task
@@ -128,7 +128,9 @@ def subject(topic: Topic, cell: Cell, folder: Path, source: str = "") -> Iterato
 
     folder: an empty one, for its checkpoints.
     """
-    budget = replace(topic.budget("smoke", cell.model), steps=STEPS, looks=0)
+    smoke = topic.budget("smoke", cell.model)
+    # in the second half a topic may look for failures, such as mode collapse
+    budget = replace(smoke, steps=max(smoke.steps, 2 * STEPS), looks=0)
     with own_executor() as executor:
         yield Subject(Task(topic, cell, budget, folder), executor, source)
 
