@@ -86,7 +86,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Fail a marked test whose check fails, in one line, and skip one that does not apply."""
     if pyfuncitem.get_closest_marker(MARK) is None:
         return
-    mark, name = pyfuncitem.callspec.params["finding"]
+    calls: Any = pyfuncitem
+    mark, name = calls.callspec.params["finding"]
     given: Any = pyfuncitem.funcargs.get("finding")
     found: Finding = given or _find(pyfuncitem.config, mark, name)
     if found.status == "does not apply":

@@ -149,7 +149,7 @@ def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, ModuleType):
         if _is_own(value):
             yield from ((f"{value.__name__}.{n}", v) for n, v in list(vars(value).items()))
-    elif not isinstance(value, (Tensor, np.ndarray, *KINDS)) and hasattr(value, "__dict__"):
+    elif not isinstance(value, (Tensor, np.ndarray, *KINDS)) and _may_hold(value):
         yield f"{path}", type(value)
         yield from ((f"{path}.{name}", part) for name, part in list(vars(value).items()))
 
@@ -158,6 +158,13 @@ def _is_own(module: object) -> bool:
     """Whether a module is the project's: neither a library's, nor Python's, nor of this package."""
     file = module.__dict__.get("__file__") if isinstance(module, ModuleType) else None
     return isinstance(file, str) and not file.startswith((OURS, *LIBRARIES))
+
+
+def _may_hold(value: object) -> bool:
+    """Whether an object is looked into: one with attributes, of no library other than torch."""
+    module = type(value).__module__
+    known = module.split(".")[0] in ("torch", "harness") or _is_own_name(module)
+    return known and hasattr(value, "__dict__")
 
 
 def _is_own_name(name: str | None) -> bool:
