@@ -51,6 +51,7 @@ PLANTED = [  # topic, check, words of its finding and of what to do
     ("LostVelocity", "resume", "Heavy.velocity of learner", "self.state[parameter]"),
     ("Counting", "resume", "the loss of learner", "keep nothing"),
     ("ShardNorm", "parity-ddp", "the first gradient by", "shards"),
+    ("Unused", "parity-ddp", "parameters are not used in the loss", "see gradients"),
     ("MadeOnCPU", "devices", "in forward: return x + torch.ones(8)", "device=x.device"),
     ("PlainTensor", "devices", "in forward: return x * self.scale", "register_buffer"),
     ("StaysOnCPU", "devices", "batches gives x, y on the CPU", "move it"),
