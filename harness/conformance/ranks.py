@@ -60,9 +60,11 @@ def resharding(subject: Subject) -> Finding:
                 of = "state" if what == "state" else "next batch"
                 return fails(f"{way}, the {of} differs", "see state and resume above")
     apart = max(row["difference"] for row in rows)
+    then = f"next losses are within {apart:.0e}"
+    if apart > parallel.TOLERANCE:
+        then = f"next losses differ by {apart:.2g}: see parity above"
     return holds(
-        f"{fit[0]} on {RANKS} ranks and a single process go on from each other's checkpoints "
-        f"(next losses within {apart:.0e})"
+        f"{fit[0]} on {RANKS} ranks and a single process load each other's checkpoints; {then}"
     )
 
 

@@ -307,7 +307,7 @@ class Positions(Batches):
 
 class LostPosition(Clean):
     def batches(self, cell, budget, networks, generator, device):
-        return Positions(*self.data())
+        return Positions(*(tensor.to(device) for tensor in self.data()))
 
 
 class Heavy(optim.SGD):
