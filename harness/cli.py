@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness import options
 from harness.cell import Cell, UsageError, unknown
-from harness.commands import run, trained, tune
+from harness.commands import check, run, trained, tune
 from harness.options import REPEATED
 from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
@@ -25,7 +25,8 @@ Which loss, learning-rate schedule and parallel configuration for a model, at wh
 machine, and does its checkpoint come back? First steps, in any folder:
 
   decathlon run --profile smoke -k vgg   train a built-in topic, in seconds: tables and a page
-  decathlon run -k mine                  your own, from the conftest.py of this folder
+  decathlon check mine                   does your own training keep what it promises?
+  decathlon run -k mine                  train it, from the conftest.py of this folder
   decathlon run --profile race --minutes 30 -k mine    which recipes are best? a race
   decathlon COMMAND --help               what a command takes
 """
@@ -77,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tune", help="find the learning rate that serves each recipe", description=tune.__doc__
     )
     tune.add(search)
+    checked = commands.add_parser(
+        "check", help="does a training keep what it promises?", description=check.__doc__
+    )
+    check.add(checked)
     try:
         if arguments[:1] == ["run"]:  # the rest is for pytest to read
             return run.run(arguments[1:])
@@ -86,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         does = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
         does |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
+        does |= {"check": check.run}
         return does[chosen.command](chosen)
     except KeyboardInterrupt:
         print("decathlon: interrupted", file=sys.stderr)

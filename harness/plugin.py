@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harness.run import Run
     from harness.screen import Screen
 
+pytest_plugins = ("harness.conformance.items",)
+
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 CELLS: pytest.StashKey[dict[str, list[Cell]]] = pytest.StashKey()
 SCREEN: pytest.StashKey[Screen] = pytest.StashKey()

@@ -24,6 +24,7 @@ FLOORS = (  # a room imports from lower floors only, and nothing from its own fl
     {"execution", "topics", "progress"},
     {"run", "project"},
     {"studies", "screen", "plan", "race", "asked"},
+    {"conformance"},
     {"commands"},
     {"cli", "plugin"},
     {"__main__"},

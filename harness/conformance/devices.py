@@ -1,0 +1,174 @@
+"""Does the training work on a GPU: do networks, batches and what they make lie on one device?
+
+Without a GPU a fake one tells: its tensors have no numbers, but an operator that meets tensors of
+two devices raises as it does on CUDA.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._pytree import tree_leaves
+
+from harness.conformance.fake_gpu import fake_gpu, is_mixed
+from harness.conformance.finding import Finding, crashed, does_not_apply, fails, holds
+from harness.conformance.subject import STEPS, Subject
+from harness.studies.study import own_executor
+from harness.training.loop import Training
+from harness.training.topic import Topic
+from harness.trial.device import device_of
+from harness.trial.task import Task, training_of
+
+OBJECTIVE = "objective"
+MEASURING = ("evaluate", "validate")
+TODO = "make it where its input is: torch.zeros(..., device=x.device), or register_buffer it"
+MEASURE = "move the data to the networks: x.to(next(network.parameters()).device)"
+DRAW = "draw on the CPU, by the generator that is given, and move that: torch.randn(...).to(device)"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def devices(subject: Subject) -> Finding:
+    """Train on a GPU if there is one, else with fake tensors, and name the line that mixes devices.
+
+    GPUs may be hidden from this process, whose checks are on the CPU: a fresh one sees them.
+    """
+    with _gpus_seen():
+        if torch.cuda.device_count():
+            with own_executor(fresh=True) as other:
+                on_gpu: Finding = other.call(_on_gpu, replace(subject.task, device="cuda"))
+                return on_gpu
+    faked: Finding = subject.call_afresh(_faked)
+    return faked
+
+
+@contextmanager
+def _gpus_seen() -> Iterator[None]:
+    """Let processes started in the block see the GPUs that are hidden from this one."""
+    hidden = os.environ.get(VISIBLE) == ""
+    if hidden:
+        del os.environ[VISIBLE]
+    try:
+        yield
+    finally:
+        if hidden:
+            os.environ[VISIBLE] = ""
+
+
+def _on_gpu(task: Task, rank: int) -> Finding:
+    """Train, evaluate and save on a GPU."""
+    training = training_of(task, device_of(task, rank), rank)
+    training.run(STEPS)
+    training.evaluate()
+    training.validate()
+    again = training_of(task, device_of(task, rank), rank)
+    again.load_state_dict(training.state_dict())
+    return holds(f"it trains, evaluates and comes back on {torch.cuda.get_device_name()}")
+
+
+def _faked(task: Task, rank: int) -> Finding:
+    """Call objectives, batches and evaluation with networks and batches on a fake GPU.
+
+    What needs numbers (a branch on a value, NumPy) ends that part: there are none.
+    """
+    training = training_of(task, torch.device("cpu"), rank)
+    batch = training.batches.draw(task.budget.batch_size)
+    parts = _parts(task, training, batch)
+    seen: list[str] = []
+    begun: list[str] = []
+    called = _Called()
+    with fake_gpu() as gpu, called:
+        for network in training.networks.values():
+            network.to(gpu)
+        for name in batch:
+            batch[name] = batch[name].to(gpu)
+        for name, part in parts.items():
+            called.clear()
+            for network in training.networks.values():
+                network.train(name not in MEASURING)
+            try:
+                value = part()
+            except Exception as error:
+                if is_mixed(error):
+                    return _mixed(name, error, task)
+                if called.any:
+                    begun.append(name)
+                continue
+            seen.append(name)
+            if name == "batches" and (left := _elsewhere(value)):
+                return fails(
+                    f"batches gives {left} on the CPU", "move it to the device it is given"
+                )
+    unseen = [name for name in parts if name not in seen + begun]
+    if any(name.startswith(OBJECTIVE) for name in unseen):
+        return does_not_apply(
+            f"there is no GPU here, and the simulated one has no numbers, which {unseen[0]} needs"
+        )
+    told = [*seen, *(f"{name} up to where it needs numbers" for name in begun)]
+    more = f"; {', '.join(unseen)} cannot be told" if unseen else ""
+    return holds(f"on a simulated GPU one device is kept in {', '.join(told)}{more}")
+
+
+Part = Callable[[], Any]
+
+
+def _parts(task: Task, training: Training, batch: dict[str, Tensor]) -> dict[str, Part]:
+    """Return by name what is called: objectives, a new stream of batches, and what measures."""
+    topic, networks = task.topic, training.networks
+
+    def stream() -> Any:
+        generator, gpu = torch.Generator().manual_seed(0), torch.device("cuda", 0)
+        made = topic.batches(task.cell, task.budget, networks, generator, gpu)
+        return made.draw(task.budget.batch_size)
+
+    parts: dict[str, Part] = {
+        f"{OBJECTIVE} of {player.name}": partial(player.objective, networks, batch)
+        for player in training.players
+    }
+    parts["batches"] = stream
+    own = [name for name in MEASURING if getattr(type(topic), name) is not getattr(Topic, name)]
+    return parts | {name: partial(getattr(topic, name), networks, task.cell) for name in own}
+
+
+class _Called:
+    """Notes for a block whether a layer has made a forward pass."""
+
+    def __enter__(self) -> None:
+        self.any = False
+        self._hook = register_module_forward_hook(self._note)
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def clear(self) -> None:
+        """Forget what was called."""
+        self.any = False
+
+    def _note(self, *_: Any) -> None:
+        self.any = True
+
+
+def _mixed(name: str, error: Exception, task: Task) -> Finding:
+    """Return the finding of mixed devices, with the line of the topic's code."""
+    told = crashed("".join(traceback.format_exception(error)), task.topic)
+    where = told.text.rpartition(" (")[2].removesuffix(")") if told.text.endswith(")") else ""
+    todo = MEASURE if name in MEASURING else DRAW if "generator" in told.text else TODO
+    return fails(f"{name} mixes the CPU and the GPU{f' at {where}' if where else ''}", todo)
+
+
+def _elsewhere(batch: Any) -> str:
+    """Return the names of a batch's tensors that are not on the GPU; empty if all are."""
+    items = batch.items() if isinstance(batch, dict) else []
+    return ", ".join(
+        name
+        for name, value in items
+        if any(isinstance(t, Tensor) and t.device.type != "cuda" for t in tree_leaves(value))
+    )

@@ -1,0 +1,107 @@
+"""What a check found: the promise holds, fails (where, and what to do) or does not apply (why)."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+import sysconfig
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import harness
+from harness.training.topic import Topic
+
+Status = Literal["holds", "fails", "does not apply"]
+
+FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
+OURS = str(Path(harness.__file__).parent)
+LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platlib", "purelib"))
+NAMED = 5  # names that a line has room for
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result, as one line. todo: what mends it, if it fails; empty: nothing to say.
+
+    ends: no other check can tell anything then, such as where the training does not run at all.
+    """
+
+    status: Status
+    text: str
+    todo: str = ""
+    ends: bool = False
+
+
+def holds(text: str) -> Finding:
+    """Return that a promise is kept; text: what was seen."""
+    return Finding("holds", text)
+
+
+def fails(text: str, todo: str) -> Finding:
+    """Return that a promise is broken; text: where and by how much. todo: what mends it."""
+    return Finding("fails", text, todo)
+
+
+def does_not_apply(why: str) -> Finding:
+    """Return that a promise is none for this training; why: as a sentence."""
+    return Finding("does not apply", why)
+
+
+def crashed(trace: str, topic: Topic | None = None) -> Finding:
+    """Return the finding of a traceback: the error, and the last line of the topic's own code.
+
+    trace: as Python formats it. topic: whose folder's code is meant; None: all that is neither a
+    library's nor this package's.
+    """
+    error = _error(trace)
+    where = _own_line(trace, topic)
+    return fails(
+        f"it raises {error}{f' ({where})' if where else ''}",
+        "mend this line first" if where else "see what the topic gives to PyTorch there",
+    )
+
+
+def raised(error: BaseException, topic: Topic | None = None) -> Finding:
+    """Return the finding of an exception, as ``crashed`` does of its traceback."""
+    return crashed("".join(traceback.format_exception(error)), topic)
+
+
+def line_of(function: object) -> str:
+    """Return where a function is written, ``mine.py:40``; empty if that is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
+
+
+def listed(names: list[str]) -> str:
+    """Return names as text: the first NAMED of them, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _error(trace: str) -> str:
+    """Return a traceback's error, its class without the module, in one line of bounded length."""
+    lines = trace.rstrip().splitlines()
+    begin = max((n for n, text in enumerate(lines) if FRAME.search(text)), default=-1) + 1
+    told = [text for text in lines[begin:] if text and not text.startswith(" ")]
+    text = " ".join((told or lines[-1:])[0].split())
+    kind, colon, message = text.partition(": ")
+    return f"{kind.rpartition('.')[2]}{colon}{message}"[:240]
+
+
+def _own_line(trace: str, topic: Topic | None) -> str:
+    """Return the last frame of the topic's own code, as ``mine.py:31 in objective: its code``."""
+    try:
+        home = str(Path(inspect.getfile(type(topic))).parent) if topic else ""
+    except (OSError, TypeError):
+        home = ""
+    frames = FRAME.findall(trace)
+    own = [f for f in frames if f[0].startswith(home + "/")] if home else []
+    own = own or [f for f in frames if not f[0].startswith((OURS, "<", *LIBRARIES))]
+    if not own:
+        return ""
+    file, number, function = own[-1]
+    code = linecache.getline(file, int(number)).strip()
+    return f"{Path(file).name}:{number} in {function}{f': {code}' if code else ''}"

@@ -1,0 +1,155 @@
+"""Does training do something: the loss falls on one batch, and every parameter gets a gradient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from statistics import mean
+
+import torch
+from torch import Tensor, nn
+
+from harness.conformance.finding import Finding, does_not_apply, fails, holds, listed
+from harness.conformance.subject import STEPS
+from harness.training.batches import Batches
+from harness.training.loop import Diverged, Training
+from harness.trial.device import device_of
+from harness.trial.task import Task, training_of
+
+ON_ONE_BATCH = 50  # steps
+ENDS = 5  # losses that are averaged at either end, since dropout and the like scatter them
+OTHER_RATES = (0.1, 0.01, 10.0)  # tried where the loss does not fall
+
+
+class _Same(Batches):
+    """A stream that gives the same batch again and again."""
+
+    def __init__(self, batch: dict[str, Tensor]) -> None:
+        self._batch = batch
+
+    def draw(self, size: int) -> dict[str, Tensor]:
+        return dict(self._batch)
+
+
+def loss_falls(task: Task, rank: int) -> Finding:
+    """Train on one batch over and over, and hold its last losses against its first."""
+    if not task.topic.loss_falls:
+        return does_not_apply("the topic says that its loss does not fall (loss_falls = False)")
+    training = _on_one_batch(task, 1.0)
+    if len(training.players) > 1:
+        names = ", ".join(player.name for player in training.players)
+        return does_not_apply(f"the players {names} work against or beside each other")
+    before = {id(p): p.detach().clone() for p in training.players[0].parameters(training.networks)}
+    first, last = _losses(training)
+    if last < first:
+        return holds(f"on one batch from {first:.4g} to {last:.4g} in {ON_ONE_BATCH} steps")
+    text = f"on one batch from {first:.4g} to {last:.4g} in {ON_ONE_BATCH} steps"
+    now = training.players[0].parameters(training.networks)
+    if all(torch.equal(before[id(p)], p) for p in now):
+        return fails(f"{text}, and no parameter has changed", "see gradients below")
+    for rate in OTHER_RATES:
+        first, last = _losses(_on_one_batch(task, rate))
+        if last < first:
+            return fails(
+                f"{text}; at {rate:g} times the learning rate to {last:.4g}",
+                f"set the learning rate to about {rate:g} of what it is",
+            )
+    return fails(
+        f"{text}, nor at a tenth, a hundredth or ten times the learning rate",
+        "look for a wrong sign, a detach, and targets that do not depend on what the network sees",
+    )
+
+
+def _on_one_batch(task: Task, rate: float) -> Training:
+    budget = replace(task.budget, steps=ON_ONE_BATCH)
+    task = replace(task, budget=budget, rate=rate)
+    training = training_of(task, device_of(task, 0), 0)
+    training.batches = _Same(training.batches.draw(budget.batch_size))
+    training.failure_checks = set()
+    return training
+
+
+def _losses(training: Training) -> tuple[float, float]:
+    """Train to the end; return the mean of the first and of the last losses, inf if not finite."""
+    try:
+        training.run(ON_ONE_BATCH)
+    except Diverged:
+        first = mean(loss.item() for loss in training.losses[:1])
+        return first, math.inf
+    losses = [loss.item() for loss in training.losses]
+    return mean(losses[:ENDS]), mean(losses[-ENDS:])
+
+
+def gradients(task: Task, rank: int) -> Finding:
+    """Train a few steps, and name the parameters that get no gradient, or that nothing moves."""
+    training = training_of(task, device_of(task, rank), rank)
+    named = {
+        f"{key}.{name}": parameter
+        for key, network in training.networks.items()
+        for name, parameter in network.named_parameters()
+    }
+    frozen = {name for name, parameter in named.items() if not parameter.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in named.items()}
+    seen = _watch(training, named)
+    training.run(STEPS)
+    moved = {name for name, parameter in named.items() if not torch.equal(before[name], parameter)}
+    wrong: dict[str, str] = {}  # what is wrong, and what to do
+    still = [name for name in named if name not in moved | frozen]
+    mine = {id(p) for player in training.players for p in player.parameters(training.networks)}
+    if none := [name for name in still if id(named[name]) in mine and name not in seen]:
+        wrong[f"{listed(none)} {_get(none)} no gradient"] = (
+            "the loss does not depend on it, or is cut off by detach, .data, no_grad, argmax or "
+            ".item(): use it, or freeze it by requires_grad_(False)"
+        )
+    zero = [name for name in named if id(named[name]) in mine and seen.get(name) is False]
+    if zero := [name for name in zero if name not in frozen]:
+        wrong[f"the gradient of {listed(zero)} is exactly 0 in all {STEPS} steps"] = (
+            "what comes after is saturated, dead (a ReLU below 0) or multiplied by 0"
+        )
+    if alone := [name for name in still if id(named[name]) not in mine]:
+        wrong[f"no player moves {listed(alone)}"] = (
+            "name its network in a Player, or freeze it by requires_grad_(False)"
+        )
+    if loose := _loose(training.networks):
+        wrong[f"{listed(loose)} {_is(loose)} a tensor with requires_grad, and no parameter"] = (
+            "no optimizer moves it and no checkpoint holds it: make it an nn.Parameter"
+        )
+    if wrong:
+        return fails("; ".join(wrong), "; ".join(wrong.values()))
+    fixed = [name for name in named if name in frozen and name not in moved]
+    note = f"; frozen on purpose? {listed(fixed)}" if fixed else ""
+    return holds(f"{len(named) - len(frozen)} parameters get one in {STEPS} steps{note}")
+
+
+def _get(names: list[str]) -> str:
+    return "gets" if len(names) == 1 else "get"
+
+
+def _is(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are each"
+
+
+def _watch(training: Training, named: dict[str, nn.Parameter]) -> dict[str, bool]:
+    """Return, filled as it trains, which parameters had a gradient, and if it was ever not 0."""
+    seen: dict[str, bool] = {}
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for name, parameter in named.items():
+            if id(parameter) in own and parameter.grad is not None:
+                seen[name] = seen.get(name, False) or bool(parameter.grad.any())
+
+    for optimizer in training.optimizers.values():
+        optimizer.register_step_pre_hook(look)
+    return seen
+
+
+def _loose(networks: dict[str, nn.Module]) -> list[str]:
+    """Return the attributes of layers that are tensors with requires_grad, but no parameters."""
+    return [
+        f"{key}.{name}{'.' if name else ''}{attribute}"
+        for key, network in networks.items()
+        for name, layer in network.named_modules()
+        for attribute, value in vars(layer).items()
+        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf
+    ]
