@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from harness import options
 from harness.cell import Cell, UsageError, unknown
 from harness.topics.options import TOPIC_OPTIONS
@@ -21,6 +23,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
     from harness import project
     from harness.results.store import Store
 
+    project.configure(chosen, ("profile", "run_dir"))
     store, cell = Store(options.run_folder(chosen)), Cell.parse(chosen.cell)
     topics = project.topics(store.folder)
     tree, topic = _trained(topics, store.checkpoint(cell, "final"), cell, chosen)
@@ -61,6 +64,9 @@ def _trained(
     if set(settings) != fields:
         odd = ", ".join(sorted(set(settings) ^ fields))
         raise UsageError(f"{path} was trained by another version of {name}: {odd} is no setting")
+    for name, value in settings.items():
+        if dataclasses.is_dataclass(now := getattr(topic, name)):
+            settings[name] = msgspec.convert(value, type(now))
     settings |= {k: v for k, v in options.given(chosen, TOPIC_OPTIONS).items() if k in fields}
     return tree, dataclasses.replace(topic, **settings)
 
