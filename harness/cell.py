@@ -28,10 +28,10 @@ class UsageError(ValueError):
     """Raised for bad input: one line that names it and says what is allowed."""
 
 
-def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
+def unknown(kind: str, value: str, allowed: Iterable[str], of: str = "") -> UsageError:
     """Return the error for a value outside a fixed set, naming the allowed ones, nearest first.
 
-    Of more than LISTED only the nearest are named, and how many more there are.
+    Of more than LISTED only the nearest are named, and how many more there are. of: whose it is.
     """
     choices = sorted(allowed)
     many = len(choices) > LISTED
@@ -39,8 +39,9 @@ def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
     rest = [choice for choice in choices if choice not in near]
     named = [*near, *rest[: max(0, NEAREST - len(near)) if many else None]]
     more = f" and {len(choices) - len(named)} more" if many else ""
+    whose = f" of {of}" if of else ""
     return UsageError(
-        f"unknown {kind} {value!r}: choose from {', '.join(named) or 'nothing'}{more}"
+        f"unknown {kind} {value!r}{whose}: choose from {', '.join(named) or 'nothing'}{more}"
     )
 
 

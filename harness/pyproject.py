@@ -66,8 +66,8 @@ def read(folder: Path) -> Configured:
         try:
             options[name] = msgspec.convert(value, kinds[name])
         except msgspec.ValidationError:
-            needed = typed.allowed(kinds[name])
-            raise UsageError(f"{what}.{name} = {value!r}: {needed} is needed") from None
+            told = f"{what}.{name} = {value!r}: it takes {typed.allowed(kinds[name])}"
+            raise UsageError(told) from None
         if name in PATHS:
             options[name] = str(folder / value)
     settings = table.get(SET, {})

@@ -85,7 +85,7 @@ class Settings:
             return whole
         found = dataclasses.replace(whole, **values)
         said = " ".join(f"{topic.name}.{name}={texts[name]}" for name in names)
-        check_budget(said, found)
+        check_budget(f"{said}: the budget", found)
         work = found.steps * found.batch_size / whole.steps / whole.batch_size
         return dataclasses.replace(found, expected_s=whole.expected_s * work)
 
@@ -138,7 +138,7 @@ def _value(topic: Topic, path: str, text: str) -> Any:
     """Return a text as the value of a topic's field, or of its budget's."""
     kinds = _kinds(topic)
     if path not in kinds:
-        raise unknown(f"field of {topic.name}", path, kinds)
+        raise unknown("field", path, kinds, topic.name)
     if not text or not text.isprintable() or "," in text:
         raise UsageError(f"{topic.name}.{path}={text!r}: a value of printable text is needed")
     try:

@@ -44,7 +44,7 @@ def read(kind: Any, text: str) -> Any:
         if value == value:  # not nan
             return value
     choices = [str(one) for member in _members(kind) for one in _choices(member)]
-    raise unknown("value", text, choices) if choices else ValueError(f"{what} is needed")
+    raise unknown("value", text, choices) if choices else ValueError(f"it takes {what}")
 
 
 def written(value: Any) -> str:
@@ -69,7 +69,7 @@ def allowed(kind: Any) -> str:
         return f"one of {', '.join(map(str, choices))}"
     if get_origin(kind) is tuple and (inner := get_args(kind)):
         if inner[-1] is Ellipsis:
-            return f"values joined by + (each {allowed(inner[0])}; one alone with + behind it)"
+            return f"{allowed(inner[0])} or several, joined by + (one alone: with + behind it)"
         return f"{' + '.join(map(allowed, inner))}"
     if kind not in PLAIN:
         raise ValueError(f"no text stands for the type {getattr(kind, '__name__', kind)}")

@@ -104,7 +104,7 @@ def _set(cells: pd.DataFrame) -> str:
     """Return a topic's settings as a command line has them, a space before each."""
     found = ""
     for column in [name for name in cells if str(name).startswith("set.")]:
-        values = cells[column].dropna().unique()
+        values = sorted(cells[column].dropna().unique())
         texts = [f"{v:.15g}" if isinstance(v, float) else str(v) for v in values]
         told = f"{cells['topic'].iloc[0]}.{str(column).removeprefix('set.')}={','.join(texts)}"
         found += f" --set {shlex.quote(told)}" if texts else ""
