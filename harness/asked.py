@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from harness import chosen as by_axis
 from harness import matrix, options, project
 from harness.cell import Cell, UsageError
 from harness.execution.kinds import executor_class
+from harness.pyproject import Configured
 from harness.run import Run
+from harness.settings import Settings, of_text
 from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import installed_topics, with_own
 from harness.trial import device
@@ -19,12 +22,16 @@ PROJECT: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def make(
-    config: pytest.Config, chosen: options.RunOptions, said: list[str], dest: str
+    config: pytest.Config,
+    chosen: options.RunOptions,
+    configured: Configured,
+    said: list[str],
+    dest: str,
 ) -> tuple[Run, dict[str, list[Cell]]]:
     """Return the run, and its profile's cells by topic.
 
-    said: takes lines for the end of pytest's output. dest: before the names of our options among
-    pytest's. Raises UsageError for bad input.
+    configured: what the project sets by itself. said: takes lines for the end of pytest's output.
+    dest: before the names of our options among pytest's. Raises UsageError for bad input.
     """
     if hasattr(config, "workerinput"):
         raise UsageError(
@@ -36,6 +43,9 @@ def make(
     installed, broken = installed_topics(**told)
     said += broken
     topics = with_own(installed, config.hook.pytest_decathlon_topics())
+    texts = options.given(config.option, [options.SettingOptions], dest).get("set", [])
+    settings = Settings.of([*configured.settings, *map(of_text, texts)], topics)
+    topics = settings.applied(topics)
     executor_class(chosen.executor, chosen.per_gpu)
     if chosen.profile == "race" and chosen.minutes is None:
         raise UsageError("a race needs to know how long it may take: --minutes M")
@@ -45,6 +55,9 @@ def make(
     if chosen.executor == "ray" and devices < 2:
         devices = 0  # a rank's GPU may be another machine's
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
+    if axes := options.given(config.option, [options.AxisOptions], dest):
+        cells = by_axis.select(topics, chosen.profile, axes, chosen.seeds)
+    cells = {name: settings.cells(some) for name, some in cells.items()}
     for topic in topics.values():
         topic.prepare()
     folder = Path(chosen.run_dir or config.rootpath / "results" / chosen.profile)
@@ -72,6 +85,12 @@ def make(
         device=chosen.device or "",
         per_gpu=chosen.per_gpu,
         compile=chosen.compile,
-        rates=project.rates_of(topics, chosen.profile, chosen.rates),
+        rates=project.rates_of(topics, chosen.profile, chosen.rates, settings),
+        settings=settings,
     )
+    for cell in {
+        (one.topic, one.settings): one for some in cells.values() for one in some
+    }.values():
+        run.topic(cell).dataset_id()
+        run.budget(cell)
     return run, cells

@@ -8,12 +8,19 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import quote, unquote
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LISTED, NEAREST = 30, 8  # allowed values that an error names
 AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
+SETTING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # a field, or one of a field that has its own
+SETTINGS = 120  # characters of a cell's settings, for an id is a file's name too
+ID = re.compile(
+    r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-r([\d.]+))?"
+    r"((?:-[^\W\d][\w.]*--?[\w.+%]+)*)-s(\d+)"
+)
 RATES = (1e-4, 1e4)  # the least and the largest multiple of a topic's learning rate
 
 
@@ -21,10 +28,10 @@ class UsageError(ValueError):
     """Raised for bad input: one line that names it and says what is allowed."""
 
 
-def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
+def unknown(kind: str, value: str, allowed: Iterable[str], of: str = "") -> UsageError:
     """Return the error for a value outside a fixed set, naming the allowed ones, nearest first.
 
-    Of more than LISTED only the nearest are named, and how many more there are.
+    Of more than LISTED only the nearest are named, and how many more there are. of: whose it is.
     """
     choices = sorted(allowed)
     many = len(choices) > LISTED
@@ -32,8 +39,9 @@ def unknown(kind: str, value: str, allowed: Iterable[str]) -> UsageError:
     rest = [choice for choice in choices if choice not in near]
     named = [*near, *rest[: max(0, NEAREST - len(near)) if many else None]]
     more = f" and {len(choices) - len(named)} more" if many else ""
+    whose = f" of {of}" if of else ""
     return UsageError(
-        f"unknown {kind} {value!r}: choose from {', '.join(named) or 'nothing'}{more}"
+        f"unknown {kind} {value!r}{whose}: choose from {', '.join(named) or 'nothing'}{more}"
     )
 
 
@@ -52,8 +60,10 @@ class Cell:
     """One training: a topic's model under a loss, a schedule and a parallel configuration.
 
     rate: its learning rate as a multiple of the topic's own; None: the one that the table of rates
-    has for its recipe (``harness.rates``). Raises UsageError for a value that is no name, a
-    negative seed or a rate outside of RATES or of more than three digits.
+    has for its recipe (``harness.rates``). settings: what its topic's fields and budget are set to,
+    by name and as text, where several values are compared; sorted by name. Raises UsageError for a
+    value that is no name, a negative seed, a rate outside of RATES or of more than three digits,
+    and settings that an id cannot hold.
     """
 
     topic: str
@@ -63,6 +73,7 @@ class Cell:
     parallel: str = "single"
     seed: int = 0
     rate: float | None = None
+    settings: tuple[tuple[str, str], ...] = field(default=(), metadata={"later": True})
 
     def __post_init__(self) -> None:
         for axis in AXES[:-1]:
@@ -79,16 +90,33 @@ class Cell:
                 f"rate {self.rate!r}: a multiple of the topic's learning rate from {least} to "
                 f"{most:g} is needed, of three digits at most"
             )
+        names = [name for name, _ in self.settings]
+        for name, text in self.settings:
+            if not SETTING.fullmatch(name) or not text:
+                raise UsageError(f"setting {name}={text!r}: a field's name and a value are needed")
+        if names != sorted(set(names)):
+            raise UsageError(f"settings {', '.join(names)}: each once, sorted by name")
+        if len(_in_id(self.settings)) > SETTINGS:
+            raise UsageError(
+                f"settings {self.settings_text}: an id holds {SETTINGS} characters of them, so "
+                "what is longer cannot be swept"
+            )
 
     @property
     def id(self) -> str:
         """Return the cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``.
 
-        Its rate is there only if it has one of its own: ``vgg/vgg11-ce-cosine-ddp-r0.3-s0``.
+        Its rate is there only if it has one of its own: ``vgg/vgg11-ce-cosine-ddp-r0.3-s0``, and so
+        are its settings: ``vgg/vgg11-ce-cosine-ddp-width-32-s0``.
         """
         rate = "" if self.rate is None else f"-r{self.rate:g}"
         names = f"{self.model}-{self.loss}-{self.schedule}-{self.parallel}"
-        return f"{self.topic}/{names}{rate}-s{self.seed}"
+        return f"{self.topic}/{names}{rate}{_in_id(self.settings)}-s{self.seed}"
+
+    @property
+    def settings_text(self) -> str:
+        """Return the settings to be read: ``lr=0.01 width=32``; empty if there are none."""
+        return " ".join(f"{name}={text}" for name, text in self.settings)
 
     def __lt__(self, other: Cell) -> bool:
         return self.id < other.id
@@ -96,18 +124,42 @@ class Cell:
     @classmethod
     def parse(cls, text: str) -> Cell:
         """Read a cell from its id. Raises UsageError for text that is none."""
-        match = re.fullmatch(r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-r([\d.]+))?-s(\d+)", text)
-        if not match:
+        if not (match := ID.fullmatch(text)):
             raise UsageError(
                 f"{text!r} is no cell id: it reads topic/model-loss-schedule-parallel-sSEED, "
                 "for example vgg/vgg11-ce-cosine-single-s0"
             )
-        topic, model, loss, schedule, parallel, rate, seed = match.groups()
+        topic, model, loss, schedule, parallel, rate, settings, seed = match.groups()
         try:
             multiple = None if rate is None else float(rate)
         except ValueError:
             raise UsageError(f"rate {rate!r} of {text!r} is no number") from None
-        return cls(topic, model, loss, schedule, parallel, int(seed), multiple)
+        pairs = tuple((name, _decoded(value)) for name, value in IN_ID.findall(settings))
+        return cls(topic, model, loss, schedule, parallel, int(seed), multiple, pairs)
+
+
+IN_ID = re.compile(r"-([^\W\d][\w.]*)-(-?[\w.+%]+)")  # a setting
+
+
+def _in_id(settings: Iterable[tuple[str, str]]) -> str:
+    """Return settings as an id has them: ``-lr-0.01-width-32``.
+
+    What is not a letter, digit or one of ``._+`` is percent-encoded, but for a minus in front.
+    """
+    found = ""
+    for name, text in settings:
+        sign, digits = ("-", text[1:]) if text[:1] == "-" and len(text) > 1 else ("", text)
+        coded = quote(digits, safe="+").replace("-", "%2D").replace("~", "%7E")
+        found += f"-{name}-{sign}{coded}"
+    return found
+
+
+def _decoded(text: str) -> str:
+    """Return a setting's text from an id. Raises UsageError for what is not encoded so."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise UsageError(f"setting {text!r} is not percent-encoded UTF-8") from None
 
 
 def _is_rate(value: object) -> bool:

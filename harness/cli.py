@@ -19,6 +19,9 @@ from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
     from harness.run import Run
+    from harness.settings import Given
+
+OF_CELL = ("profile", "run_dir", *REPEATED)  # the run options of commands on one cell
 
 FIRST = """\
 Which loss, learning-rate schedule and parallel configuration for a model, at what cost on this
@@ -61,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("cell")
-        options.add(command.add_argument, [options.RunOptions], ("profile", "run_dir", *REPEATED))
-        options.add(command.add_argument, TOPIC_OPTIONS)
+        options.add(command.add_argument, [options.RunOptions], OF_CELL)
+        options.add(command.add_argument, [options.SettingOptions, *TOPIC_OPTIONS])
     places = options.places(TOPIC_OPTIONS)
     evaluate = commands.add_parser("evaluate", help="evaluate a cell's final checkpoint")
     evaluate.add_argument("cell")
@@ -141,26 +144,35 @@ def _compare(chosen: argparse.Namespace) -> int:
     return comparison.exit_code
 
 
-def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
-    """Make a run in ``folder`` for the chosen cell. Raises UsageError if that cannot be trained."""
+def _run_of(
+    chosen: argparse.Namespace, configured: list[Given], folder: Path | None = None
+) -> tuple[Run, Cell]:
+    """Make a run for the chosen cell in ``folder``, by default that of its own run.
+
+    configured: the project's settings. Raises UsageError if the cell cannot be trained.
+    """
     from harness import matrix, project
     from harness.run import Run
 
     cell = Cell.parse(chosen.cell)
     told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
     topics = project.topics(options.run_folder(chosen), **options.given(chosen, TOPIC_OPTIONS))
+    own = [(f"{cell.topic}.{name}", [text]) for name, text in cell.settings]
+    settings = project.settings_of(chosen, [*configured, *own], topics)
+    topics = settings.applied(topics)
     if cell.topic not in topics:
         raise unknown("topic", cell.topic, topics)
     if told.profile not in matrix.PROFILES:
         raise unknown("profile", told.profile, matrix.PROFILES)
-    rates = project.rates_of(topics, told.profile, told.rates)
+    rates = project.rates_of(topics, told.profile, told.rates, settings)
     run = Run(
-        folder,
+        folder or options.run_folder(chosen),
         topics,
         told.profile,
         told.world_size,
         accumulate=told.accumulate,
         rates=rates,
+        settings=settings,
         device=told.device or "",
     )
     if reason := run.skip_reason(cell):
@@ -170,11 +182,13 @@ def _run_of(chosen: argparse.Namespace, folder: Path) -> tuple[Run, Cell]:
 
 def _replay(chosen: argparse.Namespace) -> int:
     """Train a cell again, apart from its run; return 1 if its record's numbers do not come back."""
+    from harness import project
     from harness.results.store import Store
 
+    configured = project.configure(chosen, OF_CELL)
     kept = options.run_folder(chosen)
     with tempfile.TemporaryDirectory() as scratch:
-        run, cell = _run_of(chosen, Path(scratch))
+        run, cell = _run_of(chosen, configured, Path(scratch))
         old = Store(kept).read(cell)
         run.start([cell])
         try:
@@ -210,6 +224,7 @@ def _replay(chosen: argparse.Namespace) -> int:
 
 def _train(chosen: argparse.Namespace) -> int:
     """Train a cell as one of torchrun's ranks; rank 0 keeps and prints its record."""
+    from harness import project
     from harness.axes import parallel
     from harness.execution import torchrun
 
@@ -219,8 +234,9 @@ def _train(chosen: argparse.Namespace) -> int:
             "train is for a parallel cell under torchrun: torchrun --nproc-per-node 2 "
             "-m harness train vgg/vgg11-ce-one_cycle-ddp-s0"
         )
+    configured = project.configure(chosen, OF_CELL)
     chosen.world_size = ranks
-    run, cell = _run_of(chosen, options.run_folder(chosen))
+    run, cell = _run_of(chosen, configured)
     if outcome := torchrun.train(run.task(cell)):
         record = run.keep(cell, outcome)
         print({"status": str(record.status), **record.metrics})

@@ -158,7 +158,8 @@ def fingerprint(**parts: object) -> str:
 
     Dataclasses and plain values only, else TypeError; equal parts give equal fingerprints on every
     machine. Of a field declared as a place (``options.option``) a file's content counts, not where
-    it lies; a folder does not count.
+    it lies; a folder does not count. A field that came ``later`` counts where it is not its
+    default.
     """
 
     def plain(value: object) -> object:
@@ -167,6 +168,8 @@ def fingerprint(**parts: object) -> str:
             for one in dataclasses.fields(value):
                 if one.metadata.get("place"):
                     fields[one.name] = _content(fields[one.name])
+                if one.metadata.get("later") and fields[one.name] == one.default:
+                    del fields[one.name]
             return {"": type(value).__qualname__, **fields}
         raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
 

@@ -76,16 +76,16 @@ def smoke(topic: Topic) -> list[Cell]:
 
 def full(topic: Topic, seeds: Iterable[int] = FULL_SEEDS) -> list[Cell]:
     """Return the full profile's cells: the whole product, with what will be skipped."""
-    own = _axes()
-    axes = (topic.models, own["loss"], own["schedule"], own["parallel"], tuple(seeds))
-    return [Cell(topic.name, *values) for values in product(*axes)]
+    own = axes()
+    every = (topic.models, own["loss"], own["schedule"], own["parallel"], tuple(seeds))
+    return [Cell(topic.name, *values) for values in product(*every)]
 
 
 def arms(topic: Topic) -> list[Cell]:
     """Return the race profile's cells: each model under every loss and schedule, in one process."""
-    own = _axes()
-    axes = (topic.models, own["loss"], own["schedule"])
-    return [Cell(topic.name, *values) for values in product(*axes)]
+    own = axes()
+    every = (topic.models, own["loss"], own["schedule"])
+    return [Cell(topic.name, *values) for values in product(*every)]
 
 
 def covering(
@@ -146,9 +146,7 @@ def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
 
 def _parallel_names(devices: int) -> list[str]:
     """Return the parallel configurations that can be measured here, ddp first, without single."""
-    names = [
-        name for name in _axes()["parallel"][1:] if parallel.skip_reason(name, devices) is None
-    ]
+    names = [name for name in axes()["parallel"][1:] if parallel.skip_reason(name, devices) is None]
     return sorted(names, key=lambda name: name != "ddp")
 
 
@@ -164,7 +162,7 @@ def _separating(topic: Topic, shift: int, devices: int, exact: str) -> list[Cell
     def applies(loss: str, schedule: str) -> bool:
         return _applies(topic, (models[0], loss, schedule, "single"), devices)
 
-    own = _axes()
+    own = axes()
     loss, schedule = topic.recipe
     chosen = separating(own["loss"], own["schedule"], (loss, schedule), SPARE, applies, shift)
     cells = [Cell(topic.name, models[0], *pair) for pair in chosen]
@@ -198,7 +196,7 @@ def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
     if not (models := _trained(topic)):
         return []
     rows = AllPairs(
-        list(_axes().values()),
+        list(axes().values()),
         filter_func=lambda row: len(row) < 3 or _applies(topic, (models[0], *row), devices),
     )
     chosen: list[Cell] = []
@@ -210,7 +208,7 @@ def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
     return chosen
 
 
-def _axes() -> dict[str, tuple[str, ...]]:
+def axes() -> dict[str, tuple[str, ...]]:
     """Return the values of the axes that every run has."""
     return {name: axis.names for name, axis in BROUGHT.items()}
 

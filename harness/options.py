@@ -53,6 +53,23 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class SettingOptions:
+    """What topics and their budgets are set to, as ``harness.settings`` reads it."""
+
+    set: tuple[str, ...] = option((), "a topic's field; several are swept", "TOPIC.FIELD=V[,V]")
+
+
+@dataclass(frozen=True)
+class AxisOptions:
+    """Values of axes that are chosen, each a name or several with commas between them."""
+
+    model: str | None = option(None, "only these models", "NAME[,NAME]")
+    loss: str | None = option(None, "only these losses", "NAME[,NAME]")
+    schedule: str | None = option(None, "only these schedules", "NAME[,NAME]")
+    parallel: str | None = option(None, "only these configurations", "NAME[,NAME]")
+
+
+@dataclass(frozen=True)
 class PlanOptions:
     """The option to run nothing."""
 
@@ -96,6 +113,9 @@ def add(
         told: dict[str, Any] = {"dest": f"{dest}{name}", "help": kind.metadata["help"]}
         if isinstance(kind.default, bool):
             add_option(flag(name, prefix), action="store_true", default=None, **told)
+        elif isinstance(kind.default, tuple):
+            metavar = kind.metadata["metavar"]
+            add_option(flag(name, prefix), action="append", metavar=metavar, **told)
         else:
             number = {"type": int} if kind.type in ("int", "int | None") else {}
             metavar = kind.metadata["metavar"] or name.upper()

@@ -26,6 +26,7 @@ from harness.interrupts import end_as_by_ctrl_c
 from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
+    from harness.pyproject import Configured
     from harness.results.record import Record
     from harness.run import Run
     from harness.screen import Screen
@@ -36,7 +37,10 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 CELLS: pytest.StashKey[dict[str, list[Cell]]] = pytest.StashKey()
 SCREEN: pytest.StashKey[Screen] = pytest.StashKey()
 SAID: pytest.StashKey[list[str]] = pytest.StashKey()  # lines for the end of pytest's output
-OPTIONS = (options.RunOptions, options.PlanOptions, *TOPIC_OPTIONS)
+OPTIONS = (
+    *(options.RunOptions, options.PlanOptions, options.SettingOptions, options.AxisOptions),
+    *TOPIC_OPTIONS,
+)
 DEST = "decathlon_"  # before the names of our values among pytest's
 
 
@@ -117,14 +121,21 @@ def _run(config: pytest.Config) -> Run:
         from harness.asked import make
 
         config.stash[RUN], config.stash[CELLS] = make(
-            config, _told(config), config.stash[SAID], DEST
+            config, _told(config), _configured(config), config.stash[SAID], DEST
         )
     return config.stash[RUN]
 
 
 def _told(config: pytest.Config) -> options.RunOptions:
     """Return this pytest call's options of a run. Raises UsageError for bad ones."""
-    return options.RunOptions(**options.given(config.option, [options.RunOptions], DEST))
+    return _configured(config).run_options(options.given(config.option, [options.RunOptions], DEST))
+
+
+def _configured(config: pytest.Config) -> Configured:
+    """Return what the project sets by itself. Raises UsageError for bad settings."""
+    from harness import pyproject
+
+    return pyproject.read(config.rootpath)
 
 
 def _stop(error: UsageError) -> NoReturn:

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import matrix
+from harness import matrix, options, pyproject
 from harness.axes import registry
 from harness.cell import Cell, UsageError, unknown
 from harness.options import TO_PYTEST
 from harness.rates import Rates, shipped, table
+from harness.settings import Given, Settings, of_text
 from harness.topics.registry import installed_topics, registered_topics, with_own
 from harness.training.topic import Topic
 
 TUNED = ("quick", "race")  # profiles with the budgets that the shipped rates were found with
 
 
-def topics(run_folder: Path, **options: Any) -> dict[str, Topic]:
-    """Return all topics by name: installed ones with these options set, and the project's own.
+def topics(run_folder: Path, **told: Any) -> dict[str, Topic]:
+    """Return all topics by name: installed ones with what is told set, and the project's own.
 
     run_folder: of a run in this project. Conftests are loaded that were when it ran, which may also
     register environments. Raises UsageError if one of them cannot be loaded.
     """
     own = _conftests(_collected(run_folder))
-    return with_own(registered_topics(**options), own)
+    return with_own(registered_topics(**told), own)
 
 
-def topics_of(paths: Sequence[str], **options: Any) -> dict[str, Topic]:
+def topics_of(paths: Sequence[str], **told: Any) -> dict[str, Topic]:
     """Return all topics by name, the project's own from the conftests that pytest loads for paths.
 
     paths: as pytest takes them, none for those that it takes by itself. Raises UsageError as
@@ -44,7 +46,7 @@ def topics_of(paths: Sequence[str], **options: Any) -> dict[str, Topic]:
         if not Path(path).exists():
             raise UsageError(f"{path} is not there: name the folder of the project's tests")
     own = _conftests([*paths])
-    return with_own(registered_topics(**options), own)
+    return with_own(registered_topics(**told), own)
 
 
 def _collected(run_folder: Path) -> list[str]:
@@ -106,15 +108,62 @@ def _conftests(paths: list[str]) -> list[Any]:
     return asked.found
 
 
-def rates_of(topics: Mapping[str, Topic], profile: str, path: str | None) -> Rates:
+class _Root:
+    """A pytest plugin that takes pytest's rootdir, and loads no conftest."""
+
+    path: Path | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> None:
+        """Take the rootdir, which pytest has found by now."""
+        self.path = early_config.rootpath
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self) -> int:
+        """Take the place of pytest's main loop."""
+        return 0
+
+
+def configure(
+    chosen: argparse.Namespace, names: Iterable[str], paths: Sequence[str] | None = None
+) -> list[Given]:
+    """Give a command line the project's defaults of options, and return the project's settings.
+
+    They are in the pyproject.toml in pytest's rootdir for paths, by default those that the chosen
+    run collected. names: of the run options that the command has. Raises UsageError for what is
+    wrong in it.
+    """
+    asked, said = _Root(), io.StringIO()
+    collected = _collected(options.run_folder(chosen)) if paths is None else paths
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        pytest.main([*collected, "--noconftest"], plugins=[asked])
+    found = pyproject.read(asked.path or Path.cwd())
+    for name in names:
+        if getattr(chosen, name, None) is None:
+            setattr(chosen, name, found.options.get(name))
+    return found.settings
+
+
+def settings_of(
+    chosen: argparse.Namespace, configured: Iterable[Given], topics: Mapping[str, Topic]
+) -> Settings:
+    """Return a project's settings with those of a command line, which win."""
+    return Settings.of([*configured, *map(of_text, chosen.set or ())], topics)
+
+
+def rates_of(
+    topics: Mapping[str, Topic], profile: str, path: str | None, settings: Settings | None = None
+) -> Rates:
     """Return the rates that cells train at: those of a table, else of the shipped one.
 
-    The shipped rates were found on the built-in topics' own data with quick's budgets, and serve
-    these alone. path: of a table of rates, None for no other. Raises UsageError for what is no such
-    table, and for a recipe that none of the topics has.
+    The shipped rates were found on the built-in topics' own data and settings with quick's budgets,
+    and serve these alone: not a topic of which ``settings`` has a value that decides numbers. path:
+    of a table of rates, None for no other. Raises UsageError for what is no such table, and for a
+    recipe that none of the topics has.
     """
     known = installed_topics()[0] if profile in TUNED else {}
-    own = [name for name, topic in topics.items() if topic == known.get(name)]
+    changed = settings.deciding() if settings else set()
+    own = [n for n, topic in topics.items() if topic == known.get(n) and n not in changed]
     ours = shipped().of_topics(own)
     if path is None:
         return ours

@@ -23,6 +23,7 @@ from harness.results import bounds
 from harness.results.lock import FolderLock
 from harness.results.record import Record
 from harness.results.store import Store
+from harness.settings import Settings, set_topic, values
 from harness.training.topic import Topic
 from harness.trial import cost, device
 from harness.trial.grouping import LARGEST, Grouping, label
@@ -46,9 +47,10 @@ class Run:
     after which a cell is given up, None if only standing still is a reason. share: the part of its
     profile's steps that a training takes, 1 in so many. choosing: cells are only validated, to
     choose by: nothing is reported, saved or audited. rates: those that cells without one of their
-    own train at. device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that
-    share one. report is called with a line after each finished cell; stand, if there is one, with
-    where the run stands, as ``Progress`` says. Raises UsageError for a device that is not there.
+    own train at. settings: what topics, which have the fixed ones already, and budgets are set to.
+    device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that share one. report
+    is called with a line after each finished cell; stand, if there is one, with where the run
+    stands, as ``Progress`` says. Raises UsageError for a device that is not there.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class Run:
     compile: bool = False
     timeout: float | None = None
     rates: Rates = field(default_factory=Rates)
+    settings: Settings = field(default_factory=Settings)
     share: int = 1
     choosing: bool = False
     report: Callable[[str], None] = print
@@ -85,17 +88,25 @@ class Run:
         if self.gpus:
             self.environment["per_gpu"] = self.per_gpu
         self._grouping = Grouping(self.population, self.compile)
+        self._set: dict[tuple[str, tuple[tuple[str, str], ...]], Topic] = {}
+
+    def topic(self, cell: Cell) -> Topic:
+        """Return the cell's topic, with the cell's settings. Raises UsageError for wrong ones."""
+        key = (cell.topic, cell.settings)
+        if key not in self._set:
+            self._set[key] = set_topic(self.topics[cell.topic], cell.settings)
+        return self._set[key]
 
     def budget(self, cell: Cell) -> Budget:
-        """Return the cell's budget in this run's profile, or its share of that."""
-        profile = SAME_BUDGETS.get(self.profile, self.profile)
-        whole = self.topics[cell.topic].budget(profile, cell.model)
+        """Return the cell's budget in this run's profile, as it is set, or its share of that."""
+        profile, topic = SAME_BUDGETS.get(self.profile, self.profile), self.topic(cell)
+        whole = self.settings.budget(topic, cell, topic.budget(profile, cell.model))
         steps = max(1, round(whole.steps / self.share))
         return replace(whole, steps=steps, expected_s=whole.expected_s / self.share)
 
     def fingerprint(self, cell: Cell) -> str:
         """Return a hash that changes with the cell, its budget, data, code, versions or device."""
-        topic = self.topics[cell.topic]
+        topic = self.topic(cell)
         fitted = cell.model in topic.fits
         kind = "" if fitted else topic.base_optimizer(cell.model).kind
         own = registry.used(cell, kind)
@@ -134,7 +145,7 @@ class Run:
 
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why the cell would measure nothing in this run; None if it is worth a training."""
-        topic = self.topics[cell.topic]
+        topic = self.topic(cell)
         reason = matrix.skip_reason(topic, cell, self.gpus, self._ranks_here(cell))
         parts = self.ranks(cell) * self.accumulate
         size = self.budget(cell).batch_size
@@ -186,9 +197,10 @@ class Run:
                 tasks.append(self.task(cell))
         for line in self.store.set_aside:
             self.report(line)
-        for topic in dict.fromkeys(cell.topic for cell in cells):
-            for note in self.topics[topic].data_notes():
-                self.report(f"{topic}: {note}")
+        topics = dict.fromkeys(map(self.topic, cells))
+        notes = [f"{topic.name}: {note}" for topic in topics for note in topic.data_notes()]
+        for line in dict.fromkeys(notes):
+            self.report(line)
         count = len(tasks)
         if self.executor is None:
             self.executor = executor_class(self.executor_kind, self.per_gpu)()
@@ -237,7 +249,7 @@ class Run:
     def task(self, cell: Cell) -> Task:
         """Return the task by which a process is told of a cell of this run."""
         ranks = self.ranks(cell)
-        topic = self.topics[cell.topic]
+        topic = self.topic(cell)
         budget = self.budget(cell)
         place = "cpu" if cell.model in topic.fits else self.device
         where = (self.folder, place, ranks, self.accumulate)
@@ -253,7 +265,7 @@ class Run:
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it."""
-        topic = self.topics[cell.topic]
+        topic = self.topic(cell)
         record = Record(
             cell=cell,
             fingerprint=self.fingerprint(cell),
@@ -265,6 +277,7 @@ class Run:
             world_size=self.ranks(cell),
             accumulate=self.accumulate,
             attempts=attempts,
+            set_to=values(topic, self.settings.of_cell(cell)),
             command=self._command(cell),
             rate_used=self.rates.of(cell),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -291,7 +304,8 @@ class Run:
         inside = self.folder.absolute().is_relative_to(Path.cwd())
         folder = os.path.relpath(self.folder) if inside else str(self.folder.absolute())
         where = f"--profile {self.profile} --run-dir {shlex.quote(folder)}"
-        return f"python -m harness replay {cell.id} {where}{self.options}"
+        told = self.options + self.settings.arguments(cell.topic)
+        return f"python -m harness replay {cell.id} {where}{told}"
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
         """Keep the records of a task's cells, or queue them again if they failed."""

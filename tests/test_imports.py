@@ -15,13 +15,13 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell", "design", "files", "fingerprint", "interrupts"},
-    {"rates"},
+    {"rates", "typed"},
     {"options"},
-    {"axes", "results"},
+    {"axes", "results", "pyproject"},
     {"checkpoint"},
     {"training"},
     {"trial", "matrix"},
-    {"execution", "topics", "progress"},
+    {"execution", "topics", "progress", "settings", "chosen"},
     {"run", "project"},
     {"studies", "screen", "plan", "race", "asked"},
     {"conformance"},

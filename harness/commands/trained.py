@@ -21,6 +21,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
     from harness import project
     from harness.results.store import Store
 
+    project.configure(chosen, ("profile", "run_dir"))
     store, cell = Store(options.run_folder(chosen)), Cell.parse(chosen.cell)
     topics = project.topics(store.folder)
     tree, topic = _trained(topics, store.checkpoint(cell, "final"), cell, chosen)
@@ -73,8 +74,9 @@ def _like(own: Any, saved: Any) -> Any:
     """
     if not dataclasses.is_dataclass(own) or isinstance(own, type) or not isinstance(saved, dict):
         return saved
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
     try:
-        made = dataclasses.replace(own, **saved)
+        made = dataclasses.replace(own, **plain)
         hash(made)
     except TypeError:
         return own

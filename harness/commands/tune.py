@@ -31,26 +31,37 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each training (1)")
     about = ("profile", "run_dir", "device", "per_gpu")
     options.add(parser.add_argument, [options.RunOptions], about)
-    options.add(parser.add_argument, TOPIC_OPTIONS)
+    options.add(parser.add_argument, [options.AxisOptions], ("model", "loss", "schedule"))
+    options.add(parser.add_argument, [options.SettingOptions, *TOPIC_OPTIONS])
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Tune the chosen recipes, and print where the table of rates is."""
+    from harness import chosen as by_axis
     from harness import matrix, project
     from harness.interrupts import end_as_by_ctrl_c
     from harness.studies import tuning
 
+    configured = project.configure(chosen, ("profile", "device", "per_gpu"), chosen.paths)
     told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
     if chosen.seeds < 1:
         raise UsageError(f"seeds {chosen.seeds}: it must be 1 or more")
     topics = project.topics_of(chosen.paths, **options.given(chosen, TOPIC_OPTIONS))
+    settings = project.settings_of(chosen, configured, topics)
+    for name, swept in settings.swept.items():
+        one = next(iter(swept))
+        raise UsageError(f"{name}.{one}={','.join(swept[one])}: rates are found for one value")
+    topics = settings.applied(topics)
     every = matrix.select(topics, told.profile)
+    if axes := options.given(chosen, [options.AxisOptions]):
+        every = by_axis.select(topics, told.profile, axes)
     cells = [cell for name in every for cell in every[name]]
-    if chosen.matching is not None:
+    if chosen.matching is not None and not axes:
         cells = [c for topic in topics.values() for c in matrix.full(topic, [0])]
     recipes = matching(worth(topics, cells), chosen.matching)
     if not recipes:
-        raise UsageError(f"-k {chosen.matching!r} matches no recipe that has a learning rate")
+        what = "nothing that is chosen is a" if axes else f"-k {chosen.matching!r} matches no"
+        raise UsageError(f"{what} recipe that has a learning rate")
     folder = Path(told.run_dir or Path("results") / "tune")
     with ExitStack() as ending:
         end_as_by_ctrl_c(ending.callback)
@@ -63,6 +74,7 @@ def run(chosen: argparse.Namespace) -> int:
             lambda line: print(line, flush=True),
             told.device or "",
             told.per_gpu,
+            settings,
         )
     print(f"decathlon: see {table}; train at these rates with --rates {table}")
     return 0

@@ -43,6 +43,7 @@ def rows(course: Course) -> list[dict[str, Any]]:
         found.append(
             {"topic": course.topic.name, "model": cell.model, "loss": cell.loss}
             | {"schedule": cell.schedule, "rate": _rate(records)}
+            | {"settings": cell.settings_text}
             | {"verdict": _verdict(course, arm), "recipe": arm == course.recipe}
             | {"dropped_by": standing.blocks if standing.dropped else None}
             | {"metric": measure.metric, "direction": measure.direction, "margin": race.margin}

@@ -14,7 +14,7 @@ from harness.run import Run
 
 def arm_of(cell: Cell) -> str:
     """Return the name of a cell's arm, its recipe without topic and seed: ``vgg11-ce-cosine``."""
-    return cell.id.split("/")[1].rsplit("-s", 1)[0].replace("-single", "")
+    return cell.id.split("/")[1].rsplit("-s", 1)[0].replace("-single", "", 1)
 
 
 class Clock:

@@ -44,11 +44,12 @@ class Course:
 
     @property
     def recipe(self) -> str | None:
-        """The arm that is the topic's own recipe for the leader's model; None if it is no arm."""
+        """The arm that is the topic's recipe for the leader's model and settings, if any."""
         model = self.cells[self.race.leader].model
         loss, schedule = self.topic.recipe
         used = "constant" if model in self.topic.fits else schedule
-        own = arm_of(Cell(self.topic.name, model, loss, used))
+        settings = self.cells[self.race.leader].settings
+        own = arm_of(Cell(self.topic.name, model, loss, used, settings=settings))
         return own if own in self.cells else None
 
 
@@ -63,7 +64,7 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
     raced = [cell for cell in cells if run.skip_reason(cell) is None]
     races: dict[tuple[str, str], list[Cell]] = {}
     for cell in raced:
-        metric = run.topics[cell.topic].judged_by(cell.model)[0]
+        metric = run.topic(cell).judged_by(cell.model)[0]
         races.setdefault((cell.topic, metric), []).append(cell)
     guess = Clock(run, minutes)
     blocks = {

@@ -8,7 +8,7 @@ import pandas as pd
 
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
 BASE = [
-    *("id", *CONFIGURATION, "seed", "rate", "status", "reason"),
+    *("id", *CONFIGURATION, "seed", "rate", "settings", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
     *("untrainable", "unrepeatable"),
     *("fingerprint", "started", "command", "traceback"),
@@ -23,6 +23,7 @@ GROUPS = {
     "evaluation": "evaluation",
     "directions": "direction",
     "budget": "budget",
+    "set_to": "set",
     "cost": "cost",
     "checkpoint": "checkpoint",
     "parity": "parity",
@@ -51,7 +52,7 @@ FLAGS = {
 SUMMARY = {
     **dict.fromkeys(CONFIGURATION, "str"),
     "rate": "float64",
-    **dict.fromkeys(["metric", "direction"], "str"),
+    **dict.fromkeys(["settings", "metric", "direction"], "str"),
     "primary": "bool",
     **dict.fromkeys(["n", "trained", "n_diverged"], "int64"),
     **dict.fromkeys(["mean", "sd", "iqm", "ci_low", "ci_high", "baseline"], "float64"),
@@ -79,7 +80,8 @@ STUDIES: dict[str, dict[str, str]] = {
     },
     "answers": {
         **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
-        **{"rate": "float64", "verdict": "str", "recipe": "bool", "dropped_by": "Int64"},
+        **{"rate": "float64", "settings": "str", "verdict": "str"},
+        **{"recipe": "bool", "dropped_by": "Int64"},
         **{"metric": "str", "direction": "str", "margin": "float64", "chosen_by": "str"},
         **dict.fromkeys(["validation", "behind", "behind_low", "behind_high"], "float64"),
         **dict.fromkeys(["test", "test_low", "test_high"], "float64"),
@@ -93,9 +95,12 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"metric": "str", "direction": "str", "value": "float64"},
     },
 }
-MAY_BE_EMPTY = {"reason", "stopped"}
+MAY_BE_EMPTY = {"reason", "stopped", "settings"}
 # columns that earlier versions did not write, and what stands for them
-LATER = {"speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")}}
+LATER: dict[str, dict[str, str | float]] = {
+    "speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")},
+    "answers": {"settings": ""},
+}
 
 
 class Tables(NamedTuple):

@@ -1,6 +1,6 @@
 """Say which cells compete in quality, and what a training that came to nothing counts as.
 
-A recipe is a topic's model, loss, schedule, parallel configuration and rate. A parallel
+A recipe is a topic's model, loss, schedule, parallel configuration, rate and settings. A parallel
 configuration that promises single's numbers is no recipe of its own.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-RECIPE = ["topic", "model", "loss", "schedule", "parallel", "rate"]
+RECIPE = ["topic", "model", "loss", "schedule", "parallel", "rate", "settings"]
 TRIED = ("done", "diverged", "failed", "timeout")
 TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
 
@@ -19,12 +19,14 @@ def competitors(cells: pd.DataFrame) -> pd.DataFrame:
 
     An exact parallel configuration (``parity.exact``) has single's numbers, so it is no competitor:
     its cells that trained are those of ``single`` for seeds that single lacks, and left out else.
-    Column ``stands_in`` marks them. Adds ``rate`` = 1 where the column is missing.
+    Column ``stands_in`` marks them. Adds ``rate`` = 1 and empty ``settings`` where the
+    column is missing.
     """
     kept = cells[cells["status"].isin(TRIED)].copy()
     if "rate" not in kept:
         kept["rate"] = 1.0
     kept["rate"] = kept["rate"].fillna(1.0)
+    kept["settings"] = kept["settings"].fillna("") if "settings" in kept else ""
     exact = pd.Series(False, index=kept.index)
     if "parity.exact" in kept:
         exact = kept["parity.exact"].astype("boolean").fillna(False).astype(bool)

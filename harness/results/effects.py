@@ -5,7 +5,7 @@ All of it describes the cells at hand, by least squares with a noise that is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -33,6 +33,8 @@ def effects(cells: pd.DataFrame) -> pd.DataFrame:
     Cells are those that compete, and values are counted, as ``counted`` says: exact parallel
     configurations stand in for single, and what did not train counts as its untrained baseline.
 
+    Axes are model, loss, schedule, parallel, seed, and each setting that is swept (``set.lr``).
+
     kind ``level``: value is how far ``level`` of ``axis`` is from the mean of the axis's levels,
     other axes equal, in the metric's units; low, high: its 95 % interval (Student's t). n: its
     cells; df: the residual's.
@@ -55,12 +57,26 @@ def effects(cells: pd.DataFrame) -> pd.DataFrame:
             if known.sum() < 2 or not trained.any():
                 continue
             used = part[known]
-            axes = [axis for axis in AXES if used[axis].nunique() > 1]
-            levels = {axis: pd.factorize(used[axis], sort=True) for axis in axes}
+            axes = [axis for axis in (*AXES, *swept(used)) if used[axis].nunique(dropna=False) > 1]
+            levels = {axis: pd.factorize(_texts(used[axis]), sort=True) for axis in axes}
             for row in _rows(levels, values[known]):
                 rows.append({"topic": topic, "metric": metric, **row})
     empty = {n: {"str": "", "int64": 0}.get(kind, np.nan) for n, kind in COLUMNS.items()}
     return pd.DataFrame([empty | row for row in rows], columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def swept(cells: pd.DataFrame) -> list[str]:
+    """Return the columns of what cells compare several values of, such as ``set.lr``."""
+    told = " ".join(cells["settings"].dropna().unique()) if "settings" in cells else ""
+    names = dict.fromkeys(one.partition("=")[0] for one in told.split(" ") if "=" in one)
+    return [f"set.{name}" for name in names if f"set.{name}" in cells]
+
+
+def _texts(values: pd.Series) -> Any:
+    """Return numbers of a setting as text, and what has none as empty text; else what it was."""
+    if not str(values.name).startswith("set."):
+        return values
+    return values.map(lambda v: f"{v:g}" if isinstance(v, float) else str(v), "ignore").fillna("")
 
 
 def metric_names(cells: pd.DataFrame) -> list[str]:
@@ -82,7 +98,7 @@ def direction(cells: pd.DataFrame, metric: str) -> str:
     return str(known[0]) if known else "max"
 
 
-Levels = Mapping[str, tuple[np.ndarray, Sequence[Any]]]
+Levels = Mapping[str, tuple[np.ndarray, Any]]
 
 
 def _rows(levels: Levels, values: np.ndarray) -> Iterator[dict[str, Any]]:

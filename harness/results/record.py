@@ -65,12 +65,13 @@ class Record:
     ``reason``. population: how many cells trained as one with this one, itself included. Its
     numbers are then those of a single training within the tolerance of ``population``, its times
     and rates its share of theirs, its peak memory all of theirs. rate_used: the multiple of the
-    topic's learning rates that it trained at. data_notes: how its data was taken, a line for each
-    thing that is not plain. target: of the primary metric, None if the topic sets none.
-    untrainable: why its loss cannot train its topic, empty if it can. unrepeatable: operators that
-    give other bits each time on its GPU, so that it cannot be trained on as it was. Texts are made
-    printable and cut to a length, of which reason and evaluation have 2,000 characters, traceback
-    20,000. ``tables.cells`` turns records into a DataFrame.
+    topic's learning rates that it trained at. set_to: what fields of its topic and budget were set
+    to from outside, swept or not: numbers and flags, else text. data_notes: how its data was taken,
+    a line for each thing that is not plain. target: of the primary metric, None if the topic sets
+    none. untrainable: why its loss cannot train its topic, empty if it can. unrepeatable: operators
+    that give other bits each time on its GPU, so that it cannot be trained on as it was. Texts are
+    made printable and cut to a length, of which reason and evaluation have 2,000 characters,
+    traceback 20,000. ``tables.cells`` turns records into a DataFrame.
     """
 
     cell: Cell
@@ -90,6 +91,7 @@ class Record:
     population: Count = 1
     unrepeatable: list[str] = field(default_factory=list)
     rate_used: float = 1.0
+    set_to: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     started: str = ""
     budget: Budget | None = None

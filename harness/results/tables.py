@@ -44,6 +44,7 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     of the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained, on
     test data), ``validation.*`` (trained, on the data that chooses), ``baseline.*`` (untrained or
     random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
+    ``set.*`` (what was set from outside; ``settings`` is what of that tells cells apart),
     ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
     own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes and
@@ -57,6 +58,9 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
         if name == "rate":
             used = [row.get("rate_used", 1.0) for row in rows]
             columns[name] = pd.Series(used, dtype="float64")
+        elif name == "settings":
+            told = [" ".join(map("=".join, value or ())) for value in values]
+            columns[name] = pd.Series(told, dtype="str")
         elif name == "diverged_at":
             columns[name] = pd.Series(values, dtype="Int64")
         elif name in LINES:

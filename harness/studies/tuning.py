@@ -25,6 +25,7 @@ from harness.files import write_atomically
 from harness.rates.table import KEY, Recipe, recipe
 from harness.results.record import Record
 from harness.run import Run
+from harness.settings import Settings
 from harness.training.topic import Topic
 from harness.trial import cost
 
@@ -57,6 +58,7 @@ def tune(
     report: Callable[[str], None] = print,
     device: str = "",
     per_gpu: int = 1,
+    settings: Settings | None = None,
 ) -> Path:
     """Find a rate for each recipe, and return the table of rates that is written to ``folder``.
 
@@ -84,6 +86,7 @@ def tune(
                 report=report,
                 device=device,
                 per_gpu=per_gpu,
+                settings=settings or Settings(),
             )
             found = _rung(run, left, range(seeds), widen=share == max(RUNGS))
             trials += found
@@ -116,7 +119,7 @@ def _rung(
             run.report(run.start(cells))
             run.finish()
             trials += [
-                _trial(run.records[cell], run.topics[cell.topic], run.share)
+                _trial(run.records[cell], run.topic(cell), run.share)
                 for cell in cells
                 if cell in run.records
             ]

@@ -240,6 +240,12 @@ def _by_model(topic: Topic) -> Iterator[str]:
                 yield str(unknown(f"form of {model}", form, FORMS))
 
 
+def check_budget(what: str, budget: object) -> None:
+    """Raise UsageError if a budget, which the error calls ``what``, is none."""
+    if mistake := next(_budget(what, budget), None):
+        raise UsageError(mistake)
+
+
 def _budget(what: str, budget: object) -> Iterator[str]:
     """Yield what is wrong with one budget."""
     if not isinstance(budget, Budget):

@@ -25,8 +25,9 @@ class Grouping:
     def group(self, tasks: Iterable[Task]) -> list[Task]:
         """Put the tasks that may train as one into populations; return these and all other tasks.
 
-        Tasks of one population share topic, model, loss, budget and device, and run in one process.
-        Fewer than SMALLEST stay as they are, and so do models for which it was seen not to pay.
+        Tasks of one population share topic, settings, model, loss, budget and device, and run in
+        one process. Fewer than SMALLEST stay as they are, and so do models for which it was seen
+        not to pay.
         """
         found: list[Task] = []
         for _, some in groupby(sorted(tasks, key=self._kind), key=self._kind):
@@ -53,7 +54,8 @@ class Grouping:
         may = cell.model in task.topic.populates and _model(task) not in self._separate
         if not plain or not may:
             return ("", cell.id)
-        return (cell.topic, cell.model, cell.loss, str(task.budget), task.device)
+        settings = cell.settings_text
+        return (cell.topic, cell.model, cell.loss, settings, str(task.budget), task.device)
 
 
 def label(task: Task) -> str:

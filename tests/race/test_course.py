@@ -18,7 +18,8 @@ from harness.cell import Budget, Cell, UsageError
 from harness.options import RunOptions
 from harness.race import fresh
 from harness.race.blocks import Clock, Measure, arm_of
-from harness.race.procedure import FIRST
+from harness.race.course import Course
+from harness.race.procedure import FIRST, Race
 from harness.results import side_files
 from harness.results.record import Record
 from harness.results.report import write_report
@@ -301,3 +302,16 @@ def test_minutes_and_seeds_of_a_race_are_checked():
     with pytest.raises(UsageError, match="seeds 3: a race takes as many as"):
         matrix.select({"toy": Racer()}, "race", seeds=3)
     assert len(matrix.select({"toy": Racer()}, "race")["toy"]) == 2 * 7 * 9
+
+
+def test_values_of_a_setting_race_as_arms_of_their_own():
+    cells = [replace(CELLS[0], settings=(("turns", turns),)) for turns in ("1", "2")]
+    assert [arm_of(cell) for cell in cells] == [
+        "line-mse-cosine-turns-1",
+        "line-mse-cosine-turns-2",
+    ]
+    arms = {arm_of(cell): cell for cell in cells}
+    race = Race(list(arms), 0.1)
+    race.add(dict(zip(arms, (0.0, 1.0), strict=True)))
+    course = Course(Racer(), arms, Measure([]), race, {arm: [] for arm in arms})
+    assert course.recipe == "line-mse-cosine-turns-2"

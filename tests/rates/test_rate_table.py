@@ -12,6 +12,7 @@ from harness.cell import Cell, UsageError
 from harness.rates import Rates, shipped, table
 from harness.results import side_files
 from harness.run import Run
+from harness.settings import Settings
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
 from harness.training.population.population import Population
@@ -168,3 +169,11 @@ def test_what_ships_is_what_its_trainings_say():
         by_rate = own.groupby("rate")["value"].mean()
         sign = 1 if set(own["direction"]) == {"max"} else -1
         assert sign * by_rate[rate] == (sign * by_rate).max(), (topic, model, loss, schedule)
+
+
+def test_what_is_set_leaves_the_shipped_rates_unless_it_only_watches():
+    own = registered_topics()
+    told = [("vgg.steps", ["9"]), ("gan.looks", ["3"]), ("rl.gamma", ["0.9", "0.99"])]
+    settings = Settings.of(told, own)
+    found = project.rates_of(settings.applied(own), "quick", None, settings).found
+    assert {key[0] for key in shipped().found} - {key[0] for key in found} == {"vgg", "rl"}

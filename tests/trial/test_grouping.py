@@ -20,6 +20,7 @@ CELLS = st.builds(
     st.sampled_from(schedules.NAMES),
     st.sampled_from(["single", "ddp"]),
     st.integers(0, 3),
+    settings=st.sampled_from([(), (("width", "8"),)]),
 )
 
 
@@ -33,5 +34,5 @@ def test_grouping_keeps_every_cell_once_and_only_like_ones_together(some, most):
         if isinstance(task, population.PopulationTask):
             assert SMALLEST <= len(task.tasks) <= most
             assert {own.cell.parallel for own in task.tasks} == {"single"}
-            assert len({(own.cell.model, own.cell.loss) for own in task.tasks}) == 1
+            assert len({(c.model, c.loss, c.settings) for c in task.cells}) == 1
             assert task.cell.model in Crowded.populates

@@ -13,6 +13,7 @@ from harness.results.record import TRAINED
 
 DIRECTIONS = ("max", "min")
 TRAINING = ("dataset", "budget.steps", "budget.batch_size", "budget.samples")
+WATCHING = ("set.timeout_s", "set.looks")  # settings that decide no number
 MEASURING = ("extractor", "real", "generated", "episodes", "held_out", "importance_samples")
 CONTENT = re.compile(r".*@([0-9a-f]{8,})", re.DOTALL)  # a hash, unlike CartPole-v1@gymnasium-1.4.0
 
@@ -65,20 +66,23 @@ def _said(runs: Runs) -> Iterator[tuple[str, str, str, str]]:
 
 
 def check_alike(baseline: pd.DataFrame, candidate: pd.DataFrame) -> None:
-    """Raise NotComparable, naming a cell, where data, budget or evaluation of the two differ.
+    """Raise NotComparable, naming a cell, where data, budget, settings or evaluation differ.
 
-    Both hold the same cells row by row. Data and budget are held against each other for cells that
-    were trained in both, the evaluation for those that are done in both. Data with a hash of its
-    content is known by that, whatever it was named.
+    Both hold the same cells row by row. Data, budget and settings are held against each other for
+    cells that were trained in both, the evaluation for those that are done in both. Data with a
+    hash of its content is known by that, whatever it was named.
     """
     both = _status(baseline, TRAINED) & _status(candidate, TRAINED)
     done = _status(baseline, (Status.DONE,)) & _status(candidate, (Status.DONE,))
-    columns = [(column, both) for column in TRAINING]
+    names = {str(name) for run in (baseline, candidate) for name in run}
+    settings = sorted(name for name in names - {*WATCHING} if name.startswith("set."))
+    columns = [(column, both) for column in [*TRAINING, *settings]]
     for column, among in columns + [(f"evaluation.{name}", done) for name in MEASURING]:
         a, b = (texts(run, column)[among] for run in (baseline, candidate))
         for cell, was, now in zip(a.index, a, b, strict=True):
             if was != now and not (column == "dataset" and _same_content(was, now)):
-                said = f"{was or 'not known'} in the baseline and {now or 'not known'}"
+                none = "not set" if column in settings else "not known"
+                said = f"{was or none} in the baseline and {now or none}"
                 raise NotComparable(f"{column} of {cell} is {said} in the candidate")
 
 

@@ -1,9 +1,9 @@
 """Decide what the seeds of two runs say of a metric, against the noise that seeds have.
 
 Seeds count as independent: what a change of code does to a seed's rounding is another draw. Each
-configuration (model, loss, schedule, rate, inexact parallel configuration) has a test of its own,
-so that a fault in one loss is seen beside others that are as they were. Their mean has one more,
-which knows that a seed's configurations go up and down together.
+configuration (model, loss, schedule, rate, swept settings, inexact parallel configuration) has a
+test of its own, so that a fault in one loss is seen beside others that are as they were. Their mean
+has one more, which knows that a seed's configurations go up and down together.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ def configurations(cells: pd.DataFrame) -> pd.Series:
     rate = texts(cells, "rate").map(lambda text: "" if text in ("", "1.0") else f"r{text}")
     exact = texts(cells, "parity.exact") == "True"
     ranks = texts(cells, "parallel").where(~exact, "").replace("single", "")
-    parts = pd.DataFrame({name: texts(cells, name) for name in AXES} | {"p": ranks, "r": rate})
+    rest = {"p": ranks, "r": rate, "s": texts(cells, "settings").str.replace(" ", "-")}
+    parts = pd.DataFrame({name: texts(cells, name) for name in AXES} | rest)
     return parts.apply(lambda row: "-".join(part for part in row if part), axis=1)
 
 

@@ -37,14 +37,14 @@ def ranked(cells: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for _, group in cells.groupby("topic", sort=True):
         name, better = primary(group)
-        part = group.assign(metric=name)
+        part = group.assign(metric=name, settings=_settings(group))
         for column, prefix in (("quality", "metric"), ("untrained", "baseline")):
             part[column] = _finite(group, f"{prefix}.{name}")
         part.loc[part["status"] != "done", "quality"] = np.nan
         part = part.sort_values("quality", ascending=better == "min", kind="stable")
         parts.append(part.assign(order=range(len(part))))
     if not parts:
-        return cells.assign(metric="", quality=np.nan, untrained=np.nan, order=0)
+        return cells.assign(metric="", settings="", quality=np.nan, untrained=np.nan, order=0)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -57,7 +57,7 @@ def configurations(summary: pd.DataFrame, topic: str, metric: str, better: str) 
     own = summary[(summary["topic"] == topic) & (summary["metric"] == metric)]
     own = own[np.isfinite(own["mean"].to_numpy(float))]
     chosen = own["validation"].where(own["chosen_by"] == "validation", own["mean"])
-    own = own.assign(chosen=chosen, least=own["trained"] == 0)
+    own = own.assign(chosen=chosen, least=own["trained"] == 0, settings=_settings(own))
     ascending = [True, better == "min", True]
     return own.sort_values(["least", "chosen", "train_s"], ascending=ascending, kind="stable")
 
@@ -97,10 +97,18 @@ def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
 
 
 def recipe(row: Mapping[str, Any]) -> str:
-    """Name a recipe: ``vgg11 with ce, cosine``, and where it is not single or at x1, that too."""
+    """Name a recipe: ``vgg11 with ce, cosine``, and where it is not single, not at x1
+    or has settings of its own, that too."""
     more = "" if row["parallel"] == "single" else f", {row['parallel']}"
     rate = "" if row["rate"] == 1 else f", rate x{row['rate']:g}"
-    return f"{row['model']} with {row['loss']}, {row['schedule']}{more}{rate}"
+    settings = f", {row['settings']}" if row.get("settings") else ""
+    return f"{row['model']} with {row['loss']}, {row['schedule']}{more}{rate}{settings}"
+
+
+def _settings(frame: pd.DataFrame) -> pd.Series:
+    """Return the swept settings of rows, empty where they have none."""
+    none = pd.Series("", frame.index)
+    return frame["settings"].fillna("") if "settings" in frame else none
 
 
 def by_model(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
@@ -150,7 +158,7 @@ def pairs(group: pd.DataFrame) -> pd.DataFrame:
         "cost.train_s": "train_s",
         "parity.difference": "difference",
     }
-    key = ["model", "loss", "schedule", "seed"]
+    key = ["model", "loss", "schedule", "settings", "seed"]
     table = done[[*key, "id", "parallel", "world_size"]].assign(
         **{short: _finite(done, name) for name, short in taken.items()}
     )

@@ -39,7 +39,8 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
         for (loss, schedule), here in part.groupby(["loss", "schedule"]):
             mean = float(np.average(here["mean"], weights=here["n"].clip(lower=1)))
             lines = [
-                f"{escaped(row.parallel)}: {number(row.mean)} ({row.trained}/{row.n} trained"
+                f"{escaped(f'{row.parallel} {row.settings}'.strip())}: {number(row.mean)} "
+                f"({row.trained}/{row.n} trained"
                 + (f", sd {number(row.sd)})" if row.n > 1 else ")")
                 for row in here.head(10).itertuples()
             ]
@@ -71,8 +72,8 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
             trace |= {"zmin": float(low), "zmax": float(high)}
         choices.append(choice(str(model), [trace]))
     note = (
-        f"Mean {metric} over seeds and parallel configurations; blank: not run. ★ cannot be told "
-        "apart from the topic's leader (needs two seeds)."
+        f"Mean {metric} over seeds, parallel configurations and settings; blank: not run. ★ cannot "
+        "be told apart from the topic's leader (needs two seeds)."
     )
     return figure(f"{metric} by loss and schedule", "model", choices, note, kind="heat")
 
@@ -213,7 +214,8 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
 
 def _points(frame: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
     """Return a scatter trace of column y over column x, each point labelled with its axes."""
-    where = map(", ".join, frame[answers.AXES].astype(str).itertuples(index=False))
+    named = frame[[*answers.AXES, "settings"]].astype(str).itertuples(index=False)
+    where = (", ".join(filter(None, row)) for row in named)
     return {
         "type": "scatter",
         "mode": "markers",

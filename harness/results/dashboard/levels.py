@@ -20,7 +20,8 @@ def dots(effects: pd.DataFrame, metric: str, better: str) -> figures.Figure:
     """
     choices = []
     own = effects[(effects["kind"] == "level") & effects["value"].notna()]
-    for axis in AXES:
+    swept = [axis for axis in dict.fromkeys(own["axis"]) if axis.startswith("set.")]
+    for axis in [*AXES, *swept]:
         part = own[own["axis"] == axis].sort_values("value", ascending=better == "max")
         if part.empty:
             continue

@@ -20,6 +20,7 @@ from harness.results.dashboard import (
     race,
     sections,
     sensitivity,
+    sweeps,
     text,
     told,
 )
@@ -124,7 +125,7 @@ def _topic(
     charts = [*curves]
     if len(own):
         charts = [levels.dots(found, metric, better), figures.heat(own, metric, better)]
-        charts += [figures.against_time(own, metric, better)]
+        charts += [sweeps.curves(own, metric), figures.against_time(own, metric, better)]
         charts += [sensitivity.curves(tables.trials, name, metric, better)]
         charts += [*curves, figures.scaling(pairs, metric)]
     return {

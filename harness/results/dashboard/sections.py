@@ -211,7 +211,7 @@ def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
     own = found[found["topic"] == topic] if found is not None and len(found) else None
     if own is None or own.empty:
         return None
-    setting = ["model", "loss", "schedule", "parallel"]
+    setting = ["model", "loss", "schedule", "parallel", "settings"]
     gains = own.pivot_table("gain", setting, "metric", dropna=False, observed=True)
     once = own.drop_duplicates([*setting, "seed"]).assign(done=lambda t: t["status"] == "done")
     whole = once.groupby(setting).agg(

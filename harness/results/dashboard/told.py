@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,7 +39,15 @@ def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
         f"{topic}: {', '.join(part['axis'] + ' and ' + part['across'])}"
         for topic, part in crossed[crossed["p"].isna()].groupby("topic", sort=True)
     ]
-    return {"shares": shares, "interactions": plain(known), "unknown": unknown, "beyond": BEYOND}
+    swept = dict.fromkeys(axis for axis in own["axis"] if axis.startswith("set."))
+    axes = ["model", "loss", "schedule", "parallel", *swept, "seed", "residual"]
+    return {
+        "axes": axes,
+        "shares": shares,
+        "interactions": plain(known),
+        "unknown": unknown,
+        "beyond": BEYOND,
+    }
 
 
 def cannot(
@@ -72,11 +81,12 @@ def cannot(
 def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     """Return the command that tells a topic's recipes apart, and how long it is given.
 
-    The minutes are those of ROUNDS trainings of each recipe (every model, loss and schedule that
-    the cells have) at their mean wall time, on all cores. Empty where no time is known.
+    The minutes are those of ROUNDS trainings of each recipe (every model, loss, schedule and swept
+    value that the cells have) at their mean wall time, on all cores. Empty where no time is known.
     """
     tried = group[group["status"].isin(["done", "diverged"])]
-    arms = math.prod(int(tried[axis].nunique()) for axis in ("model", "loss", "schedule"))
+    axes = ("model", "loss", "schedule", "settings")
+    arms = math.prod(int(tried[axis].nunique()) for axis in axes)
     seconds = tried["cost.wall_s"].mean() if "cost.wall_s" in tried else math.nan
     if not arms or not math.isfinite(seconds):
         return {}
@@ -86,5 +96,16 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     topic = str(group["topic"].iloc[0])
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic
-    command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
+    command = f"decathlon run --profile race --minutes {minutes} -k {chosen}{_set(tried)}"
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
+
+
+def _set(cells: pd.DataFrame) -> str:
+    """Return a topic's settings as a command line has them, a space before each."""
+    found = ""
+    for column in [name for name in cells if str(name).startswith("set.")]:
+        values = sorted(cells[column].dropna().unique())
+        texts = [f"{v:.15g}" if isinstance(v, float) else str(v) for v in values]
+        told = f"{cells['topic'].iloc[0]}.{str(column).removeprefix('set.')}={','.join(texts)}"
+        found += f" --set {shlex.quote(told)}" if texts else ""
+    return found
