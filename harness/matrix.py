@@ -146,9 +146,7 @@ def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
 
 def _parallel_names(devices: int) -> list[str]:
     """Return the parallel configurations that can be measured here, ddp first, without single."""
-    names = [
-        name for name in axes()["parallel"][1:] if parallel.skip_reason(name, devices) is None
-    ]
+    names = [name for name in axes()["parallel"][1:] if parallel.skip_reason(name, devices) is None]
     return sorted(names, key=lambda name: name != "ddp")
 
 
