@@ -85,7 +85,7 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     value that the cells have) at their mean wall time, on all cores. Empty where no time is known.
     """
     tried = group[group["status"].isin(["done", "diverged"])]
-    axes = ("model", "loss", "schedule", "settings")
+    axes = {"model", "loss", "schedule", "settings"} & set(tried)
     arms = math.prod(int(tried[axis].nunique()) for axis in axes)
     seconds = tried["cost.wall_s"].mean() if "cost.wall_s" in tried else math.nan
     if not arms or not math.isfinite(seconds):
