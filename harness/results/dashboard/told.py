@@ -12,6 +12,7 @@ import pandas as pd
 from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
+FEW = 4  # values of an axis that a command names; a run without a choice has more
 BEYOND = 0.05  # the p below which an interaction is called one
 
 
@@ -96,8 +97,23 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     topic = str(group["topic"].iloc[0])
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic
-    command = f"decathlon run --profile race --minutes {minutes} -k {chosen}{_set(tried)}"
+    command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
+    command += _few(tried) + _set(tried)
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
+
+
+def _few(cells: pd.DataFrame) -> str:
+    """Return the losses and schedules as a command line has them, where only a few were tried.
+
+    Of a single recipe nothing is said: there is nothing to race it with.
+    """
+    found = ""
+    if len(cells[["loss", "schedule"]].drop_duplicates()) < 2:
+        return found
+    for axis in ("loss", "schedule"):
+        values = list(dict.fromkeys(cells[axis])) if axis in cells else []
+        found += f" --{axis} {','.join(values)}" if 0 < len(values) <= FEW else ""
+    return found
 
 
 def _set(cells: pd.DataFrame) -> str:

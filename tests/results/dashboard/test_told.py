@@ -24,7 +24,10 @@ def test_one_seed_and_a_tied_design_name_the_race_and_its_minutes():
     assert "the effect of loss or schedule alone" in found["said"]
     assert found["said"].startswith("which recipe is best: each has one seed; nor the effect")
     # 2 losses x 2 schedules, five times, at 24 s on two cores
-    assert found["command"] == "decathlon run --profile race --minutes 4 -k gan"
+    assert (
+        found["command"]
+        == "decathlon run --profile race --minutes 4 -k gan --loss ce,mse --schedule a,b"
+    )
     assert (found["recipes"], found["minutes"]) == (4, 4)
 
 
@@ -49,4 +52,10 @@ def test_without_times_no_command_is_named():
 
 def test_a_topic_within_another_ones_name_is_chosen_alone():
     command = told.race(cells(), ["gan", "style_gan"])["command"]
-    assert command.endswith("-k '[gan/'")
+    assert " -k '[gan/' " in command
+
+
+def test_a_race_names_losses_and_schedules_where_few_were_tried():
+    many = pd.concat([cells(loss=name) for name in ("mse", "ce", "kl", "hinge", "huber")])
+    assert told.race(many, ())["command"].endswith(" -k gan --schedule a,b")
+    assert told.race(cells().head(1), ())["command"].endswith(" -k gan")
