@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.results.record import Record
     from harness.results.report import write_report
     from harness.results.store import Store
-    from harness.run import Run
+    from harness.runs import Run
     from harness.topics.supervised.supervised import Supervised
     from harness.training.batches import Batches, Shuffled, WithNoise
     from harness.training.topic import Batch, Networks, Player, Topic
@@ -30,7 +30,7 @@ _HOMES = {
     "results.record": ("Record",),
     "results.report": ("write_report",),
     "results.store": ("Store",),
-    "run": ("Run",),
+    "runs": ("Run",),
     "topics.supervised.supervised": ("Supervised",),
     "training.batches": ("Batches", "Shuffled", "WithNoise"),
     "training.topic": ("Batch", "Networks", "Player", "Topic"),

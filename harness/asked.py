@@ -11,7 +11,7 @@ from harness import matrix, options, project
 from harness.cell import Cell, UsageError
 from harness.execution.kinds import executor_class
 from harness.pyproject import Configured
-from harness.run import Run
+from harness.runs import Run
 from harness.settings import Settings, of_text
 from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import installed_topics, with_own

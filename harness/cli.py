@@ -18,7 +18,7 @@ from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
-    from harness.run import Run
+    from harness.runs import Run
     from harness.settings import Given
 
 OF_CELL = ("profile", "run_dir", *REPEATED)  # the run options of commands on one cell
@@ -152,7 +152,7 @@ def _run_of(
     configured: the project's settings. Raises UsageError if the cell cannot be trained.
     """
     from harness import matrix, project
-    from harness.run import Run
+    from harness.runs import Run
 
     cell = Cell.parse(chosen.cell)
     told = options.RunOptions(**options.given(chosen, [options.RunOptions]))

@@ -28,7 +28,7 @@ from harness.topics.options import TOPIC_OPTIONS
 if TYPE_CHECKING:
     from harness.pyproject import Configured
     from harness.results.record import Record
-    from harness.run import Run
+    from harness.runs import Run
     from harness.screen import Screen
 
 pytest_plugins = ("harness.conformance.items",)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tqdm import tqdm
 
-from harness.run import Run
+from harness.runs import Run
 
 UP, RIGHT = "\x1b[A", "\x1b[{}C"  # of the cursor, as terminals take it
 FORM = "{n_fmt} of {total_fmt} cells |{bar:20}| {desc}"

@@ -12,7 +12,7 @@ from toy import Toy
 from harness import fingerprint
 from harness.cell import Cell
 from harness.options import option
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import RL, VAE
 
 

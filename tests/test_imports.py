@@ -22,7 +22,7 @@ FLOORS = (  # a room imports from lower floors only, and nothing from its own fl
     {"training"},
     {"trial", "matrix"},
     {"execution", "topics", "progress", "settings", "chosen"},
-    {"run", "project"},
+    {"runs", "project"},
     {"studies", "screen", "plan", "race", "asked"},
     {"conformance"},
     {"commands"},
@@ -87,7 +87,7 @@ def test_no_room_imports_in_a_circle():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("harness.execution.pool", "from harness.run import Run"),
+        ("harness.execution.pool", "from harness.runs import Run"),
         ("harness.execution.local", "def f():\n    from harness.topics import metrics"),
         ("harness.topics.rl.agents", "import harness.execution.local"),
         ("harness.axes.schedules", "from harness import checkpoint"),

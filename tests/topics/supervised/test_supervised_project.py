@@ -10,7 +10,7 @@ import pytest
 from harness import fingerprint
 from harness.cell import Cell
 from harness.fingerprint import is_own
-from harness.run import Run
+from harness.runs import Run
 
 CELL = Cell("mine", "mlp", "ce", "cosine")
 
