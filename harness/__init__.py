@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.api.compare import compare
+    from harness.api.results import Results, load
+    from harness.api.run import run
     from harness.axes.losses import AdversarialLoss, Form, Loss, PixelForm
     from harness.axes.optimizers import Optimizer, OptimizerSpec
     from harness.axes.parallel import Parallel
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from harness.training.topic import Batch, Networks, Player, Topic
 
 _HOMES = {
+    "api.compare": ("compare",),
+    "api.results": ("Results", "load"),
+    "api.run": ("run",),
     "axes.losses": ("AdversarialLoss", "Form", "Loss", "PixelForm"),
     "axes.optimizers": ("Optimizer", "OptimizerSpec"),
     "axes.parallel": ("Parallel",),
@@ -51,6 +57,7 @@ __all__ = [
     "PixelForm",
     "Player",
     "Record",
+    "Results",
     "Run",
     "Schedule",
     "Shuffled",
@@ -60,6 +67,9 @@ __all__ = [
     "Topic",
     "UsageError",
     "WithNoise",
+    "compare",
+    "load",
+    "run",
     "write_report",
 ]
 

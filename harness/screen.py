@@ -1,4 +1,4 @@
-"""A run's progress on pytest's terminal, past its capture of output."""
+"""A run's progress: on pytest's terminal, past its capture of output, and for scripts."""
 
 from __future__ import annotations
 
@@ -75,3 +75,35 @@ class Screen:
             return
         with self._capture.global_and_fixture_disabled():
             yield
+
+
+class Console:
+    """Shows the progress of a run that a script or a notebook has started.
+
+    In a terminal and in a notebook a line renews itself; elsewhere each cell gets a line.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._bar: tqdm | None = None
+        run.report = self.line
+        terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        if terminal or "ipykernel" in sys.modules:
+            run.stand = self.stand
+
+    def line(self, text: str) -> None:
+        """Show a line for good, above the one that renews itself."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def stand(self, done: int, total: int, text: str) -> None:
+        """Show where the run stands."""
+        if self._bar is None:
+            self._bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, dynamic_ncols=True)
+        self._bar.n, self._bar.total = done, total
+        self._bar.set_description_str(text)
+
+    def clear(self) -> None:
+        """Take the line that renews itself away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -82,7 +82,7 @@ def fingerprint_of(tmp_path, monkeypatch):
         home.mkdir(exist_ok=True)
         (home / "shop.py").write_text(text)
         sys.modules.pop("shop", None)
-        for cached in (fingerprint.code_of, fingerprint._file):
+        for cached in (fingerprint._files_hash, fingerprint._file):
             cached.cache_clear()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:

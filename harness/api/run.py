@@ -1,0 +1,179 @@
+"""Train a selection of cells from a script or a notebook."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import product
+from os import PathLike
+from pathlib import Path
+
+from harness import asked, project, race
+from harness.api.results import Results
+from harness.cell import Cell, UsageError, unknown
+from harness.commands.tune import matching
+from harness.fingerprint import has_file
+from harness.interrupts import end_as_by_ctrl_c
+from harness.options import RunOptions
+from harness.results.record import Record
+from harness.results.report import write_report
+from harness.runs import Run
+from harness.screen import Console
+from harness.topics.registry import registered_topics, with_own
+from harness.training.topic import Topic
+
+Selected = str | Iterable[Cell | str]
+
+
+def run(
+    topics: Topic | str | Iterable[Topic | str] | None = None,
+    profile: str = "quick",
+    *,
+    folder: str | PathLike[str] | None = None,
+    select: Selected | None = None,
+    models: Sequence[str] | None = None,
+    losses: Sequence[str] | None = None,
+    schedules: Sequence[str] | None = None,
+    parallel: Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    minutes: int | None = None,
+    world_size: int = 2,
+    accumulate: int = 1,
+    rerun: bool = False,
+    retries: int = 0,
+    executor: str = "local",
+    compile: bool = False,
+    timeout: int | None = None,
+    device: str | None = None,
+    per_gpu: int = 1,
+    rates: str | PathLike[str] | None = None,
+    sinks: Sequence[Callable[[Record, Run], None]] = (),
+) -> Results:
+    """Train cells, write their records, tables and page to a folder, and return the results.
+
+    topics: instances of your own, also of a class that the script or notebook defines, and names of
+    installed ones or of the project's conftests; None: all that are installed. profile: how much,
+    as ``pytest --profile``; the folder is ``results/PROFILE`` unless said. models, losses,
+    schedules, parallel, seeds: instead of the profile's design, every combination of these values,
+    with a topic's recipe for an axis that is not given. seeds: how many, or which. select: of these
+    cells, those whose ids an expression matches as pytest's ``-k`` does; or the cells themselves.
+    minutes: that a race may take. sinks: called with each record and the run, such as
+    ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
+
+    Progress is printed as it goes. What is done already is reused. After Ctrl-C the records of all
+    cells that have ended are there, and the same call goes on from them. Workers get the classes of
+    the script or notebook by value: it is not run again, and needs no
+    ``if __name__ == "__main__"``. Raises UsageError for bad input.
+    """
+    if multiprocessing.current_process().daemon:
+        raise UsageError(
+            "harness.run is called in a worker process, by a module that it imports: call it under "
+            'if __name__ == "__main__"'
+        )
+    chosen = RunOptions(
+        profile=profile,
+        run_dir=None if folder is None else str(folder),
+        world_size=world_size,
+        accumulate=accumulate,
+        rerun=rerun,
+        retries=retries,
+        seeds=seeds if isinstance(seeds, int) else None,
+        minutes=minutes,
+        executor=executor,
+        compile=compile,
+        timeout=timeout,
+        device=device,
+        per_gpu=per_gpu,
+        rates=None if rates is None else str(rates),
+    )
+    found = _topics(topics)
+    where = Path(chosen.run_dir or Path("results") / profile)
+    made, designed = asked.run_of(chosen, found, where)
+    axes = {"model": models, "loss": losses, "schedule": schedules, "parallel": parallel}
+    which = range(seeds or 1) if seeds is None or isinstance(seeds, int) else seeds
+    if not isinstance(which, range) or any(values is not None for values in axes.values()):
+        designed = {name: _combined(topic, axes, which) for name, topic in found.items()}
+    cells = _selected([cell for own in designed.values() for cell in own], select)
+    installed = registered_topics()
+    made.own = [name for name, topic in found.items() if topic != installed.get(name)]
+    made.sinks = sinks
+    _train(made, cells, minutes)
+    return Results(made.folder, found)
+
+
+def _topics(told: Topic | str | Iterable[Topic | str] | None) -> dict[str, Topic]:
+    """Return topics by name. Raises UsageError for what is none, or a name that none has."""
+    known = registered_topics()
+    if told is None:
+        return known
+    several = [told] if isinstance(told, str | Topic | type) else list(told)
+    names = [one for one in several if isinstance(one, str)]
+    if not all(name in known for name in names):
+        known = project.topics_of(())
+    for name in names:
+        if name not in known:
+            raise unknown("topic", name, known)
+    return with_own(
+        {name: known[name] for name in names},
+        [[one for one in several if not isinstance(one, str)]],
+    )
+
+
+def _combined(
+    topic: Topic, axes: Mapping[str, Sequence[str] | None], seeds: Iterable[int]
+) -> list[Cell]:
+    """Return every combination of chosen values, with the topic's recipe where none is chosen."""
+    for axis, values in axes.items():
+        if isinstance(values, str):
+            raise UsageError(f"{axis} {values!r}: give a list, [{values!r}]")
+    loss, schedule = topic.recipe
+    usual = {"model": topic.models, "loss": [loss], "schedule": [schedule], "parallel": ["single"]}
+    chosen = [usual[axis] if values is None else values for axis, values in axes.items()]
+    return [
+        Cell(topic.name, model, loss, schedule, parallel, seed)
+        for model, loss, schedule, parallel in product(*chosen)
+        for seed in seeds
+    ]
+
+
+def _selected(cells: list[Cell], select: Selected | None) -> list[Cell]:
+    """Return the cells that are to run. Raises UsageError if that is none."""
+    if select is None or isinstance(select, str):
+        found = matching(cells, select)
+    else:
+        found = [Cell.parse(one) if isinstance(one, str) else one for one in select]
+    if not found:
+        raise UsageError(f"no cell is selected: {select!r} matches none of {len(cells)}")
+    return list(dict.fromkeys(found))
+
+
+def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
+    """Train cells and write the tables and the page, also of what is done when it is broken off."""
+    for cell in cells:
+        if cell.topic not in run.topics:
+            raise unknown("topic", cell.topic, run.topics)
+        run.skip_reason(cell)
+    console = Console(run)
+    with ExitStack() as ending:
+        end_as_by_ctrl_c(ending.callback)
+        try:
+            for name in {cell.topic for cell in cells}:
+                if not has_file(type(run.topics[name])):
+                    console.line(f"{name}: its class is in no file, so only this session reuses it")
+            if run.profile == "race":
+                race.hold(run, cells, minutes or 0)
+            else:
+                console.line(run.start(cells))
+                run.finish()
+        except KeyboardInterrupt:
+            console.line(
+                f"interrupted: {len(run.records)} of {len(cells)} cells are kept in {run.folder}; "
+                "the same call goes on from them"
+            )
+            raise
+        finally:
+            run.close()
+            console.clear()
+            if run.records:
+                console.line(f"see {write_report(run.folder, console.line)}")
