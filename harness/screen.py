@@ -97,9 +97,11 @@ class Console:
 
     def stand(self, done: int, total: int, text: str) -> None:
         """Show where the run stands."""
+        columns = get_terminal_size().columns - 1
         if self._bar is None:
-            self._bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, dynamic_ncols=True)
-        self._bar.n, self._bar.total = done, total
+            size = {"ncols": columns, "nrows": 20}  # which a terminal may not know
+            self._bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, **size)
+        self._bar.ncols, self._bar.n, self._bar.total = columns, done, total
         self._bar.set_description_str(text)
 
     def clear(self) -> None:

@@ -176,4 +176,12 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
             run.close()
             console.clear()
             if run.records:
-                console.line(f"see {write_report(run.folder, console.line)}")
+                _report(run.folder, console.line)
+
+
+def _report(folder: Path, said: Callable[[str], None]) -> None:
+    """Write a run's tables and page, and say where, or why there is none."""
+    try:
+        said(f"see {write_report(folder, said)}")
+    except (OSError, UsageError) as error:
+        said(f"no page was written: {error}")

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from test_plugin import CONFTEST, EXPERIMENT
 from toy import Toy
 
-from harness import Cell, Store
+from harness import Cell, Status, Store
 from harness.runs import Run
 from harness.sinks import mlflow, tensorboard
 
@@ -99,7 +99,7 @@ def test_mlflow_has_each_training_once(run, kept, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "elsewhere").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for status in ("done", "done", "failed"):
-        kept.status, kept.started = type(kept.status)(status), f"at {status}"
+        kept.status, kept.started = Status(status), f"at {status}"
         mlflow.write(kept, run)
     found = _runs(MlflowClient((tmp_path / "elsewhere").as_uri()))
     assert sorted(one.info.status for one in found) == ["FAILED", "FINISHED"]
@@ -109,7 +109,7 @@ def test_mlflow_has_each_training_once(run, kept, tmp_path, monkeypatch):
 @pytest.mark.parametrize("sink", [tensorboard, mlflow])
 def test_a_skipped_cell_leaves_nothing(run, sink):
     skipped = record(CELL)
-    skipped.status = type(skipped.status)("skipped")
+    skipped.status = Status.SKIPPED
     sink.write(skipped, run)
     assert not list(run.folder.glob("*"))
 
