@@ -51,9 +51,9 @@ class Run:
     device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that share one. report
     is called with a line after each finished cell; stand, if there is one, with where the run
     stands, as ``Progress`` says; each of sinks with every record, reused ones too, and the run:
-    what it raises is reported, and costs nothing else. own: the names of topics that only this
-    process knows, so that no command can train their cells again. Raises UsageError for a device
-    that is not there.
+    what it raises is reported, and costs nothing else. own: the names of topics and of
+    axes' values that only this process knows, so that no command can train their cells again.
+    Raises UsageError for a device that is not there.
     """
 
     folder: Path
@@ -321,7 +321,7 @@ class Run:
 
         Empty if there is none.
         """
-        if cell.topic in self.own:
+        if {cell.topic, cell.loss, cell.schedule, cell.parallel} & {*self.own}:
             return ""
         inside = self.folder.absolute().is_relative_to(Path.cwd())
         folder = os.path.relpath(self.folder) if inside else str(self.folder.absolute())

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from harness import project, restored
+from harness.axes import registry
+from harness.axes.losses import Loss
 from harness.cell import Cell, UsageError, unknown
 from harness.results import (
     bounds,
@@ -37,18 +39,23 @@ CHECKPOINTS = ("final", "middle")
 SHOWN = 20  # rows in a notebook
 
 
-def load(folder: str | PathLike[str], *, topics: Topic | Iterable[Topic] | None = None) -> Results:
+def load(
+    folder: str | PathLike[str],
+    *,
+    topics: Topic | Iterable[Topic] | None = None,
+    losses: Iterable[Loss] = (),
+) -> Results:
     """Return the results of a run from its folder, such as ``results/quick``.
 
-    topics: those whose networks are to be loaded and that neither are installed nor are in the
-    conftests that the run's tests have. Warns of records that cannot be read, which are left out.
-    Raises UsageError if the folder holds no cells.
+    topics and losses: those that a cell's network needs, and that are neither installed nor in the
+    conftests of the run's tests. Warns of records that cannot be read, which are left out. Raises
+    UsageError if the folder holds no cells.
     """
     given = [topics] if isinstance(topics, Topic | type) else list(topics or ())
     for topic in given:
         declaration.check(topic)
     own = {topic.name: topic for topic in given}
-    return Results(Path(folder), {**registered_topics(), **own} if own else None)
+    return Results(Path(folder), {**registered_topics(), **own} if own else None, losses)
 
 
 class Results:
@@ -58,9 +65,15 @@ class Results:
     ``metric.*`` is the trained network on test data. ``print`` says how the cells ended.
     """
 
-    def __init__(self, folder: Path, topics: Mapping[str, Topic] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        topics: Mapping[str, Topic] | None = None,
+        own: Iterable[object] = (),
+    ) -> None:
         self.folder = folder
         self._store, self._topics = Store(folder), topics
+        self._losses = [("losses", value) for value in own if isinstance(value, Loss)]
         self.cells, unread = frames.read(folder)
         for line in bounds.cut(unread):
             warnings.warn(line, stacklevel=3)
@@ -156,7 +169,7 @@ class Results:
             raise UsageError(f"{cell.id} has no {which} checkpoint, {path}{ended}")
         tree = restored.tree_of(path, cell)
         topic = restored.topic_of(tree, self.topics, path)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), registry.having(self._losses):
             return restored.networks(tree, topic, cell)
 
     @cached_property

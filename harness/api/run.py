@@ -8,9 +8,16 @@ from contextlib import ExitStack
 from itertools import product
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from harness import asked, project, race
 from harness.api.results import Results
+from harness.axes import registry
+from harness.axes.axis import Value
+from harness.axes.losses import Loss
+from harness.axes.optimizers import Optimizer
+from harness.axes.parallel import Parallel
+from harness.axes.schedules import Schedule
 from harness.cell import Cell, UsageError, unknown
 from harness.commands.tune import matching
 from harness.fingerprint import has_file
@@ -33,9 +40,9 @@ def run(
     folder: str | PathLike[str] | None = None,
     select: Selected | None = None,
     models: Sequence[str] | None = None,
-    losses: Sequence[str] | None = None,
-    schedules: Sequence[str] | None = None,
-    parallel: Sequence[str] | None = None,
+    losses: Sequence[str | Loss] | None = None,
+    schedules: Sequence[str | Schedule | Optimizer] | None = None,
+    parallel: Sequence[str | Parallel] | None = None,
     seeds: int | Sequence[int] | None = None,
     minutes: int | None = None,
     world_size: int = 2,
@@ -56,9 +63,10 @@ def run(
     installed ones or of the project's conftests; None: all that are installed. profile: how much,
     as ``pytest --profile``; the folder is ``results/PROFILE`` unless said. models, losses,
     schedules, parallel, seeds: instead of the profile's design, every combination of these values,
-    with a topic's recipe for an axis that is not given. seeds: how many, or which. select: of these
-    cells, those whose ids an expression matches as pytest's ``-k`` does; or the cells themselves.
-    minutes: that a race may take. sinks: called with each record and the run, such as
+    with a topic's recipe for an axis that is not given; instances of your own losses, schedules,
+    optimizers and parallel configurations stand beside names. seeds: how many, or which. select: of
+    these cells, those whose ids an expression matches as pytest's ``-k`` does; or the cells
+    themselves. minutes: that a race may take. sinks: called with each record and the run, such as
     ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
 
     Progress is printed as it goes. What is done already is reused. After Ctrl-C the records of all
@@ -71,6 +79,9 @@ def run(
             "harness.run is called in a worker process, by a module that it imports: call it under "
             'if __name__ == "__main__"'
         )
+    for values in (models, losses, schedules, parallel):
+        if isinstance(values, str):
+            raise UsageError(f"{values!r} is given for a list: write [{values!r}]")
     chosen = RunOptions(
         profile=profile,
         run_dir=None if folder is None else str(folder),
@@ -87,19 +98,45 @@ def run(
         per_gpu=per_gpu,
         rates=None if rates is None else str(rates),
     )
-    found = _topics(topics)
-    where = Path(chosen.run_dir or Path("results") / profile)
-    made, designed = asked.run_of(chosen, found, where)
     axes = {"model": models, "loss": losses, "schedule": schedules, "parallel": parallel}
-    which = range(seeds or 1) if seeds is None or isinstance(seeds, int) else seeds
-    if not isinstance(which, range) or any(values is not None for values in axes.values()):
-        designed = {name: _combined(topic, axes, which) for name, topic in found.items()}
+    own = _own_values(losses=losses, schedules=schedules, parallel=parallel)
+    with registry.having(own):
+        found = _topics(topics)
+        run, cells = _run_of(chosen, found, axes, seeds, select)
+        run.own, run.sinks = [*run.own, *(value.name for _, value in own)], sinks
+        _train(run, cells, minutes)
+        return Results(run.folder, found, registry.own())
+
+
+def _own_values(**axes: Sequence[Any] | None) -> list[tuple[str, Any]]:
+    """Return the values given to axes that are no names, with the axis of each."""
+    own = [(axis, one) for axis, some in axes.items() for one in some or () if type(one) is not str]
+    return [("optimizers" if isinstance(one, Optimizer) else axis, one) for axis, one in own]
+
+
+def _run_of(
+    chosen: RunOptions,
+    topics: Mapping[str, Topic],
+    axes: Mapping[str, Sequence[Any] | None],
+    seeds: int | Sequence[int] | None,
+    select: Selected | None,
+) -> tuple[Run, list[Cell]]:
+    """Make the run, and return it with the cells that it is to train."""
+    run, designed = asked.run_of(
+        chosen, topics, Path(chosen.run_dir or Path("results") / chosen.profile)
+    )
+    listed = None if isinstance(seeds, int) else seeds
+    if listed is not None or any(values is not None for values in axes.values()):
+        which = range(chosen.seeds or 1) if listed is None else listed
+        designed = {name: _combined(topic, axes, which) for name, topic in topics.items()}
     cells = _selected([cell for own in designed.values() for cell in own], select)
+    for cell in cells:
+        if cell.topic not in topics:
+            raise unknown("topic", cell.topic, topics)
+        run.skip_reason(cell)
     installed = registered_topics()
-    made.own = [name for name, topic in found.items() if topic != installed.get(name)]
-    made.sinks = sinks
-    _train(made, cells, minutes)
-    return Results(made.folder, found)
+    run.own = [name for name, topic in topics.items() if topic != installed.get(name)]
+    return run, cells
 
 
 def _topics(told: Topic | str | Iterable[Topic | str] | None) -> dict[str, Topic]:
@@ -121,15 +158,18 @@ def _topics(told: Topic | str | Iterable[Topic | str] | None) -> dict[str, Topic
 
 
 def _combined(
-    topic: Topic, axes: Mapping[str, Sequence[str] | None], seeds: Iterable[int]
+    topic: Topic, axes: Mapping[str, Sequence[Any] | None], seeds: Iterable[int]
 ) -> list[Cell]:
     """Return every combination of chosen values, with the topic's recipe where none is chosen."""
-    for axis, values in axes.items():
-        if isinstance(values, str):
-            raise UsageError(f"{axis} {values!r}: give a list, [{values!r}]")
     loss, schedule = topic.recipe
     usual = {"model": topic.models, "loss": [loss], "schedule": [schedule], "parallel": ["single"]}
-    chosen = [usual[axis] if values is None else values for axis, values in axes.items()]
+    chosen = [
+        [
+            value if isinstance(value, str) else value.name
+            for value in (usual[axis] if values is None else values)
+        ]
+        for axis, values in axes.items()
+    ]
     return [
         Cell(topic.name, model, loss, schedule, parallel, seed)
         for model, loss, schedule, parallel in product(*chosen)
@@ -150,17 +190,15 @@ def _selected(cells: list[Cell], select: Selected | None) -> list[Cell]:
 
 def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
     """Train cells and write the tables and the page, also of what is done when it is broken off."""
-    for cell in cells:
-        if cell.topic not in run.topics:
-            raise unknown("topic", cell.topic, run.topics)
-        run.skip_reason(cell)
     console = Console(run)
     with ExitStack() as ending:
         end_as_by_ctrl_c(ending.callback)
         try:
-            for name in {cell.topic for cell in cells}:
-                if not has_file(type(run.topics[name])):
-                    console.line(f"{name}: its class is in no file, so only this session reuses it")
+            things: tuple[Topic | Value, ...] = (*run.topics.values(), *registry.own())
+            for thing in things:
+                if not has_file(type(thing)):
+                    told = "its class is in no file, so only this session reuses its cells"
+                    console.line(f"{thing.name}: {told}")
             if run.profile == "race":
                 race.hold(run, cells, minutes or 0)
             else:

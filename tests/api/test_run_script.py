@@ -42,8 +42,9 @@ class Mine(Toy):
 TOPIC = TOPIC.replace("import os\n", "import functools\nimport os\n")
 CALL = """
 print("main runs")
-found = harness.run(Mine(), "smoke", losses=["mse", "huber"], models=["line"], seeds=[0, 3])
-print(found, list(found.cells.status), file=sys.stderr)
+losses = ["mse", Doubled()]
+found = harness.run(Mine(), "smoke", losses=losses, models=["line"], seeds=[0, 3])
+print(found, found.network("mine/line-doubled-cosine-single-s3"), file=sys.stderr)
 """
 PLAIN = TOPIC.replace("from __future__ import annotations", "import sys\nimport harness")
 UNGUARDED = PLAIN + CALL
@@ -91,7 +92,7 @@ def test_a_notebook_reuses_until_what_its_class_uses_changes(tmp_path, how):
     told = [line for line in done.stdout.splitlines() if line.startswith("cells to train")]
     reused = [line.partition("; ")[2][:14] for line in told]
     assert reused == ["reused: 0 of 4", "reused: 4 of 4", "reused: 0 of 4", "reused: 0 of 4"]
-    assert "mine: its class is in no file, so only this session reuses it" in done.stdout
+    assert "mine: its class is in no file, so only this session reuses its cells" in done.stdout
     records = list((tmp_path / "results/smoke/cells").glob("*.json"))
     assert {json.loads(path.read_text())["command"] for path in records} == {""}
 
@@ -151,7 +152,9 @@ def test_a_terminal_has_one_line_that_renews_itself(tmp_path):
         (("vg",), {}, "unknown topic 'vg': choose from vgg"),
         ((Toy(),), {"profile": "quik"}, "unknown profile 'quik': choose from quick"),
         ((Toy(),), {"losses": ["cee"]}, "unknown loss 'cee': choose from ce"),
-        ((Toy(),), {"losses": "ce"}, "loss 'ce': give a list, ['ce']"),
+        ((Toy(),), {"losses": "ce"}, "'ce' is given for a list: write ['ce']"),
+        ((Toy(),), {"losses": [harness.Loss]}, "Loss"),
+        ((Toy(),), {"schedules": [3]}, "3 is no schedule: its class must derive from harness.Sch"),
         ((Toy(),), {"select": "nothing"}, "no cell is selected: 'nothing' matches none of"),
         ((Toy(),), {"select": ["toy"]}, "'toy' is no cell id"),
         ((Toy(),), {"select": ["vgg/vgg11-ce-cosine-single-s0"]}, "unknown topic 'vgg'"),
