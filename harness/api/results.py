@@ -165,7 +165,8 @@ class Results:
             raise unknown("checkpoint", which, CHECKPOINTS)
         path = self._store.checkpoint(cell, which)
         if not path.exists():
-            ended = f": it is {self.record(cell).status}" if self.records else ""
+            record = self.record(cell) if self.records else None
+            ended = bounds.line(f": it is {record.status} {record.reason}") if record else ""
             raise UsageError(f"{cell.id} has no {which} checkpoint, {path}{ended}")
         tree = restored.tree_of(path, cell)
         topic = restored.topic_of(tree, self.topics, path)

@@ -82,7 +82,7 @@ def having(values: Iterable[tuple[str, object]]) -> Iterator[None]:
     try:
         for axis, value in values:
             AXES[axis].own.pop(str(getattr(value, "name", "")), None)
-            add(axis, [value])
+            add(axis, [[value]])
         yield
     finally:
         take(before)

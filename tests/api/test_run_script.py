@@ -37,13 +37,25 @@ class Mine(Toy):
 
     def _data(self, seed=0):
         return table(seed)
+
+
+@dataclass(frozen=True)
+class Doubled(harness.Loss):
+    name: ClassVar[str] = "doubled"
+
+    def numeric(self, low, high, bins, *, epsilon, delta):
+        return harness.Form("doubled", 1, loss, decode=lambda outputs_NW: outputs_NW[..., 0])
+
+
+def loss(outputs_NW, target_N):
+    return 2 * (outputs_NW[..., 0] - target_N) ** 2
 """
 )
 TOPIC = TOPIC.replace("import os\n", "import functools\nimport os\n")
 CALL = """
 print("main runs")
-losses = ["mse", Doubled()]
-found = harness.run(Mine(), "smoke", losses=losses, models=["line"], seeds=[0, 3])
+chosen = ["mse", Doubled()]
+found = harness.run(Mine(), "smoke", losses=chosen, models=["line"], seeds=[0, 3])
 print(found, found.network("mine/line-doubled-cosine-single-s3"), file=sys.stderr)
 """
 PLAIN = TOPIC.replace("from __future__ import annotations", "import sys\nimport harness")
