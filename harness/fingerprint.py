@@ -86,7 +86,7 @@ def _files_hash(*kinds: Any) -> str:
 
 
 def _loose_hash(told: str, kinds: Sequence[Any]) -> str:
-    """Hash classes and functions without a file, with what their code uses and the project's modules beside them.
+    """Hash what is written in no file, with all that it uses and the project's modules beside it.
 
     It holds in this process only: a redefined class, function or value has another hash.
     """

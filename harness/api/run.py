@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import product
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from harness import asked, project, race
 from harness.api.results import Results
 from harness.axes import registry
-from harness.axes.axis import Value
 from harness.axes.losses import Loss
 from harness.axes.optimizers import Optimizer
 from harness.axes.parallel import Parallel
@@ -27,6 +26,7 @@ from harness.results.record import Record
 from harness.results.report import write_report
 from harness.runs import Run
 from harness.screen import Console
+from harness.settings import Settings
 from harness.topics.registry import registered_topics, with_own
 from harness.training.topic import Topic
 
@@ -44,6 +44,7 @@ def run(
     schedules: Sequence[str | Schedule | Optimizer] | None = None,
     parallel: Sequence[str | Parallel] | None = None,
     seeds: int | Sequence[int] | None = None,
+    settings: Mapping[str, object] | None = None,
     minutes: int | None = None,
     world_size: int = 2,
     accumulate: int = 1,
@@ -62,11 +63,12 @@ def run(
     topics: instances of your own, also of a class that the script or notebook defines, and names of
     installed ones or of the project's conftests; None: all that are installed. profile: how much,
     as ``pytest --profile``; the folder is ``results/PROFILE`` unless said. models, losses,
-    schedules, parallel, seeds: instead of the profile's design, every combination of these values,
-    with a topic's recipe for an axis that is not given; instances of your own losses, schedules,
-    optimizers and parallel configurations stand beside names. seeds: how many, or which. select: of
-    these cells, those whose ids an expression matches as pytest's ``-k`` does; or the cells
-    themselves. minutes: that a race may take. sinks: called with each record and the run, such as
+    schedules, parallel: instead of the profile's design, every combination of these values, with
+    the topic's recipe for an axis that is not given; instances of your own losses, schedules,
+    optimizers and parallel configurations stand beside names. seeds: how many, or which. settings:
+    of topics and their budgets, ``{"mine.steps": 500}``; a list is swept. select: of these cells,
+    those whose ids an expression matches as pytest's ``-k`` does; or the cells themselves.
+    minutes: that a race may take. sinks: called with each record and the run, such as
     ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
 
     Progress is printed as it goes. What is done already is reused. After Ctrl-C the records of all
@@ -98,14 +100,15 @@ def run(
         per_gpu=per_gpu,
         rates=None if rates is None else str(rates),
     )
-    axes = {"model": models, "loss": losses, "schedule": schedules, "parallel": parallel}
+    told = {"model": models, "loss": losses, "schedule": schedules, "parallel": parallel}
+    axes: dict[str, Any] = {axis: values for axis, values in told.items() if values is not None}
     own = _own_values(losses=losses, schedules=schedules, parallel=parallel)
     with registry.having(own):
         found = _topics(topics)
-        run, cells = _run_of(chosen, found, axes, seeds, select)
+        run, cells = _run_of(chosen, found, axes, seeds, settings or {}, select)
         run.own, run.sinks = [*run.own, *(value.name for _, value in own)], sinks
         _train(run, cells, minutes)
-        return Results(run.folder, found, registry.own())
+        return Results(run.folder, run.topics, registry.own())
 
 
 def _own_values(**axes: Sequence[Any] | None) -> list[tuple[str, Any]]:
@@ -117,19 +120,21 @@ def _own_values(**axes: Sequence[Any] | None) -> list[tuple[str, Any]]:
 def _run_of(
     chosen: RunOptions,
     topics: Mapping[str, Topic],
-    axes: Mapping[str, Sequence[Any] | None],
+    axes: Mapping[str, Sequence[Any]],
     seeds: int | Sequence[int] | None,
+    settings: Mapping[str, object],
     select: Selected | None,
 ) -> tuple[Run, list[Cell]]:
     """Make the run, and return it with the cells that it is to train."""
-    run, designed = asked.run_of(
-        chosen, topics, Path(chosen.run_dir or Path("results") / chosen.profile)
-    )
-    listed = None if isinstance(seeds, int) else seeds
-    if listed is not None or any(values is not None for values in axes.values()):
-        which = range(chosen.seeds or 1) if listed is None else listed
-        designed = {name: _combined(topic, axes, which) for name, topic in topics.items()}
-    cells = _selected([cell for own in designed.values() for cell in own], select)
+    names = {axis: ",".join(map(_name, values)) for axis, values in axes.items()}
+    given = Settings.of([(name, _texts(value)) for name, value in settings.items()], topics)
+    where = Path(chosen.run_dir or Path("results") / chosen.profile)
+    run, designed = asked.run_of(chosen, topics, where, given, names)
+    cells = [cell for own in designed.values() for cell in own]
+    if seeds is not None and not isinstance(seeds, int):
+        recipes = dict.fromkeys(replace(cell, seed=0) for cell in cells)
+        cells = [replace(cell, seed=seed) for cell in recipes for seed in seeds]
+    cells = _selected(cells, select)
     for cell in cells:
         if cell.topic not in topics:
             raise unknown("topic", cell.topic, topics)
@@ -137,6 +142,16 @@ def _run_of(
     installed = registered_topics()
     run.own = [name for name, topic in topics.items() if topic != installed.get(name)]
     return run, cells
+
+
+def _name(value: Any) -> str:
+    """Return the name of an axis' value, which may be given by it."""
+    return value if isinstance(value, str) else str(value.name)
+
+
+def _texts(value: object) -> list[str]:
+    """Return a setting's value, or the values of a sweep, as a command line has them."""
+    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 def _topics(told: Topic | str | Iterable[Topic | str] | None) -> dict[str, Topic]:
@@ -157,26 +172,6 @@ def _topics(told: Topic | str | Iterable[Topic | str] | None) -> dict[str, Topic
     )
 
 
-def _combined(
-    topic: Topic, axes: Mapping[str, Sequence[Any] | None], seeds: Iterable[int]
-) -> list[Cell]:
-    """Return every combination of chosen values, with the topic's recipe where none is chosen."""
-    loss, schedule = topic.recipe
-    usual = {"model": topic.models, "loss": [loss], "schedule": [schedule], "parallel": ["single"]}
-    chosen = [
-        [
-            value if isinstance(value, str) else value.name
-            for value in (usual[axis] if values is None else values)
-        ]
-        for axis, values in axes.items()
-    ]
-    return [
-        Cell(topic.name, model, loss, schedule, parallel, seed)
-        for model, loss, schedule, parallel in product(*chosen)
-        for seed in seeds
-    ]
-
-
 def _selected(cells: list[Cell], select: Selected | None) -> list[Cell]:
     """Return the cells that are to run. Raises UsageError if that is none."""
     if select is None or isinstance(select, str):
@@ -194,11 +189,8 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
     with ExitStack() as ending:
         end_as_by_ctrl_c(ending.callback)
         try:
-            things: tuple[Topic | Value, ...] = (*run.topics.values(), *registry.own())
-            for thing in things:
-                if not has_file(type(thing)):
-                    told = "its class is in no file, so only this session reuses its cells"
-                    console.line(f"{thing.name}: {told}")
+            for name in _in_no_file(run.topics.values()):
+                console.line(f"{name} is written in no file: only this session reuses its cells")
             if run.profile == "race":
                 race.hold(run, cells, minutes or 0)
             else:
@@ -215,6 +207,14 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
             console.clear()
             if run.records:
                 _report(run.folder, console.line)
+
+
+def _in_no_file(topics: Iterable[Topic]) -> Iterator[str]:
+    """Yield the names of topics and of values brought to axes that a notebook or prompt defines."""
+    for topic in topics:
+        if not all(map(has_file, (type(topic), *topic.depends_on()))):
+            yield topic.name
+    yield from (value.name for value in registry.own() if not has_file(type(value)))
 
 
 def _report(folder: Path, said: Callable[[str], None]) -> None:

@@ -104,7 +104,7 @@ def test_a_notebook_reuses_until_what_its_class_uses_changes(tmp_path, how):
     told = [line for line in done.stdout.splitlines() if line.startswith("cells to train")]
     reused = [line.partition("; ")[2][:14] for line in told]
     assert reused == ["reused: 0 of 4", "reused: 4 of 4", "reused: 0 of 4", "reused: 0 of 4"]
-    assert "mine: its class is in no file, so only this session reuses its cells" in done.stdout
+    assert "mine is written in no file: only this session reuses its cells" in done.stdout
     records = list((tmp_path / "results/smoke/cells").glob("*.json"))
     assert {json.loads(path.read_text())["command"] for path in records} == {""}
 
@@ -167,6 +167,7 @@ def test_a_terminal_has_one_line_that_renews_itself(tmp_path):
         ((Toy(),), {"losses": "ce"}, "'ce' is given for a list: write ['ce']"),
         ((Toy(),), {"losses": [harness.Loss]}, "Loss"),
         ((Toy(),), {"schedules": [3]}, "3 is no schedule: its class must derive from harness.Sch"),
+        ((Toy(),), {"settings": {"toy.stps": 3}}, "unknown field 'stps' of toy: choose from steps"),
         ((Toy(),), {"select": "nothing"}, "no cell is selected: 'nothing' matches none of"),
         ((Toy(),), {"select": ["toy"]}, "'toy' is no cell id"),
         ((Toy(),), {"select": ["vgg/vgg11-ce-cosine-single-s0"]}, "unknown topic 'vgg'"),
