@@ -27,7 +27,7 @@ import pandas as pd
 
 from harness.results.compare import speed as judged
 from harness.results.verdict import Verdict
-from harness.run import Run
+from harness.runs import Run
 from harness.studies import speed
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from harness.cell import Cell
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import datasets
 from harness.topics.registry import registered_topics
 

@@ -19,7 +19,7 @@ import torch
 from harness.axes import losses, schedules
 from harness.cell import Cell
 from harness.execution.local import LocalExecutor
-from harness.run import Run
+from harness.runs import Run
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
 from harness.training.population.population import Population

@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.api.compare import compare
+    from harness.api.results import Results, load
+    from harness.api.run import run
     from harness.axes.losses import AdversarialLoss, Form, Loss, PixelForm
     from harness.axes.optimizers import Optimizer, OptimizerSpec
     from harness.axes.parallel import Parallel
@@ -16,12 +19,15 @@ if TYPE_CHECKING:
     from harness.results.record import Record
     from harness.results.report import write_report
     from harness.results.store import Store
-    from harness.run import Run
+    from harness.runs import Run
     from harness.topics.supervised.supervised import Supervised
     from harness.training.batches import Batches, Shuffled, WithNoise
     from harness.training.topic import Batch, Networks, Player, Topic
 
 _HOMES = {
+    "api.compare": ("compare",),
+    "api.results": ("Results", "load"),
+    "api.run": ("run",),
     "axes.losses": ("AdversarialLoss", "Form", "Loss", "PixelForm"),
     "axes.optimizers": ("Optimizer", "OptimizerSpec"),
     "axes.parallel": ("Parallel",),
@@ -30,7 +36,7 @@ _HOMES = {
     "results.record": ("Record",),
     "results.report": ("write_report",),
     "results.store": ("Store",),
-    "run": ("Run",),
+    "runs": ("Run",),
     "topics.supervised.supervised": ("Supervised",),
     "training.batches": ("Batches", "Shuffled", "WithNoise"),
     "training.topic": ("Batch", "Networks", "Player", "Topic"),
@@ -51,6 +57,7 @@ __all__ = [
     "PixelForm",
     "Player",
     "Record",
+    "Results",
     "Run",
     "Schedule",
     "Shuffled",
@@ -60,6 +67,9 @@ __all__ = [
     "Topic",
     "UsageError",
     "WithNoise",
+    "compare",
+    "load",
+    "run",
     "write_report",
 ]
 

@@ -1,7 +1,8 @@
-"""Make the run that a pytest call asks for by its options and its project's topics."""
+"""Make the run that is asked for: by a pytest call's options and its project's topics, or else."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from harness import matrix, options, project
 from harness.cell import Cell, UsageError
 from harness.execution.kinds import executor_class
 from harness.pyproject import Configured
-from harness.run import Run
+from harness.runs import Run
 from harness.settings import Settings, of_text
 from harness.topics.options import TOPIC_OPTIONS
 from harness.topics.registry import installed_topics, with_own
+from harness.training.topic import Topic
 from harness.trial import device
 
 # paths whose conftests count, where others are collected
@@ -45,6 +47,39 @@ def make(
     topics = with_own(installed, config.hook.pytest_decathlon_topics())
     texts = options.given(config.option, [options.SettingOptions], dest).get("set", [])
     settings = Settings.of([*configured.settings, *map(of_text, texts)], topics)
+    usual = options.RunOptions()
+    told.pop("download", None)
+    told |= {
+        name: getattr(chosen, name)
+        for name in options.REPEATED
+        if getattr(chosen, name) != getattr(usual, name)
+    }
+    return run_of(
+        chosen,
+        topics,
+        Path(chosen.run_dir or config.rootpath / "results" / chosen.profile),
+        settings,
+        options.given(config.option, [options.AxisOptions], dest),
+        repeated=options.arguments(told),
+        paths=[path.split("::")[0] for path in config.stash.get(PROJECT, config.args)],
+    )
+
+
+def run_of(
+    chosen: options.RunOptions,
+    topics: Mapping[str, Topic],
+    folder: Path,
+    settings: Settings,
+    axes: Mapping[str, str],
+    repeated: str = "",
+    paths: Sequence[str] = (),
+) -> tuple[Run, dict[str, list[Cell]]]:
+    """Return a run of topics in a folder, and its profile's cells by topic.
+
+    settings: of these topics, not applied yet. axes: the values chosen, as ``chosen.select`` takes
+    them. repeated: the options that ``replay`` must be told; paths: what pytest was told to
+    collect. Raises UsageError for bad input.
+    """
     topics = settings.applied(topics)
     executor_class(chosen.executor, chosen.per_gpu)
     if chosen.profile == "race" and chosen.minutes is None:
@@ -55,21 +90,13 @@ def make(
     if chosen.executor == "ray" and devices < 2:
         devices = 0  # a rank's GPU may be another machine's
     cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
-    if axes := options.given(config.option, [options.AxisOptions], dest):
+    if axes:
         cells = by_axis.select(topics, chosen.profile, axes, chosen.seeds)
     cells = {name: settings.cells(some) for name, some in cells.items()}
     for topic in topics.values():
         topic.prepare()
-    folder = Path(chosen.run_dir or config.rootpath / "results" / chosen.profile)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"run folder {folder} is a file")
-    usual = options.RunOptions()
-    told.pop("download", None)
-    told |= {
-        name: getattr(chosen, name)
-        for name in options.REPEATED
-        if getattr(chosen, name) != getattr(usual, name)
-    }
     run = Run(
         folder,
         topics,
@@ -78,8 +105,8 @@ def make(
         chosen.rerun,
         accumulate=chosen.accumulate,
         retries=chosen.retries,
-        options=options.arguments(told),
-        project=[path.split("::")[0] for path in config.stash.get(PROJECT, config.args)],
+        options=repeated,
+        project=paths,
         executor_kind=chosen.executor,
         timeout=chosen.timeout,
         device=chosen.device or "",

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from harness import options
 from harness.cell import Cell, UsageError, unknown
-from harness.commands import check, run, trained, tune
+from harness.commands import check, export, run, trained, tune
 from harness.options import REPEATED
 from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
-    from harness.run import Run
+    from harness.runs import Run
     from harness.settings import Given
 
 OF_CELL = ("profile", "run_dir", *REPEATED)  # the run options of commands on one cell
@@ -77,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     options.add(sample.add_argument, TOPIC_OPTIONS, places)
+    export.add(
+        commands.add_parser(
+            "export", help="a trained network as .safetensors", description=export.__doc__
+        )
+    )
     search = commands.add_parser(
         "tune", help="find the learning rate that serves each recipe", description=tune.__doc__
     )
@@ -94,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         does = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
         does |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
-        does |= {"check": check.run}
+        does |= {"check": check.run, "export": export.run}
         return does[chosen.command](chosen)
     except KeyboardInterrupt:
         print("decathlon: interrupted", file=sys.stderr)
@@ -119,23 +124,15 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _compare(chosen: argparse.Namespace) -> int:
     """Print how two runs compare, write it as JSON if asked to, and return the exit code."""
-    from harness.results import bounds, compare, frames
+    from harness.results import bounds, compare
     from harness.results.compare import text
 
     if chosen.json and (chosen.json.suffix != ".json" or chosen.json.is_dir()):
         raise UsageError(f"--json {chosen.json} must be a file whose name ends in .json")
     folders = (chosen.baseline, chosen.candidate)
-    runs, speeds = [], []
-    for folder in folders:
-        run, unread = frames.read(folder)
-        runs.append(run)
-        speeds.append(frames.speed(folder, unread))
-        for line in bounds.cut(unread):
-            print(f"decathlon: {line}", file=sys.stderr)
-    try:
-        comparison = compare.compare(runs[0], runs[1], (speeds[0], speeds[1]))
-    except compare.NotComparable as error:
-        comparison = compare.Comparison(refused=str(error))
+    comparison, unread = compare.of_folders(*folders)
+    for line in bounds.cut(unread):
+        print(f"decathlon: {line}", file=sys.stderr)
     if chosen.json:
         text.write_json(chosen.json, comparison, *folders)
     if comparison.refused:
@@ -152,7 +149,7 @@ def _run_of(
     configured: the project's settings. Raises UsageError if the cell cannot be trained.
     """
     from harness import matrix, project
-    from harness.run import Run
+    from harness.runs import Run
 
     cell = Cell.parse(chosen.cell)
     told = options.RunOptions(**options.given(chosen, [options.RunOptions]))

@@ -12,12 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
+
+from harness import packing
 
 HERE = Path(__file__).parent
 DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own folder beside them
 STDLIB = Path(ast.__file__).resolve().parent
 INSTALLED = ("site-packages", "dist-packages")
+PROCESS = uuid.uuid4().hex
 
 
 class Topic(Protocol):
@@ -41,8 +45,9 @@ def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
     own: what was brought to the axes and decides its numbers: the code of that counts too.
 
     Imports are found in the sources, at any depth, also inside of functions. What is installed
-    counts by its version only, but for the packages of these classes themselves. Classes without a
-    file, as in a notebook, have another hash in every process: nothing of theirs is reused.
+    counts by its version only, but for the packages of these classes themselves. Of a script all
+    counts. Classes without a file, as in a notebook, have another hash in every process, and once
+    anything they use has changed: nothing of theirs is reused then.
     """
     return code_of(type(topic), *topic.depends_on(), *map(type, own))
 
@@ -57,18 +62,48 @@ def is_own(module: str) -> bool:
     return _package(file) is None and not file.is_relative_to(STDLIB)
 
 
-@cache
+def has_file(kind: Any) -> bool:
+    """Whether a class or function is written in a file; in a notebook or at a prompt it is not."""
+    return _file(kind.__module__) is not None
+
+
 def code_of(*kinds: Any) -> str:
     """Hash the code of classes and functions, with all that they import, as ``topic_hash`` does."""
+    told = _files_hash(*kinds)
+    loose = [kind for kind in kinds if not has_file(kind)]
+    return _loose_hash(told, loose) if loose else told
+
+
+@cache
+def _files_hash(*kinds: Any) -> str:
     sources: dict[Path, str] = {}
     for kind in dict.fromkeys(base for own in kinds for base in getattr(own, "__mro__", (own,))):
         file = _file(kind.__module__)
         if file is not None:
             home = _package(file) if kind in kinds else None
             sources |= _imported(kind.__module__, file, home)
-        elif kind in kinds:
-            return uuid.uuid4().hex[:12]
     return _hash(sources)
+
+
+def _loose_hash(told: str, kinds: Sequence[Any]) -> str:
+    """Hash what is written in no file, with all that it uses and the project's modules beside it.
+
+    It holds in this process only: a redefined class, function or value has another hash.
+    """
+    sources: dict[Path, str] = {}
+    for module in {kind.__module__ for kind in kinds}:
+        beside = vars(sys.modules.get(module, ModuleType(module))).values()
+        names = {one.__name__ if isinstance(one, ModuleType) else _home(one) for one in beside}
+        for name, file in ((name, _file(name)) for name in names if name):
+            if file is not None:
+                sources |= _imported(name, file, None)
+    code = hashlib.sha256(packing.dumps(kinds, kinds[0].__qualname__)).hexdigest()
+    return hashlib.sha256(f"{PROCESS} {told} {_hash(sources)} {code}".encode()).hexdigest()[:12]
+
+
+def _home(value: object) -> str:
+    """Return the name of the module that a class or function is of; empty for other values."""
+    return str(getattr(value, "__module__", None) or "")
 
 
 def _imported(module: str, file: Path, home: Path | None) -> dict[Path, str]:
@@ -131,7 +166,7 @@ def _file(module: str) -> Path | None:
         where = _folders(package) if package else None
         spec = PathFinder.find_spec(module, where) if where or not package else None
         file = spec.origin if spec and spec.has_location else None
-    return Path(file).resolve() if file else None
+    return Path(file).resolve() if file and Path(file).is_file() else None
 
 
 def _folders(package: str) -> Sequence[str]:

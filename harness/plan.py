@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.cell import Cell
-from harness.run import Run
+from harness.runs import Run
 
 
 def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:

@@ -11,12 +11,14 @@ is collected.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import pluggy
 import pytest
 
 from harness import options
@@ -28,7 +30,7 @@ from harness.topics.options import TOPIC_OPTIONS
 if TYPE_CHECKING:
     from harness.pyproject import Configured
     from harness.results.record import Record
-    from harness.run import Run
+    from harness.runs import Run
     from harness.screen import Screen
 
 pytest_plugins = ("harness.conformance.items",)
@@ -71,6 +73,14 @@ class Hooks:
     def pytest_decathlon_parallel(self) -> list:
         """Return this project's parallel configurations (``harness.Parallel``)."""
         return []
+
+    @pytest.hookspec
+    def pytest_decathlon_record(self, record: Record, run: Run) -> None:
+        """Take in a record of the run, in pytest's own process, once it is in the run's folder.
+
+        It is called for every cell: trained, skipped, and reused, whose record may have been here
+        in an earlier call. What it raises costs a line, and no record.
+        """
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -123,7 +133,22 @@ def _run(config: pytest.Config) -> Run:
         config.stash[RUN], config.stash[CELLS] = make(
             config, _told(config), _configured(config), config.stash[SAID], DEST
         )
+        config.stash[RUN].sinks = _sinks(config)
     return config.stash[RUN]
+
+
+def _sinks(config: pytest.Config) -> list[Callable[[Record, Run], None]]:
+    """Return what implements ``pytest_decathlon_record``, each to be called alone."""
+
+    def sink(impl: pluggy.HookImpl) -> Callable[[Record, Run], None]:
+        @wraps(impl.function)
+        def call(record: Record, run: Run) -> None:
+            told = {"record": record, "run": run}
+            impl.function(*(told[name] for name in impl.argnames))
+
+        return call
+
+    return [sink(impl) for impl in config.hook.pytest_decathlon_record.get_hookimpls()]
 
 
 def _told(config: pytest.Config) -> options.RunOptions:

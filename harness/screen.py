@@ -1,4 +1,4 @@
-"""A run's progress on pytest's terminal, past its capture of output."""
+"""A run's progress: on pytest's terminal, past its capture of output, and for scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tqdm import tqdm
 
-from harness.run import Run
+from harness.runs import Run
 
 UP, RIGHT = "\x1b[A", "\x1b[{}C"  # of the cursor, as terminals take it
 FORM = "{n_fmt} of {total_fmt} cells |{bar:20}| {desc}"
@@ -75,3 +75,37 @@ class Screen:
             return
         with self._capture.global_and_fixture_disabled():
             yield
+
+
+class Console:
+    """Shows the progress of a run that a script or a notebook has started.
+
+    In a terminal and in a notebook a line renews itself; elsewhere each cell gets a line.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._bar: tqdm | None = None
+        run.report = self.line
+        terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        if terminal or "ipykernel" in sys.modules:
+            run.stand = self.stand
+
+    def line(self, text: str) -> None:
+        """Show a line for good, above the one that renews itself."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def stand(self, done: int, total: int, text: str) -> None:
+        """Show where the run stands."""
+        columns = get_terminal_size().columns - 1
+        if self._bar is None:
+            size = {"ncols": columns, "nrows": 20}  # which a terminal may not know
+            self._bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, **size)
+        self._bar.ncols, self._bar.n, self._bar.total = columns, done, total
+        self._bar.set_description_str(text)
+
+    def clear(self) -> None:
+        """Take the line that renews itself away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -12,7 +12,7 @@ from toy import Toy
 from harness import fingerprint
 from harness.cell import Cell
 from harness.options import option
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import RL, VAE
 
 
@@ -92,7 +92,7 @@ def own_topic(tmp_path, monkeypatch):
         own = {"mine", "layers", "shop", "spoke"}
         for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]
-        for cached in (fingerprint.code_of, fingerprint._file):
+        for cached in (fingerprint._files_hash, fingerprint._file):
             cached.cache_clear()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:
@@ -127,13 +127,60 @@ def test_classes_that_a_topic_depends_on_are_hashed(monkeypatch):
     assert fingerprint.topic_hash(Toy()) != before
 
 
-def test_what_has_no_file_is_never_the_same(monkeypatch):
-    notebook = types.ModuleType("notebook_cells")
-    monkeypatch.setitem(sys.modules, "notebook_cells", notebook)
-    kind = type("Cells", (Toy,), {"__module__": "notebook_cells"})
-    before = fingerprint.topic_hash(kind())
-    fingerprint.code_of.cache_clear()
-    assert fingerprint.topic_hash(kind()) != before
+CELLS = """
+from toy import Toy
+from dataclasses import dataclass
+from functools import cache
+
+WIDTH = 3
+
+@cache
+def width():
+    return WIDTH
+
+@dataclass(frozen=True)
+class Cells(Toy):
+    def networks(self, cell):
+        return width(), helper()
+"""
+HELPER = "def helper():\n    return 1\n"
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A main module without a file, in which cells are executed."""
+    module = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    fingerprint._file.cache_clear()
+    fingerprint._files_hash.cache_clear()
+    exec(CELLS + HELPER, vars(module))
+    yield module
+    fingerprint._file.cache_clear()
+    fingerprint._files_hash.cache_clear()
+
+
+@pytest.mark.parametrize("cell", ["WIDTH = 4", HELPER.replace("1", "2"), CELLS])
+def test_what_a_class_without_a_file_uses_is_in_its_hash(notebook, cell):
+    topic = notebook.Cells()
+    before = fingerprint.topic_hash(topic)
+    assert fingerprint.topic_hash(topic) == before
+    exec(cell, vars(notebook))
+    assert fingerprint.topic_hash(notebook.Cells()) != before
+
+
+def test_a_class_without_a_file_has_another_hash_in_another_process(notebook, monkeypatch):
+    before = fingerprint.topic_hash(notebook.Cells())
+    monkeypatch.setattr(fingerprint, "PROCESS", "another")
+    assert fingerprint.topic_hash(notebook.Cells()) != before
+
+
+def test_what_it_imports_of_the_project_counts(notebook, tmp_path, monkeypatch):
+    (tmp_path / "beside.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    exec("import beside", vars(notebook))
+    before = fingerprint.topic_hash(notebook.Cells())
+    (tmp_path / "beside.py").write_text("X = 2\n")
+    assert fingerprint.topic_hash(notebook.Cells()) != before
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 import harness
 from harness import topics
 from harness.cell import Cell
-from harness.run import Run
+from harness.runs import Run
 from harness.topics.registry import registered_topics
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from toy import Toy
 
 from harness import progress
 from harness.cell import Cell
-from harness.run import Run
+from harness.runs import Run
 from harness.trial import cost
 
 

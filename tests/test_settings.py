@@ -8,7 +8,7 @@ from toy import Toy
 
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
-from harness.run import Run
+from harness.runs import Run
 from harness.settings import Settings, of_text, set_topic, values
 
 SPEC = OptimizerSpec("sgd", lr=0.05)

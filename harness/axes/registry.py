@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
 from harness.axes.axis import Axis, Value
@@ -69,6 +70,22 @@ def used(cell: Cell, kind: str) -> tuple[Value, ...]:
     }
     every = ((axis.own, names[key]) for key, axis in AXES.items())
     return tuple(value for own, asked in every for name, value in own.items() if name in asked)
+
+
+@contextmanager
+def having(values: Iterable[tuple[str, object]]) -> Iterator[None]:
+    """Have more values for the block, each instead of another of its name that was brought.
+
+    values: with the name of its axis before each. Raises UsageError for what is declared wrong.
+    """
+    before = own()
+    try:
+        for axis, value in values:
+            AXES[axis].own.pop(str(getattr(value, "name", "")), None)
+            add(axis, [[value]])
+        yield
+    finally:
+        take(before)
 
 
 def take(values: Iterable[Value]) -> None:

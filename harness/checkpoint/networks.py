@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 
 from harness.axes import parallel
 from harness.checkpoint.tree import CheckpointError, plain
+
+WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DDP put before the names of tensors
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,12 @@ class Mismatch:
 
 
 def compare(network: nn.Module, saved: Mapping[str, Tensor], prefix: str = "") -> Mismatch:
-    """Return how saved tensors differ from the network's, both below ``prefix``."""
+    """Return how saved tensors differ from the network's, both below ``prefix``.
+
+    Names count without what torch.compile and DDP put before them (``named_as``).
+    """
     state = network.state_dict()
+    saved = named_as(state, saved)
     own, there = _below(state, prefix), _below(saved, prefix)
     return Mismatch(
         missing=tuple(name for name in own if name not in saved),
@@ -53,10 +61,12 @@ def load_network(
     """Copy the saved tensors below ``prefix`` (a module's name; all if empty) into the network.
 
     strict: all must fit, else CheckpointError and no change. Otherwise those that fit are copied,
-    and how the others differ is returned. Raises CheckpointError if there is nothing below the
-    prefix.
+    and how the others differ is returned. Tensors saved of a network that torch.compile or DDP had
+    wrapped are taken for the plain one's, and the other way round, with a warning that says so.
+    Raises CheckpointError if there is nothing below the prefix.
     """
-    state = network.state_dict()
+    state, names = network.state_dict(), list(saved)
+    saved = named_as(state, saved)
     if prefix and not (_below(state, prefix) and _below(saved, prefix)):
         raise CheckpointError(f"network or checkpoint has no tensor below {prefix!r}")
     mismatch = compare(network, saved, prefix)
@@ -66,7 +76,35 @@ def load_network(
         for name in _below(saved, prefix):
             if name in state and fits(saved[name], state[name]):
                 state[name].copy_(parallel.laid_out_like(saved[name], state[name]))
+    if renamed := [(old, new) for old, new in zip(names, saved, strict=True) if old != new]:
+        old, new = renamed[0]
+        warnings.warn(
+            f"{len(renamed)} tensors were saved of a network wrapped in another way: {old} was "
+            f"taken for {new}, and so on",
+            stacklevel=2,
+        )
     return mismatch
+
+
+def named_as(state: Mapping[str, object], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return saved tensors, in their order, under the names that they have in a network's state.
+
+    They may differ in parts that a wrapper adds, which are in WRAPPERS. A name that is in the state
+    as it is, or that does not stand for exactly one tensor on either side, stays.
+    """
+    own, there = Counter(map(unwrapped, state)), Counter(map(unwrapped, saved))
+    name_of = {unwrapped(name): name for name in state}
+    plain_names = {
+        name: name_of[bare]
+        for name, bare in ((name, unwrapped(name)) for name in saved)
+        if name not in state and own[bare] == there[bare] == 1
+    }
+    return {plain_names.get(name, name): tensor for name, tensor in saved.items()}
+
+
+def unwrapped(name: str) -> str:
+    """Return a tensor's name without the parts that wrappers add: ``_orig_mod.a.b`` is ``a.b``."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def partial(network: nn.Module, prefix: str) -> dict[str, Tensor]:

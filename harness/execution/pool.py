@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 import uuid
 from collections import defaultdict
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from harness.execution import process, temporary
@@ -117,7 +119,7 @@ class WorkerPool:
         heart = self._context.RawArray("d", heartbeat.SLOTS)
         work = (theirs, stacks, heart)
         made = self._context.Process(target=process.main, args=work, daemon=True)
-        with _one_thread():
+        with _one_thread(), _without_main():
             made.start()
         theirs.close()
         return WorkerProcess(made, ours, stacks, heart)
@@ -157,3 +159,14 @@ def _one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module for the block: processes started in it would run a script again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 import torch
 
+from harness import packing
 from harness.axes import parallel, registry
 from harness.execution import failures, hygiene
 from harness.fingerprint import is_own
@@ -59,16 +60,18 @@ def packed(function: Callable[..., Any], task: Task) -> bytes:
     """Pickle a function and its task for a worker process.
 
     The classes of a topic and of what was brought to the axes are pickled with their code where
-    they are from outside this package (a conftest, a test), and so are the functions that the topic
-    depends on, unless they are installed.
+    they are from outside this package (a conftest, a test, a script or notebook), and so are the
+    functions that the topic depends on, unless they are installed. Raises UsageError if they cannot
+    be.
     """
+    what = f"topic {task.topic.name}"
     names = dict.fromkeys(type(thing).__module__ for thing in (task.topic, *task.own))
     names |= dict.fromkeys(filter(is_own, (kind.__module__ for kind in task.topic.depends_on())))
     outside = [sys.modules[name] for name in names if name.split(".")[0] != "harness"]
     for module in outside:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps((function, task))
+        return packing.dumps((function, task), what)
     finally:
         for module in outside:
             cloudpickle.unregister_pickle_by_value(module)

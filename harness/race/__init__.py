@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.cell import Cell
 from harness.race import answers, course
-from harness.run import Run
+from harness.runs import Run
 
 
 def hold(run: Run, cells: Iterable[Cell], minutes: float) -> None:

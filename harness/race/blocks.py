@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from harness.cell import Cell, Status
 from harness.results.record import Record
-from harness.run import Run
+from harness.runs import Run
 
 
 def arm_of(cell: Cell) -> str:

@@ -14,7 +14,7 @@ from harness.race import fresh
 from harness.race.blocks import Clock, Measure, arm_of, block
 from harness.race.procedure import FIRST, Race
 from harness.results.record import Record
-from harness.run import Run
+from harness.runs import Run
 from harness.training.topic import Topic
 
 KEPT = 1 / 3  # of the time, at most, for fresh seeds while the race goes on

@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 
 from harness.axes.parallel import CONFIGURATIONS, is_distributed
-from harness.run import Run
+from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.trial import parity as trial_parity
 from harness.trial.outcome import Parity

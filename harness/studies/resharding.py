@@ -13,7 +13,7 @@ from harness import checkpoint
 from harness.axes import parallel
 from harness.checkpoint.tree import digest
 from harness.execution.local import LocalExecutor
-from harness.run import Run
+from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.agreement import largest_difference
 from harness.training.loop import Training

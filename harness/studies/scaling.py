@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from harness.axes import parallel
 from harness.cell import Cell
 from harness.execution.local import LocalExecutor
-from harness.run import Run
+from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.loop import Training
 from harness.trial import cost

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from harness.results.columns import STUDIES
-from harness.run import Run
+from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.trial import cost
 from harness.trial.device import device_of

@@ -14,7 +14,7 @@ from harness.cell import unknown
 from harness.execution.local import LocalExecutor
 from harness.matrix import recipes
 from harness.results import side_files
-from harness.run import Run
+from harness.runs import Run
 from harness.trial.task import Task
 
 

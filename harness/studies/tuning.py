@@ -24,7 +24,7 @@ from harness.cell import Cell, Status
 from harness.files import write_atomically
 from harness.rates.table import KEY, Recipe, recipe
 from harness.results.record import Record
-from harness.run import Run
+from harness.runs import Run
 from harness.settings import Settings
 from harness.training.topic import Topic
 from harness.trial import cost

@@ -7,6 +7,7 @@ import torch
 from small import Net
 
 from harness import checkpoint
+from harness.axes import parallel
 from harness.checkpoint import CheckpointError, digest
 
 
@@ -75,3 +76,63 @@ def test_a_part_is_checked_too() -> None:
         with pytest.raises(CheckpointError, match="no tensor below"):
             checkpoint.load_network(network, dict(source.state_dict()), prefix=prefix)
     assert digest(network.state_dict()) == before
+
+
+def compiled_inside(network: Net) -> Net:
+    network.body = torch.compile(network.body)  # type: ignore[assignment]
+    return network
+
+
+class Wrapped(torch.nn.Module):
+    """A module as DDP and DataParallel wrap it: under the name ``module``."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = network
+
+
+WRAPPERS = {
+    "compiled": torch.compile,
+    "inside": compiled_inside,
+    "ddp": Wrapped,
+    "parallel": torch.nn.DataParallel,
+    "compiled ddp": lambda network: torch.compile(Wrapped(network)),
+    "ddp of compiled": lambda network: Wrapped(torch.compile(network)),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_wrapped_network_s_tensors_are_a_plain_one_s(wrapper: str, backwards: bool) -> None:
+    plain, wrapped = Net(1), WRAPPERS[wrapper](Net(0))
+    source, target = (plain, wrapped) if backwards else (wrapped, plain)
+    saved = checkpoint.plain(source.state_dict())
+    assert not checkpoint.compare(target, saved)
+    with pytest.warns(UserWarning, match="was taken for"):
+        assert not checkpoint.load_network(target, saved)
+    assert [*map(digest, target.state_dict().values())] == [*map(digest, saved.values())]
+
+
+def test_a_real_ddp_is_one_of_them(tmp_path: Path) -> None:
+    with parallel.process_group(0, 1, f"file://{tmp_path / 'meeting'}", "cpu"):
+        wrapped = torch.nn.parallel.DistributedDataParallel(Net(0))
+        saved = checkpoint.plain(wrapped.state_dict())
+    assert all(name.startswith("module.") for name in saved)
+    with pytest.warns(UserWarning, match="module.body.0.weight was taken for body.0.weight"):
+        checkpoint.load_network(network := Net(1), saved)
+    assert digest(network.state_dict()) == digest(Net(0).state_dict())
+
+
+def test_a_module_that_is_named_so_keeps_its_name(recwarn: pytest.WarningsRecorder) -> None:
+    saved = checkpoint.plain(Wrapped(Net(0)).state_dict())
+    checkpoint.load_network(network := Wrapped(Net(1)), saved)
+    assert digest(network.state_dict()) == digest(saved) and not len(recwarn)
+
+
+def test_two_tensors_for_one_name_stay_apart() -> None:
+    saved = checkpoint.plain(Net(0).state_dict())
+    both = {f"module.{n}": t for n, t in saved.items()} | {
+        f"_orig_mod.{n}": t for n, t in saved.items()
+    }
+    mismatch = checkpoint.compare(Net(1), both)
+    assert set(mismatch.missing) == set(saved) and set(mismatch.unexpected) == set(both)

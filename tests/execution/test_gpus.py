@@ -11,7 +11,7 @@ from harness.execution.kinds import executor_class
 from harness.execution.local import Gang, LocalExecutor
 from harness.execution.pool import WorkerPool, kill
 from harness.execution.process import Returned
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import Regression
 from harness.trial import cost
 from harness.trial.task import Task

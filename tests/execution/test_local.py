@@ -10,7 +10,7 @@ from toy import Toy, run
 from harness.axes import parallel
 from harness.cell import Budget, Cell
 from harness.execution.local import LocalExecutor
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import Regression
 from harness.trial.task import Task
 

@@ -20,7 +20,7 @@ from toy import Toy
 from harness.cell import Budget, Cell
 from harness.results.report import write_report
 from harness.results.store import Store
-from harness.run import Run
+from harness.runs import Run
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="finds processes as Linux does"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.results.store import Store
-from harness.run import Run
+from harness.runs import Run
 from harness.topics.registry import registered_topics
 
 TESTS = Path(__file__).parent.parent

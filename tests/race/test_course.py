@@ -23,7 +23,7 @@ from harness.race.procedure import FIRST, Race
 from harness.results import side_files
 from harness.results.record import Record
 from harness.results.report import write_report
-from harness.run import Run
+from harness.runs import Run
 from harness.trial import cost
 
 

@@ -11,7 +11,7 @@ from harness import project
 from harness.cell import Cell, UsageError
 from harness.rates import Rates, shipped, table
 from harness.results import side_files
-from harness.run import Run
+from harness.runs import Run
 from harness.settings import Settings
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training

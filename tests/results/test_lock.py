@@ -9,7 +9,7 @@ from toy import Toy
 
 from harness.cell import UsageError
 from harness.results.lock import FolderLock
-from harness.run import Run
+from harness.runs import Run
 
 HOLDER = """
 import sys

@@ -12,7 +12,7 @@ from toy import Toy
 
 from harness.cell import Budget, Cell
 from harness.results import side_files
-from harness.run import Run
+from harness.runs import Run
 from harness.studies import speed
 from harness.trial.task import Task
 

@@ -7,7 +7,7 @@ from toy import Toy
 
 from harness.axes import parallel
 from harness.cell import Budget, Cell
-from harness.run import Run
+from harness.runs import Run
 from harness.studies import resharding, scaling
 from harness.studies.parity import parity
 from harness.studies.study import keep

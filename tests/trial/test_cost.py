@@ -5,7 +5,7 @@ import torch
 from toy import Toy
 
 from harness.cell import Cell
-from harness.run import Run
+from harness.runs import Run
 from harness.trial import cost
 
 

@@ -8,7 +8,7 @@ from harness import checkpoint
 from harness.cell import Cell
 from harness.cli import main
 from harness.results.store import Store
-from harness.run import Run
+from harness.runs import Run
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
 from harness.training.population.population import Population

@@ -7,5 +7,6 @@ evidence*, 1 for *worse*, 2 for *not comparable* and for bad input, 3 for *not w
 
 from harness.results.compare.comparable import NotComparable
 from harness.results.compare.comparison import Comparison, compare
+from harness.results.compare.folders import of_folders
 
-__all__ = ["Comparison", "NotComparable", "compare"]
+__all__ = ["Comparison", "NotComparable", "compare", "of_folders"]

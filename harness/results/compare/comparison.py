@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.cell import Status
-from harness.results.compare import aspects, comparable, quality, speed, statistic
+from harness.results.compare import aspects, comparable, quality, speed, statistic, text
 from harness.results.compare.rows import Row, mean, texts
 from harness.results.compare.statistic import Difference
 from harness.results.record import TRAINED
@@ -24,7 +24,7 @@ ORDER = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of comparing a candidate run with a baseline run.
 
@@ -37,6 +37,12 @@ class Comparison:
     missing: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     refused: str = ""
+
+    def __repr__(self) -> str:
+        """Return the comparison as ``python -m harness compare`` prints it."""
+        if self.refused:
+            return f"verdict: {self.verdict}: {self.refused}"
+        return "\n".join(text.lines(self))
 
     @property
     def verdict(self) -> Verdict:

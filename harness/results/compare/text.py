@@ -5,14 +5,35 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from harness.cell import UsageError
 from harness.files import write_atomically
-from harness.results.compare.comparison import Comparison
+from harness.results.compare.rows import Row
+from harness.results.verdict import Verdict
 
 HEAD = ("verdict", "topic", "aspect", "baseline", "candidate", "note")
+
+
+class Comparison(Protocol):
+    """What is asked of a comparison here."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Its rows, the worst first."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict over all rows."""
+
+    @property
+    def counts(self) -> Mapping[Verdict, int]:
+        """How many rows have each verdict."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as values that JSON has."""
 
 
 def lines(comparison: Comparison, width: int = 100) -> Iterator[str]:

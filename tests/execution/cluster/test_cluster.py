@@ -22,7 +22,7 @@ from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import estimators
 from harness.execution.local import LocalExecutor
 from harness.results import side_files
-from harness.run import Run
+from harness.runs import Run
 from harness.topics.regression import Regression
 from harness.trial.task import Task
 

@@ -11,7 +11,7 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.progress import headline
 from harness.results.record import Record
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import datasets
 from harness.topics.multitask import multitask, scenes
 from harness.topics.multitask.multitask import MODELS, TASKS, Multitask, scores

@@ -18,7 +18,7 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.commands.trained import _like
 from harness.execution.process import packed
-from harness.run import Run
+from harness.runs import Run
 from harness.topics import Supervised, metrics
 from harness.training.loop import Training
 from harness.trial.task import Task

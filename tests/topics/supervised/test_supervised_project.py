@@ -10,7 +10,7 @@ import pytest
 from harness import fingerprint
 from harness.cell import Cell
 from harness.fingerprint import is_own
-from harness.run import Run
+from harness.runs import Run
 
 CELL = Cell("mine", "mlp", "ce", "cosine")
 
@@ -82,7 +82,7 @@ def fingerprint_of(tmp_path, monkeypatch):
         home.mkdir(exist_ok=True)
         (home / "shop.py").write_text(text)
         sys.modules.pop("shop", None)
-        for cached in (fingerprint.code_of, fingerprint._file):
+        for cached in (fingerprint._files_hash, fingerprint._file):
             cached.cache_clear()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:

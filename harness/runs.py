@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,10 @@ class Run:
     own train at. settings: what topics, which have the fixed ones already, and budgets are set to.
     device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that share one. report
     is called with a line after each finished cell; stand, if there is one, with where the run
-    stands, as ``Progress`` says. Raises UsageError for a device that is not there.
+    stands, as ``Progress`` says; each of sinks with every record, reused ones too, and the run:
+    what it raises is reported, and costs nothing else. own: the names of topics and of
+    axes' values that only this process knows, so that no command can train their cells again.
+    Raises UsageError for a device that is not there.
     """
 
     folder: Path
@@ -71,6 +74,8 @@ class Run:
     choosing: bool = False
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
+    sinks: Sequence[Callable[[Record, Run], None]] = ()
+    own: Collection[str] = ()
     device: str = ""
     per_gpu: int = 1
     records: dict[Cell, Record] = field(default_factory=dict)
@@ -191,7 +196,7 @@ class Run:
                 self.keep(cell, Outcome(status=Status.SKIPPED, reason=reason))
                 skipped += 1
             elif record := self.done(cell):
-                self.records[cell] = record
+                self._has(record)
                 reused += 1
             else:
                 tasks.append(self.task(cell))
@@ -296,11 +301,28 @@ class Run:
                 f"{self.folder} cannot be written ({error.strerror or error}): its {kept} records "
                 "are kept, and the next call goes on from them"
             ) from None
-        self.records[cell] = record
+        self._has(record)
         return record
 
+    def _has(self, record: Record) -> None:
+        """Take in a record that is in the folder, and tell the sinks of it if it is new to them."""
+        known = self.records.get(record.cell)
+        self.records[record.cell] = record
+        for sink in self.sinks if known != record else ():
+            try:
+                sink(record, self)
+            except Exception as error:  # whatever another library raises
+                name = f"{sink.__module__}.{sink.__qualname__}"
+                why = bounds.line(f"{type(error).__name__}: {error}")
+                self.report(f"warning: {name} has not taken {record.cell.id}: {why}")
+
     def _command(self, cell: Cell) -> str:
-        """Return the command that trains a cell of this run again, from the present folder."""
+        """Return the command that trains a cell of this run again, from the present folder.
+
+        Empty if there is none.
+        """
+        if {cell.topic, cell.loss, cell.schedule, cell.parallel} & {*self.own}:
+            return ""
         inside = self.folder.absolute().is_relative_to(Path.cwd())
         folder = os.path.relpath(self.folder) if inside else str(self.folder.absolute())
         where = f"--profile {self.profile} --run-dir {shlex.quote(folder)}"

@@ -1,0 +1,1 @@
+"""What a script or a notebook calls: ``run``, ``load`` and ``compare``, exported by ``harness``."""

@@ -1,0 +1,84 @@
+"""Bring the networks that a cell has trained back from its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import checkpoint
+from harness.cell import Cell, UsageError, unknown
+from harness.checkpoint import estimators
+from harness.training.topic import Topic
+
+
+def tree_of(path: Path, cell: Cell | None = None) -> dict[str, Any]:
+    """Return the tree of a cell's checkpoint, file or folder.
+
+    cell: whose it must be, None for any. Raises UsageError for what is no checkpoint of such a
+    cell.
+    """
+    try:
+        tree = checkpoint.load(path)
+    except checkpoint.CheckpointError as error:
+        raise UsageError(str(error)) from None
+    if not isinstance(tree.get("cell"), str) or not isinstance(tree.get("topic"), dict):
+        raise UsageError(f"{path} says neither its cell nor its settings: it is of no cell")
+    if cell is not None and tree["cell"] != cell.id:
+        raise UsageError(f"{path} is of {tree['cell']}, not of {cell.id}")
+    return tree
+
+
+def topic_of(
+    tree: Mapping[str, Any], topics: Mapping[str, Topic], path: Path, **places: Any
+) -> Topic:
+    """Return a checkpoint's topic, set as it was when it was trained.
+
+    path: where the tree was read. places: settings that say where the topic's data is now. Raises
+    UsageError if there is no such topic, or it has other settings in this version.
+    """
+    name = Cell.parse(tree["cell"]).topic
+    if name not in topics:
+        raise unknown("topic", name, topics)
+    topic, settings = topics[name], dict(tree["topic"])
+    fields = {field.name for field in dataclasses.fields(topic)}
+    if set(settings) != fields:
+        odd = ", ".join(sorted(set(settings) ^ fields))
+        raise UsageError(f"{path} was trained by another version of {name}: {odd} is no setting")
+    settings = {name: _like(getattr(topic, name), value) for name, value in settings.items()}
+    settings |= {k: v for k, v in places.items() if k in fields}
+    return dataclasses.replace(topic, **settings)
+
+
+def _like(own: Any, saved: Any) -> Any:
+    """Return a setting as it was saved: a dataclass, saved as a dict, is made like one's own.
+
+    What holds functions or data cannot be: it stays one's own, as all code is that of now.
+    """
+    if not dataclasses.is_dataclass(own) or isinstance(own, type) or not isinstance(saved, dict):
+        return saved
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+    try:
+        made = dataclasses.replace(own, **plain)
+        hash(made)
+    except TypeError:
+        return own
+    return made
+
+
+def networks(tree: Mapping[str, Any], topic: Topic, cell: Cell) -> dict[str, Any]:
+    """Return a checkpoint's trained networks by name, on the CPU, in eval mode.
+
+    Of a model that ``fit`` trains its estimator, under ``model``. Raises UsageError if they do not
+    fit.
+    """
+    try:
+        if cell.model in topic.fits:
+            return {"model": estimators.loads(tree["estimator"])}
+        found = topic.networks(cell)
+        for name, network in found.items():
+            checkpoint.load_network(network.eval(), tree["networks"][name])
+    except (checkpoint.CheckpointError, KeyError) as error:
+        raise UsageError(f"the checkpoint of {cell.id} does not fit: {error}") from None
+    return found

@@ -1,0 +1,60 @@
+"""Sink for TensorBoard: curves, final figures and hyper-parameters of each cell.
+
+``pytest -p harness.sinks.tensorboard`` leaves them in the run's folder:
+``tensorboard --logdir results/quick/tensorboard``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import files
+from harness.cell import Status
+from harness.results.record import Record
+from harness.runs import Run
+from harness.sinks import contents
+
+LACKS = "the sink tensorboard is an extra ({}): pip install torch-decathlon[tensorboard]"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End pytest with one line where TensorBoard is not installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ModuleNotFoundError as error:
+        pytest.exit(f"decathlon: {LACKS.format(error)}", returncode=2)
+
+
+def write(record: Record, run: Run) -> None:
+    """Write a record's events to ``tensorboard/TOPIC/CELL`` in the run's folder.
+
+    They take the place of an earlier training's; those of the same record are left as they are. A
+    skipped cell has none.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    if record.status is Status.SKIPPED:
+        return
+    folder = Path(run.folder, "tensorboard", record.cell.id)
+    suffix = "." + re.sub(r"\W", "", f"{record.fingerprint}{record.started}")
+    if list(folder.glob(f"*{suffix}")):
+        return
+    files.remove(folder)
+    with SummaryWriter(str(folder), filename_suffix=suffix) as writer:
+        for name, points in contents.curves(record):
+            for step, value in points:
+                writer.add_scalar(name, value, step)
+        for name, text in contents.tags(record).items():
+            writer.add_text(name, text)
+        figures = contents.figures(record)
+        for name, value in figures.items():
+            writer.add_scalar(name, value)
+        for summary in hparams(contents.settings(record, run.topics), figures):
+            writer.file_writer.add_summary(summary)  # add_hparams would open a folder of its own
+
+
+pytest_decathlon_record = write
