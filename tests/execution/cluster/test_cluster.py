@@ -24,6 +24,7 @@ from harness.execution.local import LocalExecutor
 from harness.results import side_files
 from harness.runs import Run
 from harness.topics.regression import Regression
+from harness.topics.supervised.supervised import Supervised
 from harness.trial.task import Task
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -172,14 +173,24 @@ def test_a_race_is_held_on_a_cluster(executor, tmp_path):
     assert answers["test"].notna().iloc[0]
 
 
+def line():
+    return torch.nn.Linear(3, 1)
+
+
+def plane():
+    return (x := torch.randn(100, 3)), x.sum(1)
+
+
 def test_cells_give_what_the_local_executor_gives(executor, tmp_path):
     folder = tmp_path / "ray"
     topic = Regression()
+    own = Supervised("mine", models={"line": line}, data=plane, task="regression")
     tasks = [
         task(folder, cell=replace(CELL, parallel="ddp")),
         Task(topic, Cell("regression", "mlp", "mse", "cosine", "fsdp"), BUDGET, folder, "cpu", 2),
         Task(topic, Cell("regression", "linear", "mse", "cosine"), BUDGET, folder),
         Task(topic, Cell("regression", "tree", "mse", "constant"), BUDGET, folder),
+        task(folder, own, replace(CELL, topic="mine", parallel="ddp")),
         task(folder, cell=replace(CELL, model="dropout")),
         task(folder, Toy("nan"), replace(CELL, seed=1)),
     ]
