@@ -98,8 +98,9 @@ def _own_line(trace: str, topic: Topic | None) -> str:
     except (OSError, TypeError):
         home = ""
     frames = FRAME.findall(trace)
-    own = [f for f in frames if f[0].startswith(home + "/")] if home else []
-    own = own or [f for f in frames if not f[0].startswith((OURS, "<", *LIBRARIES))]
+    own = [f for f in frames if not f[0].startswith((OURS, "<", *LIBRARIES))]
+    if not own and home:  # an installed topic's, or a built-in one's
+        own = [f for f in frames if f[0].startswith(home + "/")]
     if not own:
         return ""
     file, number, function = own[-1]

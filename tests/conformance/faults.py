@@ -12,6 +12,7 @@ from torch import nn, optim
 from torch.nn import functional as F
 
 from harness import Batches, Budget, OptimizerSpec, Player, Shuffled, Topic
+from harness.topics.supervised.supervised import Supervised
 
 RNG = np.random.default_rng(0)  # module-level: seeded, but in no checkpoint
 
@@ -454,6 +455,26 @@ class Optimizes(Clean):
 class Raises(Clean):
     def objective(self, networks, batch):
         return networks["model"](batch["z"]).mean()
+
+
+class SupervisedOffset(nn.Module):
+    """A network whose topic is the package's own, and whose fault is here."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.layer = nn.Linear(3, outputs)
+
+    def forward(self, x):
+        return Offset.forward(self, self.layer(x).expand(-1, 8))[:, :1]
+
+
+def pair():
+    return Clean().data()
+
+
+def supervised():
+    models = {"net": SupervisedOffset}
+    return Supervised("own", models=models, data=pair, task="regression", steps=20, batch_size=8)
 
 
 def make():

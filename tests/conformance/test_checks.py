@@ -64,6 +64,7 @@ PLANTED = [  # topic, check, words of its finding and of what to do
     ("Undeclared", "evaluation", "evaluate returned no 'mse'", "directions"),
     ("Scatters", "evaluation", "evaluate twice gives mse = ", "seed"),
     ("Optimizes", "evaluation", "evaluate changes model.first.bias", "measure only"),
+    ("supervised", "devices", "in forward: return x + torch.ones(8)", "device=x.device"),
     ("Raises", "deterministic", "raises KeyError: 'z' (faults.py:", "mend this line"),
     ("Raises", "gradients", 'in objective: return networks["model"](batch["z"]).mean()', "mend"),
 ]
