@@ -23,9 +23,9 @@ import pytest
 
 from harness import options
 from harness.cell import Cell, Status, UsageError, unknown
+from harness.commands.run import OPTIONS
 from harness.files import write_atomically
 from harness.interrupts import end_as_by_ctrl_c
-from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
     from harness.pyproject import Configured
@@ -39,10 +39,6 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 CELLS: pytest.StashKey[dict[str, list[Cell]]] = pytest.StashKey()
 SCREEN: pytest.StashKey[Screen] = pytest.StashKey()
 SAID: pytest.StashKey[list[str]] = pytest.StashKey()  # lines for the end of pytest's output
-OPTIONS = (
-    *(options.RunOptions, options.PlanOptions, options.SettingOptions, options.AxisOptions),
-    *TOPIC_OPTIONS,
-)
 DEST = "decathlon_"  # before the names of our values among pytest's
 
 

@@ -21,7 +21,11 @@ from harness.cell import Cell
 from harness.topics.options import TOPIC_OPTIONS
 
 HOME = Path(harness.__file__).parent
-OPTIONS = (options.RunOptions, options.PlanOptions, *TOPIC_OPTIONS)
+# what the plugin adds to pytest's options
+OPTIONS = (
+    *(options.RunOptions, options.PlanOptions, options.SettingOptions, options.AxisOptions),
+    *TOPIC_OPTIONS,
+)
 
 
 def run(arguments: Sequence[str]) -> int:

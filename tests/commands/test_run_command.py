@@ -114,7 +114,7 @@ def test_the_first_screen_names_every_command_and_its_first_steps(capsys):
     assert cli.main([]) == 0
     said = capsys.readouterr().out
     assert "decathlon run --profile smoke" in said
-    for command in ("run", "report", "compare", "replay", "train", "evaluate", "sample", "tune"):
+    for command in ("run", "check", "compare", "replay", "train", "evaluate", "sample", "tune"):
         assert f"\n    {command}  " in said
 
 
