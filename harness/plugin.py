@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pluggy
 import pytest
 
-from harness import options
+from harness import hooks, options
 from harness.cell import Cell, Status, UsageError, unknown
 from harness.commands.run import OPTIONS
 from harness.files import write_atomically
@@ -42,46 +42,9 @@ SAID: pytest.StashKey[list[str]] = pytest.StashKey()  # lines for the end of pyt
 DEST = "decathlon_"  # before the names of our values among pytest's
 
 
-class Hooks:
-    """The hooks that a conftest may implement."""
-
-    @pytest.hookspec
-    def pytest_decathlon_topics(self) -> list:
-        """Return this project's topics (``harness.Topic``), to be added to the installed ones."""
-        return []
-
-    @pytest.hookspec
-    def pytest_decathlon_losses(self) -> list:
-        """Return this project's losses (``harness.Loss``), to be added to the built-in ones."""
-        return []
-
-    @pytest.hookspec
-    def pytest_decathlon_schedules(self) -> list:
-        """Return this project's learning-rate schedules (``harness.Schedule``)."""
-        return []
-
-    @pytest.hookspec
-    def pytest_decathlon_optimizers(self) -> list:
-        """Return this project's kinds of optimizers (``harness.Optimizer``)."""
-        return []
-
-    @pytest.hookspec
-    def pytest_decathlon_parallel(self) -> list:
-        """Return this project's parallel configurations (``harness.Parallel``)."""
-        return []
-
-    @pytest.hookspec
-    def pytest_decathlon_record(self, record: Record, run: Run) -> None:
-        """Take in a record of the run, in pytest's own process, once it is in the run's folder.
-
-        It is called for every cell: trained, skipped, and reused, whose record may have been here
-        in an earlier call. What it raises costs a line, and no record.
-        """
-
-
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Register the hooks that a conftest may implement."""
-    pluginmanager.add_hookspecs(Hooks)
+    pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -25,7 +25,7 @@ FLOORS = (  # a room imports from lower floors only, and nothing from its own fl
     {"trial", "matrix"},
     {"execution", "topics", "progress", "settings", "chosen"},
     {"runs", "project", "restored"},
-    {"studies", "screen", "plan", "race", "asked", "sinks"},
+    {"studies", "screen", "plan", "race", "asked", "sinks", "hooks"},
     {"conformance"},
     {"commands"},
     {"api"},
