@@ -119,7 +119,7 @@ def _configured(config: pytest.Config) -> Configured:
     """Return what the project sets by itself. Raises UsageError for bad settings."""
     from harness import pyproject
 
-    return pyproject.read(config.rootpath)
+    return pyproject.read(config.inipath.parent if config.inipath else config.rootpath)
 
 
 def _stop(error: UsageError) -> NoReturn:

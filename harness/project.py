@@ -136,7 +136,7 @@ def configure(
     asked, said = _Root(), io.StringIO()
     collected = _collected(options.run_folder(chosen)) if paths is None else paths
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-        pytest.main([*collected, "--noconftest"], plugins=[asked])
+        pytest.main([*TO_PYTEST, *collected, "--noconftest"], plugins=[asked])
     found = pyproject.read(asked.path or Path.cwd())
     for name in names:
         if getattr(chosen, name, None) is None:
