@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import skops.io
 import torch
 from torch import Tensor
 
@@ -14,6 +13,8 @@ from harness.checkpoint import CheckpointError
 
 def dumps(estimator: Any) -> Tensor:
     """Serialise a fitted estimator to a uint8 tensor, which a checkpoint can hold."""
+    import skops.io  # with scikit-learn it takes as long as torch: only trees need it
+
     return torch.frombuffer(bytearray(skops.io.dumps(estimator)), dtype=torch.uint8)
 
 
@@ -22,6 +23,8 @@ def loads(data: Tensor) -> Any:
 
     Raises CheckpointError for types outside scikit-learn and NumPy.
     """
+    import skops.io
+
     raw = data.numpy().tobytes()
     unknown = [t for t in skops.io.get_untrusted_types(data=raw) if not t.startswith("sklearn.")]
     if unknown:
