@@ -89,7 +89,13 @@ def run_of(
     devices = device.gpus(device.choose(chosen.device))
     if chosen.executor == "ray" and devices < 2:
         devices = 0  # a rank's GPU may be another machine's
-    cells = matrix.select(topics, chosen.profile, devices=devices, seeds=chosen.seeds)
+    cells = matrix.select(
+        topics,
+        chosen.profile,
+        devices=devices,
+        seeds=chosen.seeds,
+        world_size=chosen.world_size,
+    )
     if axes:
         cells = by_axis.select(topics, chosen.profile, axes, chosen.seeds)
     cells = {name: settings.cells(some) for name, some in cells.items()}

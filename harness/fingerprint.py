@@ -8,8 +8,9 @@ import hashlib
 import json
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -82,7 +83,31 @@ def _files_hash(*kinds: Any) -> str:
         if file is not None:
             home = _package(file) if kind in kinds else None
             sources |= _imported(kind.__module__, file, home)
-    return _hash(sources)
+    return _hash(sources, _versions(sources))
+
+
+def _versions(sources: Mapping[Path, str]) -> list[str]:
+    """Return the versions of the installed packages that a project's own files import.
+
+    But for pytest's, which decides no numbers. Those of this package are in every fingerprint.
+    """
+    own = {path: name for path, name in sources.items() if _is_projects(path)}
+    imports = (name for path, module in own.items() for name in _imports(module, path))
+    tops = {name.split(".")[0] for name in imports} - {"pytest", __name__.split(".")[0]}
+    installed = _distributions()
+    found = {dist for name in tops for dist in installed.get(name, ())}
+    return sorted(f"{dist}=={metadata.version(dist)}" for dist in found)
+
+
+def _is_projects(path: Path) -> bool:
+    """Whether a file is a module of a project, and not of an installed package."""
+    return path.suffix == ".py" and not path.is_relative_to(HERE) and _package(path) is None
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the installed distributions by the top-level modules that they bring."""
+    return metadata.packages_distributions()
 
 
 def _loose_hash(told: str, kinds: Sequence[Any]) -> str:
@@ -179,9 +204,9 @@ def _folders(package: str) -> Sequence[str]:
     return list(spec.submodule_search_locations or []) if spec else []
 
 
-def _hash(names: Mapping[Path, str]) -> str:
-    """Hash files by their names, as given, and their contents."""
-    sha = hashlib.sha256()
+def _hash(names: Mapping[Path, str], more: Iterable[str] = ()) -> str:
+    """Hash files by their names, as given, and their contents; and more text."""
+    sha = hashlib.sha256("".join(f"{text};" for text in more).encode())
     for path, name in sorted(names.items(), key=lambda item: item[1]):
         sha.update(f"{name} {path.stat().st_size};".encode())
         sha.update(path.read_bytes())

@@ -22,13 +22,17 @@ BROUGHT: dict[str, Axis] = {  # the axes that a project may add to
     "schedule": schedules.SCHEDULES,
     "parallel": parallel.CONFIGURATIONS,
 }
+Places = tuple[int, int]  # GPUs there are, and ranks of parallel cells
 SPARE = 2  # degrees of freedom for the error of a topic's loss and schedule in quick
 
 
-def skip_reason(topic: Topic, cell: Cell, devices: int = 0, world_size: int = 2) -> str | None:
+def skip_reason(
+    topic: Topic, cell: Cell, devices: int = 0, world_size: int = 2, here: int | None = None
+) -> str | None:
     """Return why a cell would measure nothing, as a sentence; None if it is worth a training.
 
-    devices: GPUs there are. Raises UsageError for a value that is on no axis.
+    devices: GPUs there are. here: how many of the ranks share them, by default all. Raises
+    UsageError for a value that is on no axis.
     """
     known = {"model": topic.models} | {name: axis.every for name, axis in BROUGHT.items()}
     for name, allowed in known.items():
@@ -38,7 +42,7 @@ def skip_reason(topic: Topic, cell: Cell, devices: int = 0, world_size: int = 2)
     if reason is None and cell.model not in topic.fits:
         base = topic.base_optimizer(cell.model)
         reason = schedules.skip_reason(cell.schedule, base, topic.loss_falls, cell.parallel)
-    return reason or parallel.skip_reason(cell.parallel, devices, world_size)
+    return reason or parallel.skip_reason(cell.parallel, devices, world_size, here)
 
 
 def _lacking_form(topic: Topic, cell: Cell) -> str | None:
@@ -89,7 +93,10 @@ def arms(topic: Topic) -> list[Cell]:
 
 
 def covering(
-    topics: Sequence[Topic], devices: int = 0, seeds: Sequence[int] = (0,)
+    topics: Sequence[Topic],
+    devices: int = 0,
+    seeds: Sequence[int] = (0,),
+    world_size: int = 2,
 ) -> dict[str, list[Cell]]:
     """Return the quick profile's cells by topic: few that tell the effects of their axes apart.
 
@@ -105,20 +112,21 @@ def covering(
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
-    ddp, *others = _parallel_names(devices)
+    where = (devices, world_size)
+    ddp, *others = _parallel_names(where)
     cheap = [topic for topic in ordered if _work(topic) <= DEAR_S]
     fewest = min(cheap[:-1], key=lambda topic: topic.budgets["quick"].steps, default=None)
     for number, topic in enumerate(ordered):
         more = others if topic is fewest or topic is ordered[-1] else []
         exact = ddp if topic in cheap or topic is ordered[-1] else "single"
-        cells[topic.name] += _separating(topic, number, devices, exact)
-        cells[topic.name] += _at_recipe(topic, more, devices)
+        cells[topic.name] += _separating(topic, number, where, exact)
+        cells[topic.name] += _at_recipe(topic, more, where)
         for cell in cells[topic.name]:
             covered |= pairs(cell)
     if ordered:
         cheapest = ordered[-1]
         cells[cheapest.name] += list(recipes(cheapest, FULL_SEEDS[1:]))
-        cells[cheapest.name] += _missing_pairs(cheapest, covered, devices)
+        cells[cheapest.name] += _missing_pairs(cheapest, covered, where)
     return {name: list(dict.fromkeys(chosen)) for name, chosen in cells.items()}
 
 
@@ -138,19 +146,19 @@ def _trained(topic: Topic) -> list[str]:
     return [model for model in topic.models if model not in topic.fits]
 
 
-def _applies(topic: Topic, values: Sequence[str], devices: int) -> bool:
+def _applies(topic: Topic, values: Sequence[str], where: Places) -> bool:
     """Whether a topic's cell of these values (model, loss, schedule, parallel) is not skipped."""
     model, loss, schedule, ranks = values
-    return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), devices) is None
+    return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), *where) is None
 
 
-def _parallel_names(devices: int) -> list[str]:
+def _parallel_names(where: Places) -> list[str]:
     """Return the parallel configurations that can be measured here, ddp first, without single."""
-    names = [name for name in axes()["parallel"][1:] if parallel.skip_reason(name, devices) is None]
+    names = [name for name in axes()["parallel"][1:] if parallel.skip_reason(name, *where) is None]
     return sorted(names, key=lambda name: name != "ddp")
 
 
-def _separating(topic: Topic, shift: int, devices: int, exact: str) -> list[Cell]:
+def _separating(topic: Topic, shift: int, where: Places, exact: str) -> list[Cell]:
     """Return cells of a topic's first trained model from which loss and schedule can be told apart.
 
     exact: the parallel configuration of one of them that is not the recipe. shift: as ``design``
@@ -160,7 +168,7 @@ def _separating(topic: Topic, shift: int, devices: int, exact: str) -> list[Cell
         return []
 
     def applies(loss: str, schedule: str) -> bool:
-        return _applies(topic, (models[0], loss, schedule, "single"), devices)
+        return _applies(topic, (models[0], loss, schedule, "single"), where)
 
     own = axes()
     loss, schedule = topic.recipe
@@ -168,13 +176,13 @@ def _separating(topic: Topic, shift: int, devices: int, exact: str) -> list[Cell
     cells = [Cell(topic.name, models[0], *pair) for pair in chosen]
     for index, cell in enumerate(cells[1:], 1):
         shared = replace(cell, parallel=exact)
-        if skip_reason(topic, shared, devices) is None:
+        if skip_reason(topic, shared, *where) is None:
             cells[index] = shared
             break
     return cells
 
 
-def _at_recipe(topic: Topic, configurations: Sequence[str], devices: int) -> list[Cell]:
+def _at_recipe(topic: Topic, configurations: Sequence[str], where: Places) -> list[Cell]:
     """Return cells of a topic's recipe under parallel configurations, of the quickest model.
 
     Each of its steps is an exchange, so the model with the fewest is taken.
@@ -183,12 +191,12 @@ def _at_recipe(topic: Topic, configurations: Sequence[str], devices: int) -> lis
     found = []
     for ranks in configurations:
         values = ((model, *topic.recipe, ranks) for model in models)
-        fit = (Cell(topic.name, *v) for v in values if _applies(topic, v, devices))
+        fit = (Cell(topic.name, *v) for v in values if _applies(topic, v, where))
         found += [cell for cell in [next(fit, None)] if cell]
     return found
 
 
-def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
+def _missing_pairs(topic: Topic, covered: set, where: Places) -> list[Cell]:
     """Return cells for the pairs not ``covered`` yet, by a pairwise design (allpairspy).
 
     Their pairs are added to ``covered``.
@@ -197,7 +205,7 @@ def _missing_pairs(topic: Topic, covered: set, devices: int) -> list[Cell]:
         return []
     rows = AllPairs(
         list(axes().values()),
-        filter_func=lambda row: len(row) < 3 or _applies(topic, (models[0], *row), devices),
+        filter_func=lambda row: len(row) < 3 or _applies(topic, (models[0], *row), where),
     )
     chosen: list[Cell] = []
     for row in rows:
@@ -219,6 +227,7 @@ def select(
     names: Sequence[str] | None = None,
     devices: int = 0,
     seeds: int | None = None,
+    world_size: int = 2,
 ) -> dict[str, list[Cell]]:
     """Return the cells of a profile by topic, for the topics in ``names`` (None: all).
 
@@ -238,7 +247,7 @@ def select(
     if not topics:
         raise UsageError("no topic is registered under the entry point harness.topics")
     if profile == "quick":
-        chosen = covering(list(topics.values()), devices, range(seeds or 1))
+        chosen = covering(list(topics.values()), devices, range(seeds or 1), world_size)
     elif profile == "full":
         wanted = range(seeds) if seeds else FULL_SEEDS
         chosen = {name: full(topic, wanted) for name, topic in topics.items()}

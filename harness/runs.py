@@ -112,9 +112,7 @@ class Run:
     def fingerprint(self, cell: Cell) -> str:
         """Return a hash that changes with the cell, its budget, data, code, versions or device."""
         topic = self.topic(cell)
-        fitted = cell.model in topic.fits
-        kind = "" if fitted else topic.base_optimizer(cell.model).kind
-        own = registry.used(cell, kind)
+        own = registry.used(cell, self._optimizers(cell))
         return fingerprint(
             cell=cell,
             budget=self.budget(cell),
@@ -128,6 +126,13 @@ class Run:
             accumulate=self.accumulate,
             versions={name: self.environment.get(name) for name in cost.DECIDING},
         )
+
+    def _optimizers(self, cell: Cell) -> set[str]:
+        """Return the kinds of a cell's players' optimizers, if a project brings any."""
+        topic = self.topic(cell)
+        if not registry.OPTIMIZERS.own or cell.model in topic.fits or self.skip_reason(cell):
+            return set()
+        return {player.optimizer.kind for player in topic.players(cell)}
 
     def ranks(self, cell: Cell) -> int:
         """Return how many processes train the cell."""
@@ -151,8 +156,9 @@ class Run:
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why the cell would measure nothing in this run; None if it is worth a training."""
         topic = self.topic(cell)
-        reason = matrix.skip_reason(topic, cell, self.gpus, self._ranks_here(cell))
-        parts = self.ranks(cell) * self.accumulate
+        ranks = self.ranks(cell), self._ranks_here(cell)
+        reason = matrix.skip_reason(topic, cell, self.gpus, *ranks)
+        parts = parallel.parts(cell.parallel, self.ranks(cell)) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
             reason = f"a batch of {size} does not divide into {parts} equal parts"
@@ -308,7 +314,10 @@ class Run:
         """Take in a record that is in the folder, and tell the sinks of it if it is new to them."""
         known = self.records.get(record.cell)
         self.records[record.cell] = record
-        for sink in self.sinks if known != record else ():
+        new = known is None or known.status != record.status
+        if known and record.status is not Status.SKIPPED:
+            new |= (known.fingerprint, known.started) != (record.fingerprint, record.started)
+        for sink in self.sinks if new else ():
             try:
                 sink(record, self)
             except Exception as error:  # whatever another library raises

@@ -31,7 +31,7 @@ class Optimizer(Value):
     def groups(self, named: Named) -> list[dict[str, Any]]:
         """Return torch's parameter groups for named parameters, such as ``model.0.weight``.
 
-        A group's ``lr`` keeps its ratio to the others' and to the rate.
+        A group's ``lr`` is that at the topic's own rate: it is multiplied as that is.
         """
         return [{"params": [parameter for _, parameter in named]}]
 
@@ -72,7 +72,8 @@ class OptimizerSpec:
     """Which optimizer moves a player's parameters, and its settings.
 
     kind: sgd, adam, rmsprop, adamw, muon, or one that was brought. adaptive_lr is the rate of
-    schedules such as adam and rmsprop, which bring their own optimizer.
+    schedules such as adam and rmsprop, which bring their own optimizer. scale: what both rates have
+    been multiplied by already, as those of parameter groups have not.
     """
 
     kind: str
@@ -81,10 +82,12 @@ class OptimizerSpec:
     momentum: float = 0.9
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    scale: float = 1.0
 
     def scaled(self, rate: float) -> OptimizerSpec:
         """Return the same optimizer with ``rate`` times its learning rates."""
-        return replace(self, lr=rate * self.lr, adaptive_lr=rate * self.adaptive_lr)
+        lr, adaptive_lr = rate * self.lr, rate * self.adaptive_lr
+        return replace(self, lr=lr, adaptive_lr=adaptive_lr, scale=rate * self.scale)
 
     def build(
         self,
@@ -108,7 +111,7 @@ class OptimizerSpec:
         def alone(part: Any) -> Any:
             """Return a parameter without its name, or a group at this rate."""
             if isinstance(part, dict) and "lr" in part:
-                return part | {"lr": part["lr"] * (rate / self.lr)}
+                return part | {"lr": part["lr"] * (self.scale * (rate / self.lr))}
             return part[1] if isinstance(part, tuple) else part
 
         given = [alone(part) for part in given]

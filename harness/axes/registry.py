@@ -45,7 +45,8 @@ def add(name: str, returned: Iterable[object]) -> None:
     for some in returned:
         for value in _listed(name, some):
             AXES[name].add(value)
-    if both := [kind for kind in OPTIMIZERS.own if kind in (*SCHEDULES.own, *SCHEDULES.built_in)]:
+    schedules = (*SCHEDULES.own, *SCHEDULES.built_in, *SCHEDULES.chosen)
+    if both := [kind for kind in OPTIMIZERS.own if kind in schedules]:
         raise UsageError(
             f"{both[0]} is the name of an optimizer and of a schedule, among which optimizers are "
             "chosen too: give one of them another name"
@@ -57,15 +58,15 @@ def own() -> tuple[Value, ...]:
     return tuple(value for axis in AXES.values() for value in axis.own.values())
 
 
-def used(cell: Cell, kind: str) -> tuple[Value, ...]:
+def used(cell: Cell, kinds: Iterable[str]) -> tuple[Value, ...]:
     """Return what was brought and a cell trains with.
 
-    kind: of the optimizer that its topic's schedules drive.
+    kinds: of its players' optimizers.
     """
     names = {
         "losses": {cell.loss},
         "schedules": {cell.schedule},
-        "optimizers": {cell.schedule, kind},
+        "optimizers": {cell.schedule, *kinds},
         "parallel": {cell.parallel},
     }
     every = ((axis.own, names[key]) for key, axis in AXES.items())
@@ -80,8 +81,10 @@ def having(values: Iterable[tuple[str, object]]) -> Iterator[None]:
     """
     before = own()
     try:
-        for axis, value in values:
+        several = list(values)
+        for axis, value in several:
             AXES[axis].own.pop(str(getattr(value, "name", "")), None)
+        for axis, value in several:
             add(axis, [[value]])
         yield
     finally:

@@ -54,10 +54,9 @@ def run(chosen: argparse.Namespace) -> int:
 
     device.choose("cpu")  # a check's GPU is seen by a process of its own
     begun, told = time.monotonic(), options.given(chosen, TOPIC_OPTIONS)
-    if source := chosen.topic if ":" in chosen.topic else "":
-        topic = imported(source)
-    else:
-        topic = named(chosen.topic, project.topics_of(chosen.paths, **told))
+    known = project.topics_of(chosen.paths, **told)  # and what the project brings to the axes
+    source = chosen.topic if ":" in chosen.topic else ""
+    topic = imported(source) if source else named(chosen.topic, known)
     lines = _Lines()
     if mistake := declared(topic):
         lines.show(checks.DECLARED, mistake)

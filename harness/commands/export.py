@@ -86,13 +86,11 @@ def write(out: Path, tree: Mapping[str, Any], path: Path, network: str | None) -
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a network's tensors under the names that it has without a wrapper.
+    """Return a network's tensors under the names that it has without ``torch.compile``.
 
-    torch.compile puts ``_orig_mod`` before those of what it compiles, DDP ``module.`` before all.
+    That puts ``_orig_mod`` before the names of what it compiles.
     """
     names = [".".join(p for p in name.split(".") if p != "_orig_mod") for name in state]
-    if all(name.startswith("module.") for name in names):
-        names = [name.removeprefix("module.") for name in names]
     if len(set(names)) < len(state):
         return dict(state)
     return dict(zip(names, state.values(), strict=True))

@@ -51,7 +51,7 @@ def checks() -> list[Check]:
         Check("resume", resume),
         *(
             Check(f"parity-{name}", ranks.parity_of(name))
-            for name in parallel.NAMES
+            for name in parallel.CONFIGURATIONS.names
             if parallel.is_distributed(name)
         ),
         Check("resharding", ranks.resharding),

@@ -53,6 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _of(config: pytest.Config, mark: pytest.Mark) -> tuple[Topic, str]:
     """Return a mark's topic, and what it is imported by. Raises UsageError for bad input."""
+    from harness import project
     from harness.conformance import subject
     from harness.topics.registry import installed_topics, with_own
 
@@ -60,6 +61,7 @@ def _of(config: pytest.Config, mark: pytest.Mark) -> tuple[Topic, str]:
     name = mark.kwargs.get("topic") or (mark.args[0] if mark.args else "")
     if odd or not isinstance(name, str):
         raise UsageError(f"{MARK} takes topic, {', '.join(AXES)}: not {', '.join(odd) or name!r}")
+    project.bring(config.hook)
     if ":" in name:
         topic, source = subject.imported(name), name
     else:

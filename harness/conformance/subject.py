@@ -117,7 +117,7 @@ class Subject:
     @cached_property
     def alone(self) -> FirstSteps:
         """The first steps in a single process, as many as any configuration is compared by."""
-        most = max(map(parity.steps_of, parallel.NAMES))
+        most = max(map(parity.steps_of, parallel.CONFIGURATIONS.names))
         found: FirstSteps = self.call(partial(parity.first_steps, steps=most))
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from harness.results.record import Record
 from harness.training.topic import Topic
@@ -28,15 +28,14 @@ def figures(record: Record) -> dict[str, float]:
     return {name: float(v) for name, v in found.items() if isinstance(v, int | float)}
 
 
-def settings(record: Record, topics: Mapping[str, Topic]) -> dict[str, str | int | float | bool]:
+def settings(record: Record, topic: Topic) -> dict[str, str | int | float | bool]:
     """Return a cell's axes, its rate, its budget and its topic's settings, by name."""
     found: dict[str, object] = dict(dataclasses.asdict(record.cell))
     found |= {"rate": record.rate_used, "world_size": record.world_size}
     if record.budget is not None:
         budget = dataclasses.asdict(record.budget)
         found |= {f"budget.{name}": budget[name] for name in ("steps", "batch_size", "samples")}
-    topic = topics.get(record.cell.topic)
-    for field in dataclasses.fields(topic) if topic else ():
+    for field in dataclasses.fields(topic):
         found[f"{record.cell.topic}.{field.name}"] = getattr(topic, field.name)
     return {k: v if isinstance(v, str | int | float) else str(v) for k, v in found.items()}
 

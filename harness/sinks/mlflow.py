@@ -61,7 +61,8 @@ def write(record: Record, run: Run) -> None:
         for step, value in points
     ]
     metrics += [Metric(key, value, now, 0) for key, value in contents.figures(record).items()]
-    params = [Param(k, str(v)) for k, v in contents.settings(record, run.topics).items()]
+    settings = contents.settings(record, run.topic(record.cell))
+    params = [Param(k, str(v)) for k, v in settings.items()]
     client.log_batch(made, params=params, tags=[RunTag(k, v[:LONGEST]) for k, v in tags.items()])
     for start in range(0, len(metrics), BATCH):
         client.log_batch(made, metrics[start : start + BATCH])

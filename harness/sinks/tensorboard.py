@@ -53,7 +53,7 @@ def write(record: Record, run: Run) -> None:
         figures = contents.figures(record)
         for name, value in figures.items():
             writer.add_scalar(name, value)
-        for summary in hparams(contents.settings(record, run.topics), figures):
+        for summary in hparams(contents.settings(record, run.topic(record.cell)), figures):
             writer.file_writer.add_summary(summary)  # add_hparams would open a folder of its own
 
 

@@ -13,6 +13,7 @@ from harness import checkpoint
 from harness.axes import parallel
 from harness.checkpoint.tree import digest
 from harness.execution.local import LocalExecutor
+from harness.matrix import skip_reason
 from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.agreement import largest_difference
@@ -106,6 +107,11 @@ def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
     ``resharding.csv``. Raises UsageError for an unknown topic or model.
     """
     task = task_of(run, topic, model)
-    fit = [(name, n) for name, n in LAYOUTS if parallel.skip_reason(name, run.gpus, n) is None]
+    cells = {name: replace(task.cell, parallel=name) for name, _ in LAYOUTS}
+    fit = [
+        (name, n)
+        for name, n in LAYOUTS
+        if skip_reason(task.topic, cells[name], run.gpus, n) is None
+    ]
     with own_executor() as executor:
         return keep(run, "resharding", task, grid(executor, task, fit))

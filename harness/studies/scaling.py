@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from harness.axes import parallel
 from harness.cell import Cell
 from harness.execution.local import LocalExecutor
+from harness.matrix import skip_reason
 from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.loop import Training
@@ -62,8 +63,8 @@ def _layouts(task: Task, sizes: Iterable[int]) -> Iterator[tuple[Cell, int]]:
     for name in parallel.CONFIGURATIONS.names[1:]:
         cell = replace(task.cell, parallel=name)
         for ranks in sizes if parallel.is_distributed(name) else (1,):
-            reason = parallel.skip_reason(name, devices, ranks) or task.topic.skip(cell)
-            if reason is None and task.budget.batch_size % ranks == 0:
+            reason = skip_reason(task.topic, cell, devices, ranks)
+            if reason is None and task.budget.batch_size % parallel.parts(name, ranks) == 0:
                 yield cell, ranks
 
 

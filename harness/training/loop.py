@@ -99,6 +99,8 @@ class Training:
         self.averaging: list[Any] = [
             optimizer for optimizer in self.optimizers.values() if hasattr(optimizer, "eval")
         ]
+        for optimizer in self.averaging:
+            optimizer.train()
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         half = budget.steps // 2
@@ -209,14 +211,17 @@ class Training:
         """
         for optimizer in self.averaging:
             optimizer.eval()
+        if self.averaging:
+            self.layout.average()
 
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
         """Have networks as they are to be used for the block, and afterwards as they train."""
-        moved = self.averaging and [p for n in self.networks.values() for p in n.parameters()]
+        moved = [p for n in self.networks.values() if self.averaging for p in n.parameters()]
         kept = [parameter.detach().clone() for parameter in moved]
         groups = [group for optimizer in self.averaging for group in optimizer.param_groups]
-        training = [group.get("train_mode", True) for group in groups]
+        modes = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        own = [dict(vars(optimizer)) for optimizer in self.averaging]
         self.settle()
         try:
             with evaluation_mode(self.networks, self.generator, self.gpus):
@@ -225,8 +230,10 @@ class Training:
             with torch.no_grad():
                 for parameter, value in zip(moved, kept, strict=True):
                     parameter.copy_(value)
-            for group, mode in zip(groups, training, strict=True):
-                group["train_mode"] = mode
+            for group, mode in zip(groups, modes, strict=True):
+                group.update(mode)
+            for optimizer, mode in zip(self.averaging, own, strict=True):
+                vars(optimizer).update(mode)
 
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""

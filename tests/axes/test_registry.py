@@ -243,6 +243,30 @@ def test_what_a_cell_trains_with_is_named_for_its_fingerprint():
     registry.add("losses", [Focal()])
     registry.add("optimizers", [Plain()])
     registry.add("schedules", [Restarts()])
-    assert registry.used(Cell("vgg", "vgg11", "ce", "cosine"), "adam") == ()
-    assert registry.used(Cell("vgg", "vgg11", "focal", "plain"), "adam") == (Focal(), Plain())
-    assert registry.used(Cell("vgg", "vgg11", "ce", "restarts"), "plain") == (Restarts(), Plain())
+    assert registry.used(Cell("vgg", "vgg11", "ce", "cosine"), {"adam"}) == ()
+    assert registry.used(Cell("vgg", "vgg11", "focal", "plain"), {"adam"}) == (Focal(), Plain())
+    assert registry.used(Cell("vgg", "vgg11", "ce", "restarts"), {"plain"}) == (Restarts(), Plain())
+
+
+def test_two_values_of_one_name_are_refused_also_for_a_block():
+    with (
+        pytest.raises(UsageError, match="two loss values are named 'focal'"),
+        registry.having([("losses", Focal()), ("losses", Focal(gamma=1.0))]),
+    ):
+        pass
+    assert "focal" not in LOSSES.own
+
+
+class Halved(Plain):
+    name = "halved"
+
+    def groups(self, named):
+        return [{"params": [parameter for _, parameter in named], "lr": 0.05}]
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.3])
+def test_a_groups_rate_is_multiplied_as_the_topics_is(rate):
+    registry.add("optimizers", [Halved()])
+    spec = OptimizerSpec("halved", lr=0.1, adaptive_lr=0.5).scaled(rate)
+    optimizer, _ = schedules.build("cosine", spec, torch.nn.Linear(2, 2).parameters(), 10)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * rate)

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+import brought
 import pytest
 import torch
 from toy import Toy
 from toy_population import SHORT, Crowded, alone, cells, differ, together, weights
 
 from harness import checkpoint
-from harness.axes import losses, schedules
+from harness.axes import losses, registry, schedules
 from harness.cell import Budget, Cell
 from harness.checkpoint import state, tree
 from harness.topics.generators.vae import VAE
@@ -175,3 +176,15 @@ def test_a_member_s_steps_are_put_where_its_optimizer_counts_them(monkeypatch):
     trained = together(Crowded(), cells(2, schedule="adam"), SHORT)
     optimizers = [stacking.optimizer(member) for member in trained.members]
     assert placed[-2:] == [(optimizer, {20.0}) for optimizer in optimizers]
+
+
+def test_what_is_ones_own_trains_alone():
+    registry.add("schedules", [brought.Restarts()])
+    registry.add("optimizers", [brought.NoBiasDecay()])
+    try:
+        for name in ("restarts", "no_bias_decay"):
+            some = [Cell("regression", "mlp", "mse", name, seed=seed) for seed in (0, 1)]
+            with pytest.raises(NotStackable, match=f"{name} is one's own, and trains alone"):
+                Population(Regression(), some, BUDGET)
+    finally:
+        registry.take(())

@@ -56,15 +56,19 @@ class Parallel(Value):
 CONFIGURATIONS = Axis("parallel", Parallel, NAMES)
 
 
-def skip_reason(name: str, devices: int, world_size: int = 2) -> str | None:
+def skip_reason(
+    name: str, devices: int, world_size: int = 2, here: int | None = None
+) -> str | None:
     """Return why ``world_size`` ranks cannot train so with ``devices`` GPUs; None if they can.
 
-    With no GPU they train on the CPU. Ranks that share a GPU exchange by gloo.
+    With no GPU they train on the CPU. Ranks that share a GPU exchange by gloo. here: how many of
+    the ranks share this machine's GPUs, by default all.
     """
+    here = world_size if here is None else here
     if name == "dp" and devices < 2:
         return f"dp shares a batch out to GPUs and needs 2 of them: there are {devices} here"
-    if is_sharded(name) and 0 < devices < world_size:  # gloo's collectives crash there
-        return f"{name} needs a GPU for each of its {world_size} ranks: there are {devices} here"
+    if is_sharded(name) and 0 < devices < here:  # gloo's collectives crash there
+        return f"{name} needs a GPU for each of its {here} ranks: there are {devices} here"
     own = CONFIGURATIONS.own.get(name)
     return own.skip(devices, world_size) if own else None
 

@@ -25,6 +25,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
+from harness.cell import UsageError
 
 AVERAGE_EVERY = 4  # steps of local_sgd
 COMPRESS_FROM = 2  # PowerSGD's first step: DDP arranges its buckets anew after step one
@@ -101,7 +102,10 @@ class Layout:
     ) -> optim.Optimizer:
         """Build an optimizer of class ``kind``; under zero1 the ranks shard its state."""
         if self.name == "zero1":
-            return ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
+            sharded = ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
+            if hasattr(sharded.optim, "eval"):
+                raise UsageError("zero1 knows no optimizer with modes: let its skip say so")
+            return sharded
         return kind(parameters, **settings)
 
     def freeze_others(self, player: str) -> None:
@@ -128,7 +132,12 @@ class Layout:
 
     def after_step(self, step: int, last: bool) -> None:
         """Average parameters over ranks every AVERAGE_EVERY steps and at the end, if local_sgd."""
-        if self.name == "local_sgd" and (last or step % AVERAGE_EVERY == 0):
+        if last or step % AVERAGE_EVERY == 0:
+            self.average()
+
+    def average(self) -> None:
+        """Average the parameters that train over ranks, if local_sgd."""
+        if self.name == "local_sgd":
             for moved in self.moves.values():
                 for key in moved:
                     if own := self._trainable(key):

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.axes import schedules
+from harness.axes import registry, schedules
+from harness.axes.optimizers import Optimizer
+from harness.axes.schedules import Schedule
 from harness.cell import Budget, Cell
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
@@ -46,6 +48,16 @@ class Band:
     moments: dict[str, Tensor]
 
 
+def _of_ones_own(member: Training) -> list[str]:
+    """Return the names of a member's schedule and optimizer that a project brings.
+
+    A population follows the learning rate and torch's own rules only.
+    """
+    kinds = {player.optimizer.kind for player in member.players}
+    used = registry.used(member.cell, kinds)
+    return [value.name for value in used if isinstance(value, Schedule | Optimizer)]
+
+
 class Population:
     """Trainings of several cells that move together, as rows of one matrix.
 
@@ -68,6 +80,8 @@ class Population:
             members.append(Training(topic, cell, budget, device, rate=rate))
             if reason := stacking.differ(members[0], members[-1]):
                 raise stacking.NotStackable(reason)
+        if own := [name for member in members for name in _of_ones_own(member)]:
+            raise stacking.NotStackable(f"{own[0]} is one's own, and trains alone")
         self.members = sorted(members, key=lambda member: type(stacking.optimizer(member)).__name__)
         self.budget, self.device = budget, members[0].device
         self.streams = Streams([member.batches for member in self.members])
