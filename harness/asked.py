@@ -47,20 +47,15 @@ def make(
     topics = with_own(installed, config.hook.pytest_decathlon_topics())
     texts = options.given(config.option, [options.SettingOptions], dest).get("set", [])
     settings = Settings.of([*configured.settings, *map(of_text, texts)], topics)
-    usual = options.RunOptions()
     told.pop("download", None)
-    told |= {
-        name: getattr(chosen, name)
-        for name in options.REPEATED
-        if getattr(chosen, name) != getattr(usual, name)
-    }
     return run_of(
         chosen,
         topics,
         Path(chosen.run_dir or config.rootpath / "results" / chosen.profile),
         settings,
         options.given(config.option, [options.AxisOptions], dest),
-        repeated=options.arguments(told),
+        told=told,
+        defaults=configured.options,
         paths=[path.split("::")[0] for path in config.stash.get(PROJECT, config.args)],
     )
 
@@ -71,15 +66,22 @@ def run_of(
     folder: Path,
     settings: Settings,
     axes: Mapping[str, str],
-    repeated: str = "",
+    told: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
     paths: Sequence[str] = (),
 ) -> tuple[Run, dict[str, list[Cell]]]:
     """Return a run of topics in a folder, and its profile's cells by topic.
 
     settings: of these topics, not applied yet. axes: the values chosen, as ``chosen.select`` takes
-    them. repeated: the options that ``replay`` must be told; paths: what pytest was told to
-    collect. Raises UsageError for bad input.
+    them. told: the options of topics' data; defaults: the project's own of run options; paths:
+    what pytest was told to collect. Raises UsageError for bad input.
     """
+    repeated = dict(told or {})
+    for name in options.REPEATED:
+        usual = getattr(options.RunOptions(), name)
+        value = getattr(chosen, name)
+        if value != usual or (name in (defaults or {}) and value is not None):
+            repeated[name] = value
     topics = settings.applied(topics)
     executor_class(chosen.executor, chosen.per_gpu)
     if chosen.profile == "race" and chosen.minutes is None:
@@ -111,7 +113,7 @@ def run_of(
         chosen.rerun,
         accumulate=chosen.accumulate,
         retries=chosen.retries,
-        options=repeated,
+        options=options.arguments(repeated),
         project=paths,
         executor_kind=chosen.executor,
         timeout=chosen.timeout,

@@ -114,6 +114,20 @@ def test_all_that_an_own_topic_imports_is_hashed_at_any_depth(own_topic, tmp_pat
     assert (own_topic() != before) == ("unused" not in name)
 
 
+def test_versions_of_what_it_imports_count(own_topic, tmp_path, monkeypatch):
+    """scikit-learn stands for any library; pytest decides no numbers."""
+    with open(tmp_path / "mine.py", "a") as file:
+        file.write("\n\ndef late():\n    import sklearn.svm\n    import pytest\n")
+    version, upgraded, before = fingerprint.metadata.version, {}, own_topic()
+    monkeypatch.setattr(
+        fingerprint.metadata, "version", lambda name: upgraded.get(name, version(name))
+    )
+    upgraded["pytest"] = "99"
+    assert own_topic() == before
+    upgraded["scikit-learn"] = "99"
+    assert own_topic() != before
+
+
 def test_a_project_that_moved_is_the_same(own_topic, tmp_path, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "project"
     before = own_topic()

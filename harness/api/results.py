@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -43,7 +43,7 @@ def load(
     folder: str | PathLike[str],
     *,
     topics: Topic | Iterable[Topic] | None = None,
-    losses: Iterable[Loss] = (),
+    losses: Sequence[Loss] = (),
 ) -> Results:
     """Return the results of a run from its folder, such as ``results/quick``.
 
@@ -52,8 +52,9 @@ def load(
     UsageError if the folder holds no cells.
     """
     given = [topics] if isinstance(topics, Topic | type) else list(topics or ())
-    for topic in given:
-        declaration.check(topic)
+    with registry.having([("losses", loss) for loss in losses]):
+        for topic in given:
+            declaration.check(topic)
     own = {topic.name: topic for topic in given}
     return Results(Path(folder), {**registered_topics(), **own} if own else None, losses)
 

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from harness import asked, project, race
+from harness import asked, project, race, typed
 from harness.api.results import Results
 from harness.axes import registry
 from harness.axes.losses import Loss
@@ -28,6 +28,7 @@ from harness.runs import Run
 from harness.screen import Console
 from harness.settings import Settings
 from harness.topics.registry import registered_topics, with_own
+from harness.topics.supervised import data
 from harness.training.topic import Topic
 
 Selected = str | Iterable[Cell | str]
@@ -66,9 +67,9 @@ def run(
     schedules, parallel: instead of the profile's design, every combination of these values, with
     the topic's recipe for an axis that is not given; instances of your own losses, schedules,
     optimizers and parallel configurations stand beside names. seeds: how many, or which. settings:
-    of topics and their budgets, ``{"mine.steps": 500}``; a list is swept. select: of these cells,
-    those whose ids an expression matches as pytest's ``-k`` does; or the cells themselves.
-    minutes: that a race may take. sinks: called with each record and the run, such as
+    of topics and their budgets, ``{"mine.steps": 500}``; a list is swept, a tuple is a value.
+    select: of these cells, those whose ids an expression matches as pytest's ``-k`` does; or the cells
+    themselves. minutes: that a race may take. sinks: called with each record and the run, such as
     ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
 
     Progress is printed as it goes. What is done already is reused. After Ctrl-C the records of all
@@ -84,6 +85,8 @@ def run(
     for values in (models, losses, schedules, parallel):
         if isinstance(values, str):
             raise UsageError(f"{values!r} is given for a list: write [{values!r}]")
+    if profile == "race" and seeds is not None:
+        raise UsageError(f"seeds {seeds}: a race takes as many as its minutes allow, say minutes")
     chosen = RunOptions(
         profile=profile,
         run_dir=None if folder is None else str(folder),
@@ -103,12 +106,16 @@ def run(
     told = {"model": models, "loss": losses, "schedule": schedules, "parallel": parallel}
     axes: dict[str, Any] = {axis: values for axis, values in told.items() if values is not None}
     own = _own_values(losses=losses, schedules=schedules, parallel=parallel)
-    with registry.having(own):
-        found = _topics(topics)
-        run, cells = _run_of(chosen, found, axes, seeds, settings or {}, select)
-        run.own, run.sinks = [*run.own, *(value.name for _, value in own)], sinks
-        _train(run, cells, minutes)
-        return Results(run.folder, run.topics, registry.own())
+    data.forget()
+    with registry.having(()):
+        registry.installed()
+        several, known = _known(topics)
+        with registry.having(own):
+            found = _topics(several, known)
+            run, cells = _run_of(chosen, found, axes, seeds, settings or {}, select)
+            run.own, run.sinks = [*run.own, *(value.name for _, value in own)], sinks
+            _train(run, cells, minutes)
+            return Results(run.folder, run.topics, registry.own())
 
 
 def _own_values(**axes: Sequence[Any] | None) -> list[tuple[str, Any]]:
@@ -135,6 +142,8 @@ def _run_of(
         recipes = dict.fromkeys(replace(cell, seed=0) for cell in cells)
         cells = [replace(cell, seed=seed) for cell in recipes for seed in seeds]
     cells = _selected(cells, select)
+    if chosen.profile == "race" and any(cell.seed for cell in cells):
+        raise UsageError("select: the cells of a race are of seed 0, it takes further ones itself")
     for cell in cells:
         if cell.topic not in topics:
             raise unknown("topic", cell.topic, topics)
@@ -151,18 +160,29 @@ def _name(value: Any) -> str:
 
 def _texts(value: object) -> list[str]:
     """Return a setting's value, or the values of a sweep, as a command line has them."""
-    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+    return [typed.written(one) for one in (value if isinstance(value, list) else [value])]
 
 
-def _topics(told: Topic | str | Iterable[Topic | str] | None) -> dict[str, Topic]:
-    """Return topics by name. Raises UsageError for what is none, or a name that none has."""
+def _known(
+    told: Topic | str | Iterable[Topic | str] | None,
+) -> tuple[list[Topic | str], dict[str, Topic]]:
+    """Return what is told as a list, and by name the topics that are installed or the project's.
+
+    The project's conftests are loaded, with what they bring to the axes, if a name is not that of
+    an installed topic.
+    """
     known = registered_topics()
     if told is None:
-        return known
+        return [*known], known
     several = [told] if isinstance(told, str | Topic | type) else list(told)
-    names = [one for one in several if isinstance(one, str)]
-    if not all(name in known for name in names):
+    if any(isinstance(one, str) and one not in known for one in several):
         known = project.topics_of(())
+    return several, known
+
+
+def _topics(several: Sequence[Topic | str], known: Mapping[str, Topic]) -> dict[str, Topic]:
+    """Return topics by name. Raises UsageError for what is none, or a name that none has."""
+    names = [one for one in several if isinstance(one, str)]
     for name in names:
         if name not in known:
             raise unknown("topic", name, known)

@@ -93,6 +93,12 @@ def load(data: Given, test: Given | None, validation: Given | None, collate: Giv
     return Data(Part(samples, train), part, apart, tuple(notes))
 
 
+def forget() -> None:
+    """Have data looked at anew: in a notebook it may have changed since the last run."""
+    for looked in (load, facts, _outline):
+        looked.cache_clear()
+
+
 @lru_cache(maxsize=8)
 def _outline(data: Data) -> tuple[float, ...]:
     """Return a few numbers by which to tell whether another process was given the same samples."""
