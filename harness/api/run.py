@@ -68,9 +68,9 @@ def run(
     the topic's recipe for an axis that is not given; instances of your own losses, schedules,
     optimizers and parallel configurations stand beside names. seeds: how many, or which. settings:
     of topics and their budgets, ``{"mine.steps": 500}``; a list is swept, a tuple is a value.
-    select: of these cells, those whose ids an expression matches as pytest's ``-k`` does; or the cells
-    themselves. minutes: that a race may take. sinks: called with each record and the run, such as
-    ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
+    select: of these cells, those whose ids an expression matches as pytest's ``-k`` does; or the
+    cells themselves. minutes: that a race may take. sinks: called with each record and the run,
+    such as ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
 
     Progress is printed as it goes. What is done already is reused. After Ctrl-C the records of all
     cells that have ended are there, and the same call goes on from them. Workers get the classes of
