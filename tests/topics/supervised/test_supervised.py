@@ -16,8 +16,8 @@ from harness import matrix
 from harness.axes.losses import FAMILIES
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
-from harness.commands.trained import _like
 from harness.execution.process import packed
+from harness.restored import _like
 from harness.runs import Run
 from harness.topics import Supervised, metrics
 from harness.training.loop import Training
