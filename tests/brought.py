@@ -136,3 +136,13 @@ class Tensors(Parallel):
 
 def mlp(width):
     return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, width))
+
+
+def samples():
+    """64 samples of a line through three features."""
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    return x, x @ torch.tensor([1.0, -0.5, 0.25])
+
+
+def perceptron(outputs):
+    return mlp(outputs)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import BUDGET, Toy
 
-from harness import checkpoint, matrix
+from harness import Supervised, checkpoint, matrix
 from harness.axes import losses, registry
 from harness.cell import Cell
 from harness.training.loop import Training
@@ -77,6 +77,25 @@ def test_a_configuration_is_exact_or_says_why_not(executor, tmp_path, parallel, 
         assert found.parity.reason == "gradients travel in float16"
     else:
         assert found.parity.equal and found.parity.difference < 1e-5
+
+
+@pytest.mark.parametrize("parallel", ["hsdp", "tensors"])
+def test_a_supervised_topic_trains_under_ones_own_configuration(executor, tmp_path, parallel):
+    topic = Supervised(
+        "mine",
+        models={"mlp": brought.perceptron},
+        data=brought.samples,
+        task="regression",
+        batch_size=8,
+    )
+    cell = Cell("mine", "mlp", "mse", "cosine", parallel)
+    task = Task(topic, cell, BUDGET, tmp_path, world_size=2)
+    executor.submit([task])
+    found = {}
+    while executor.pending():
+        found |= dict(executor.pump())
+    holds(found[task])
+    assert found[task].parity.equal and found[task].parity.difference < 1e-5
 
 
 def test_the_final_checkpoint_holds_the_mean_that_was_measured(executor, tmp_path):
