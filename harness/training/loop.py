@@ -16,7 +16,7 @@ from harness.axes import parallel, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
-from harness.training import heartbeat
+from harness.training import heartbeat, modes
 from harness.training.curve import history, thinned
 from harness.training.random_state import (
     evaluation_mode,
@@ -96,11 +96,7 @@ class Training:
                 self.layout.optimizer,
             )
             self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
-        self.averaging: list[Any] = [
-            optimizer for optimizer in self.optimizers.values() if hasattr(optimizer, "eval")
-        ]
-        for optimizer in self.averaging:
-            optimizer.train()
+        self.with_modes = modes.with_modes(self.optimizers.values())
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         half = budget.steps // 2
@@ -122,7 +118,7 @@ class Training:
         """
         for network in self.networks.values():
             network.train()
-        for optimizer in self.averaging:
+        for optimizer in self.with_modes:
             optimizer.train()
         while self.step < until:
             self.advance()
@@ -205,35 +201,19 @@ class Training:
         return copies
 
     def settle(self) -> None:
-        """Put the weights that are to be used in place, where an optimizer trains others.
-
-        Schedule-free optimizers do: their gradients are taken at another point than the mean.
-        """
-        for optimizer in self.averaging:
+        """Put the weights that are to be used in place, where an optimizer trains others."""
+        for optimizer in self.with_modes:
             optimizer.eval()
-        if self.averaging:
+        if self.with_modes:
             self.layout.average()
 
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
         """Have networks as they are to be used for the block, and afterwards as they train."""
-        moved = [p for n in self.networks.values() if self.averaging for p in n.parameters()]
-        kept = [parameter.detach().clone() for parameter in moved]
-        groups = [group for optimizer in self.averaging for group in optimizer.param_groups]
-        modes = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-        own = [dict(vars(optimizer)) for optimizer in self.averaging]
-        self.settle()
-        try:
+        with modes.kept(self.with_modes, self.networks):
+            self.settle()
             with evaluation_mode(self.networks, self.generator, self.gpus):
                 yield
-        finally:  # an optimizer's own way back would round
-            with torch.no_grad():
-                for parameter, value in zip(moved, kept, strict=True):
-                    parameter.copy_(value)
-            for group, mode in zip(groups, modes, strict=True):
-                group.update(mode)
-            for optimizer, mode in zip(self.averaging, own, strict=True):
-                vars(optimizer).update(mode)
 
     def check_failure(self) -> None:
         """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""

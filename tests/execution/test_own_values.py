@@ -98,14 +98,20 @@ def test_a_supervised_topic_trains_under_ones_own_configuration(executor, tmp_pa
     assert found[task].parity.equal and found[task].parity.difference < 1e-5
 
 
-def test_the_final_checkpoint_holds_the_mean_that_was_measured(executor, tmp_path):
-    found = outcome(executor, tmp_path, schedule="schedule_free")
-    cell = Cell("toy", "line", "mse", "schedule_free")
+@pytest.mark.parametrize("parallel", ["single", "local_sgd"])
+def test_the_final_checkpoint_holds_the_mean_that_was_measured(executor, tmp_path, parallel):
+    ranks = 1 if parallel == "single" else 2
+    found = outcome(executor, tmp_path, ranks, schedule="schedule_free", parallel=parallel)
+    cell = Cell("toy", "line", "mse", "schedule_free", parallel)
     tree = checkpoint.load(tmp_path / "checkpoints" / cell.id / "final.pt")
     network = Deep().networks(cell)["model"]
     network.load_state_dict(tree["networks"]["model"])
     measured = Deep().evaluate({"model": network}, cell)
     assert {name: measured[name] for name in found.metrics} == found.metrics
+
+
+def test_a_checkpoint_of_four_ranks_goes_on_in_the_right_mode(executor, tmp_path):
+    holds(outcome(executor, tmp_path, 4, schedule="schedule_free", parallel="ddp"))
 
 
 def test_looking_at_the_mean_leaves_the_training_as_it_is(one_thread):
