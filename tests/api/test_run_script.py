@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from brought import Focal
 from toy import Toy
 
 import harness
@@ -158,6 +159,10 @@ def test_a_terminal_has_one_line_that_renews_itself(tmp_path):
     assert "of 4 cells" in text and "running, 0 failed" in text and "[1/4]" not in text
 
 
+RACE = {"profile": "race", "minutes": 5}
+LINE = "toy/line-mse-cosine-single"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told", "message"),
     [
@@ -176,6 +181,9 @@ def test_a_terminal_has_one_line_that_renews_itself(tmp_path):
         ((Toy(),), {"world_size": 0}, "world size 0"),
         ((Toy(),), {"minutes": 3}, "minutes 3 is for --profile race"),
         ((Toy(),), {"folder": __file__}, "is a file"),
+        ((Toy(),), RACE | {"seeds": [0, 1]}, "a race takes as many as its minutes allow"),
+        ((Toy(),), RACE | {"select": [f"{LINE}-s1"]}, "the cells of a race are of seed 0"),
+        ((Toy(),), {"losses": [Focal(), Focal(gamma=1.0)]}, "two loss values are named 'focal'"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_left(tmp_path, monkeypatch, arguments, told, message):
