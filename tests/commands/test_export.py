@@ -61,16 +61,22 @@ class Tied(nn.Module):
         self.register_buffer("count", torch.tensor(3))
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda n: n, torch.compile, nn.DataParallel], ids=["plain", "compiled", "wrapped"]
-)
-def test_shared_strided_and_wrapped_tensors(tmp_path, wrap):
+@pytest.mark.parametrize("wrap", [lambda n: n, torch.compile], ids=["plain", "compiled"])
+def test_shared_strided_and_compiled_tensors(tmp_path, wrap):
     plain = Tied()
     saved(tmp_path / "final.pt", model=wrap(plain))
     assert export(tmp_path / "final.pt", "--out", tmp_path / "w.safetensors") == 0
     found = load_file(tmp_path / "w.safetensors")
     assert checkpoint.digest(found) == checkpoint.digest(dict(plain.state_dict()))
     Tied().load_state_dict(found)
+
+
+def test_a_network_that_keeps_all_in_a_module_of_its_own_has_its_names(tmp_path):
+    own = nn.Sequential()
+    own.module = nn.Linear(2, 3)
+    saved(tmp_path / "final.pt", model=own)
+    assert export(tmp_path / "final.pt", "--out", tmp_path / "w.safetensors") == 0
+    assert load_file(tmp_path / "w.safetensors").keys() == own.state_dict().keys()
 
 
 def test_of_several_networks_one_is_named(tmp_path, capsys):
