@@ -157,7 +157,7 @@ class Supervised(Topic):
                 count,
                 self.batch_size,
                 timeout_s=self.timeout_s,
-                expected_s=max(1.0, count / 100),
+                expected_s=max(1.0, count / 1000),
                 looks=0 if profile == "smoke" else self.looks,
             )
             for profile, count in steps.items()
