@@ -23,7 +23,7 @@ import pytest
 
 from harness import hooks, options
 from harness.cell import Cell, Status, UsageError, unknown
-from harness.commands.run import OPTIONS
+from harness.commands.run import OPTIONS, cell_of
 from harness.files import write_atomically
 from harness.interrupts import end_as_by_ctrl_c
 
@@ -163,7 +163,7 @@ def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
 def _lacks_topics(node: pytest.Item | pytest.Collector) -> bool:
     """Whether a test is marked for no topic by name, and there is none to make it an item of."""
     mark = node.get_closest_marker("decathlon")
-    return mark is not None and not mark.args and not mark.kwargs and not _cell(node)
+    return mark is not None and not mark.args and not mark.kwargs and not cell_of(node)
 
 
 @pytest.fixture
@@ -216,14 +216,7 @@ def _waiting(config: pytest.Config) -> Iterator[Run]:
 
 def _cells(session: pytest.Session) -> list[Cell]:
     """Return the cells of the session's selected items."""
-    return [cell for cell in map(_cell, session.items) if cell]
-
-
-def _cell(item: pytest.Item | pytest.Collector) -> Cell | None:
-    """Return the cell that an item is about; None if it is about none."""
-    call = getattr(item, "callspec", None)
-    found = call.params.get("record") if call else None
-    return found if isinstance(found, Cell) else None
+    return [cell for cell in map(cell_of, session.items) if cell]
 
 
 def _plans(config: pytest.Config) -> bool:

@@ -85,8 +85,6 @@ def run(
     for values in (models, losses, schedules, parallel):
         if isinstance(values, str):
             raise UsageError(f"{values!r} is given for a list: write [{values!r}]")
-    if profile == "race" and seeds is not None:
-        raise UsageError(f"seeds {seeds}: a race takes as many as its minutes allow, say minutes")
     chosen = RunOptions(
         profile=profile,
         run_dir=None if folder is None else str(folder),
@@ -94,7 +92,7 @@ def run(
         accumulate=accumulate,
         rerun=rerun,
         retries=retries,
-        seeds=seeds if isinstance(seeds, int) else None,
+        seeds=seeds if isinstance(seeds, int | None) else len(seeds),
         minutes=minutes,
         executor=executor,
         compile=compile,

@@ -102,17 +102,17 @@ class Axis(Generic[V]):
                     "@dataclass(frozen=True) above the class"
                 )
         for field in fields:
-            if not _plain(own := getattr(value, field)):
+            if not is_plain(own := getattr(value, field)):
                 yield (
                     f"{where} has a field {field} that is a {type(own).__name__}: numbers, text, "
                     "None and tuples of these are its hyper-parameters"
                 )
 
 
-def _plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
     """Whether a field's value can be told from another in a fingerprint."""
     if isinstance(value, tuple):
-        return all(map(_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, str | int | float)
 
 

@@ -33,7 +33,7 @@ def installed() -> list[str]:
                 value = point.load()
                 axis.add(value() if isinstance(value, type) else value)
             except (Exception, SystemExit) as error:  # whatever importing it raises
-                broken.append(_left_out(axis.kind, point, error))
+                broken.append(left_out(axis.kind, point, error))
     return broken
 
 
@@ -43,7 +43,7 @@ def add(name: str, returned: Iterable[object]) -> None:
     Each is a list of values, one value or None. Raises UsageError for what is declared wrong.
     """
     for some in returned:
-        for value in _listed(name, some):
+        for value in listed(f"pytest_decathlon_{name}", some, Value):
             AXES[name].add(value)
     schedules = (*SCHEDULES.own, *SCHEDULES.built_in, *SCHEDULES.chosen)
     if both := [kind for kind in OPTIMIZERS.own if kind in schedules]:
@@ -100,20 +100,23 @@ def take(values: Iterable[Value]) -> None:
         axis.own[value.name] = value
 
 
-def _listed(name: str, value: object) -> Iterable[object]:
-    """Return what one hook returned as several values."""
+def listed(
+    hook: str, value: object, one: type, needed: str = "a list is needed, or one value"
+) -> Iterable[object]:
+    """Return what a conftest's hook returned as several: a list of ``one``, a single one or None.
+
+    Raises UsageError for anything else, saying what is needed.
+    """
     if value is None:
         return ()
-    if isinstance(value, Value | type):
+    if isinstance(value, one | type):
         return (value,)
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise UsageError(
-            f"pytest_decathlon_{name} returned {value!r:.80}: a list is needed, or one value"
-        )
+        raise UsageError(f"{hook} returned {value!r:.80}: {needed}")
     return value
 
 
-def _left_out(kind: str, point: EntryPoint, error: BaseException) -> str:
+def left_out(kind: str, point: EntryPoint, error: BaseException) -> str:
     """Return in a line that an entry point is left out, and why."""
     why = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
     package = f" of {point.dist.name}" if point.dist else ""

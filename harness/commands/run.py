@@ -28,6 +28,13 @@ OPTIONS = (
 )
 
 
+def cell_of(item: pytest.Item | pytest.Collector) -> Cell | None:
+    """Return the cell that an item is about; None if it is about none."""
+    call = getattr(item, "callspec", None)
+    found = call.params.get("record") if call else None
+    return found if isinstance(found, Cell) else None
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments, on the experiments if they name no paths.
 
@@ -116,9 +123,7 @@ class _Experiments:
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note the topics of what -k leaves out."""
-        calls = (item.callspec.params for item in items if hasattr(item, "callspec"))
-        cells = (call.get("record") for call in calls)
-        self.deselected |= {cell.topic for cell in cells if isinstance(cell, Cell)}
+        self.deselected |= {cell.topic for cell in map(cell_of, items) if cell}
 
     def pytest_report_collectionfinish(
         self, config: pytest.Config, items: Sequence[pytest.Item]

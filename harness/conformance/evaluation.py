@@ -13,7 +13,7 @@ from harness.axes import parallel
 from harness.cell import UsageError
 from harness.conformance.finding import Finding, fails, holds, listed
 from harness.conformance.outside import changed
-from harness.conformance.trace import layer_name, leaves
+from harness.conformance.trace import layers, leaves
 from harness.training.loop import Training
 from harness.training.random_state import random_state, set_random_state
 from harness.trial.device import device_of
@@ -46,11 +46,7 @@ def _looked_at(
     before, modes = _contents(networks), _modes(networks)
     random = random_state(training.generator, training.gpus)
     used: dict[str, None] = {}
-    names = {
-        layer: layer_name(key, name, layer)
-        for key, network in networks.items()
-        for name, layer in network.named_modules()
-    }
+    names = {layer: who for who, layer in layers(networks)}
 
     def note(layer: nn.Module, _: Any) -> None:
         if layer in names and layer.training:
@@ -103,11 +99,7 @@ def _contents(networks: Mapping[str, nn.Module]) -> dict[str, str]:
 
 
 def _modes(networks: Mapping[str, nn.Module]) -> dict[str, bool]:
-    return {
-        layer_name(key, name, layer): layer.training
-        for key, network in networks.items()
-        for name, layer in network.named_modules()
-    }
+    return {who: layer.training for who, layer in layers(networks)}
 
 
 def _matters(name: str) -> bool:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from harness.axes import parallel
 from harness.conformance.finding import Finding, does_not_apply, fails, holds, line_of
 from harness.conformance.subject import RANKS
-from harness.conformance.trace import layer_name
+from harness.conformance.trace import layers
 from harness.training.loop import Training
 from harness.training.random_state import random_state, set_random_state
 from harness.training.topic import Player
@@ -132,14 +132,11 @@ def _gradient(
     }
     outputs: Outputs = []
     hooks = [
-        layer.register_forward_hook(_keep(outputs, layer_name(key, name, layer)))
-        for key, network in training.networks.items()
-        for name, layer in network.named_modules()
+        layer.register_forward_hook(_keep(outputs, who)) for who, layer in layers(training.networks)
     ]
     parameters = {
-        f"{key}.{name}": parameter
-        for key in player.networks
-        for name, parameter in training.networks[key].named_parameters()
+        name: parameter
+        for name, parameter in player.named_parameters(training.networks)
         if parameter.requires_grad
     }
     try:

@@ -112,13 +112,12 @@ class watched:  # noqa: N801  (a context manager)
         training.players = [
             replace(player, objective=self._objective(player)) for player in training.players
         ]
-        for key, network in training.networks.items():
-            for name, layer in network.named_modules():
-                who = layer_name(key, name, layer)
-                self._hooks.append(layer.register_forward_hook(self._output(who)))
-        for name, optimizer in training.optimizers.items():
-            parameters = _named(training, name)
-            self._hooks.append(optimizer.register_step_pre_hook(self._gradient(name, parameters)))
+        for who, layer in layers(training.networks):
+            self._hooks.append(layer.register_forward_hook(self._output(who)))
+        for player in training.players:
+            parameters = dict(player.named_parameters(training.networks))
+            hook = self._gradient(player.name, parameters)
+            self._hooks.append(training.optimizers[player.name].register_step_pre_hook(hook))
 
     def __exit__(self, *_: object) -> None:
         self._training.players = self._players
@@ -159,14 +158,11 @@ class watched:  # noqa: N801  (a context manager)
         return hook
 
 
-def _named(training: Training, player: str) -> dict[str, nn.Parameter]:
-    """Return the parameters that a player moves, by network and name: ``model.0.weight``."""
-    (moved,) = (p.networks for p in training.players if p.name == player)
-    return {
-        f"{key}.{name}": parameter
-        for key in moved
-        for name, parameter in training.networks[key].named_parameters()
-    }
+def layers(networks: Networks) -> Iterator[tuple[str, nn.Module]]:
+    """Yield all layers of networks, each with its name as a person finds it."""
+    for key, network in networks.items():
+        for name, layer in network.named_modules():
+            yield layer_name(key, name, layer), layer
 
 
 def layer_name(network: str, name: str, layer: nn.Module) -> str:

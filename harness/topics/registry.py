@@ -9,11 +9,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from harness.axes.axis import described
+from harness.axes.registry import left_out, listed
 from harness.cell import UsageError
 from harness.training.declaration import check
 from harness.training.topic import Topic
 
 GROUP = "harness.topics"
+NEEDED = "a list of topics is needed, or one topic"
 
 
 def registered_topics(**options: Any) -> dict[str, Topic]:
@@ -37,19 +39,19 @@ def installed_topics(**options: Any) -> tuple[dict[str, Topic], list[str]]:
         try:
             kind = _topic_class(point)
         except (Exception, SystemExit) as error:  # whatever importing it raises
-            broken.append(_left_out(point, error))
+            broken.append(left_out("topic", point, error))
             continue
         try:
             topic = kind(**_chosen(kind, options))
         except UsageError:
             raise
         except Exception as error:
-            broken.append(_left_out(point, error))
+            broken.append(left_out("topic", point, error))
             continue
         try:
             check(topic)
         except UsageError as error:
-            broken.append(_left_out(point, error))
+            broken.append(left_out("topic", point, error))
             continue
         _add(topics, topic)
     return topics, broken
@@ -70,7 +72,7 @@ def with_own(topics: Mapping[str, Topic], returned: Iterable[object]) -> dict[st
     """
     found = dict(topics)
     for value in returned:
-        for topic in _listed(value):
+        for topic in listed("pytest_decathlon_topics", value, Topic, NEEDED):
             check(topic)
             assert isinstance(topic, Topic)
             _add(found, topic)
@@ -89,30 +91,6 @@ def _chosen(kind: type[Topic], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those options that a topic has a field for and that are given."""
     names = {field.name for field in dataclasses.fields(kind) if field.init}
     return {name: v for name, v in options.items() if name in names and v is not None}
-
-
-def _left_out(point: EntryPoint, error: BaseException) -> str:
-    """Return in a line that an entry point is left out, and why."""
-    why = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-    package = f" of {point.dist.name}" if point.dist else ""
-    return (
-        f"topic {point.name} is left out: its entry point {point.value}{package} is broken: "
-        f"{' '.join(why.split())}"
-    )
-
-
-def _listed(value: object) -> Iterable[object]:
-    """Return what one hook returned as several topics."""
-    if value is None:
-        return ()
-    if isinstance(value, Topic | type):
-        return (value,)
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise UsageError(
-            f"pytest_decathlon_topics returned {value!r:.80}: a list of topics is needed, "
-            "or one topic"
-        )
-    return value
 
 
 def _add(topics: dict[str, Topic], topic: Topic) -> None:

@@ -45,9 +45,8 @@ class Player:
             yield from networks[name].named_parameters(prefix=name)
 
     def parameters(self, networks: Networks) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the networks that it moves."""
-        for name in self.networks:
-            yield from networks[name].parameters()
+        """Return the parameters of the networks that it moves, one by one."""
+        return (parameter for _, parameter in self.named_parameters(networks))
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 import brought
 import pytest
 import torch
+import toy
 from toy import BUDGET, Toy
 
 from harness import Supervised, checkpoint, matrix
 from harness.axes import losses, registry
 from harness.cell import Cell
 from harness.training.loop import Training
-from harness.trial.task import Task
 
 
 class Deep(Toy):
@@ -33,12 +33,7 @@ def bring():
 def outcome(executor, folder, ranks=1, **values):
     told = {"model": "line", "loss": "mse", "schedule": "cosine"} | values
     cell = Cell("toy", **told)
-    task = Task(Deep(), cell, BUDGET, folder, world_size=ranks)
-    executor.submit([task])
-    found = {}
-    while executor.pending():
-        found |= dict(executor.pump())
-    return found[task]
+    return toy.outcome(executor, Deep(), cell, folder, ranks)
 
 
 def holds(found):
@@ -89,13 +84,9 @@ def test_a_supervised_topic_trains_under_ones_own_configuration(executor, tmp_pa
         batch_size=8,
     )
     cell = Cell("mine", "mlp", "mse", "cosine", parallel)
-    task = Task(topic, cell, BUDGET, tmp_path, world_size=2)
-    executor.submit([task])
-    found = {}
-    while executor.pending():
-        found |= dict(executor.pump())
-    holds(found[task])
-    assert found[task].parity.equal and found[task].parity.difference < 1e-5
+    found = toy.outcome(executor, topic, cell, tmp_path)
+    holds(found)
+    assert found.parity.equal and found.parity.difference < 1e-5
 
 
 @pytest.mark.parametrize("parallel", ["single", "local_sgd"])

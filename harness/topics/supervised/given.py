@@ -13,6 +13,7 @@ from typing import Any
 import cloudpickle
 
 from harness import fingerprint
+from harness.axes.axis import is_plain
 from harness.cell import NAME, UsageError
 
 
@@ -148,16 +149,10 @@ def _function(what: str, value: Any) -> Any:
 def _arguments(what: str, value: functools.partial[Any]) -> str:
     """Return a partial's arguments as text. Raises UsageError for one that is no plain value."""
     for argument in (*value.args, *value.keywords.values()):
-        if not _is_plain(argument):
+        if not is_plain(argument):
             raise UsageError(
                 f"{what} is a partial with a {type(argument).__name__}: give it numbers, text, "
                 "None, or tuples of these"
             )
     words = [*map(repr, value.args), *(f"{n}={v!r}" for n, v in sorted(value.keywords.items()))]
     return f"({', '.join(words)})"
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float)
