@@ -49,15 +49,10 @@ class Screen:
 
     def stand(self, done: int, total: int, text: str) -> None:
         """Show where the run stands, below what pytest wrote last."""
-        columns = get_terminal_size().columns - 1
         with self._uncaptured():
             if self._bar is None:
                 print(flush=True)
-                # without a size tqdm shows nothing in a terminal that does not know its own
-                size = {"ncols": columns, "nrows": 20}
-                self._bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, **size)
-            self._bar.ncols, self._bar.n, self._bar.total = columns, done, total
-            self._bar.set_description_str(text)
+            self._bar = _renewed(self._bar, done, total, text)
 
     def clear(self) -> None:
         """Take the line away and go back to where pytest was, since it goes on writing there."""
@@ -97,15 +92,22 @@ class Console:
 
     def stand(self, done: int, total: int, text: str) -> None:
         """Show where the run stands."""
-        columns = get_terminal_size().columns - 1
-        if self._bar is None:
-            size = {"ncols": columns, "nrows": 20}  # which a terminal may not know
-            self._bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, **size)
-        self._bar.ncols, self._bar.n, self._bar.total = columns, done, total
-        self._bar.set_description_str(text)
+        self._bar = _renewed(self._bar, done, total, text)
 
     def clear(self) -> None:
         """Take the line that renews itself away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _renewed(bar: tqdm | None, done: int, total: int, text: str) -> tqdm:
+    """Return the line that renews itself as it now stands, made if there was none."""
+    columns = get_terminal_size().columns - 1
+    if bar is None:
+        # without a size tqdm shows nothing in a terminal that does not know its own
+        size = {"ncols": columns, "nrows": 20}
+        bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, **size)
+    bar.ncols, bar.n, bar.total = columns, done, total
+    bar.set_description_str(text)
+    return bar

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
 
 from harness.results.record import Record
 from harness.training.topic import Topic
@@ -44,3 +47,15 @@ def tags(record: Record) -> dict[str, str]:
     """Return what tells a cell's record from others: id, status, reason, fingerprint, start."""
     names = ("status", "reason", "fingerprint", "started", "dataset", "profile", "command")
     return {"cell": record.cell.id, **{name: str(getattr(record, name)) for name in names}}
+
+
+def require(name: str) -> None:
+    """End pytest with one line where the library that a sink hands on to is not installed.
+
+    name: of the library, the sink and its extra alike.
+    """
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        extra = f"pip install torch-decathlon[{name}]"
+        pytest.exit(f"decathlon: the sink {name} is an extra ({error}): {extra}", returncode=2)

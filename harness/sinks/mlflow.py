@@ -21,17 +21,13 @@ from harness.sinks import contents
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LACKS = "the sink mlflow is an extra ({}): pip install torch-decathlon[mlflow]"
 BATCH = 1000  # the most metrics that MLflow takes in one call
 LONGEST = 5000  # characters of a tag
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """End pytest with one line where MLflow is not installed."""
-    try:
-        import mlflow  # noqa: F401
-    except ModuleNotFoundError as error:
-        pytest.exit(f"decathlon: {LACKS.format(error)}", returncode=2)
+    contents.require("mlflow")
 
 
 def write(record: Record, run: Run) -> None:

@@ -17,15 +17,10 @@ from harness.results.record import Record
 from harness.runs import Run
 from harness.sinks import contents
 
-LACKS = "the sink tensorboard is an extra ({}): pip install torch-decathlon[tensorboard]"
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """End pytest with one line where TensorBoard is not installed."""
-    try:
-        import tensorboard  # noqa: F401
-    except ModuleNotFoundError as error:
-        pytest.exit(f"decathlon: {LACKS.format(error)}", returncode=2)
+    contents.require("tensorboard")
 
 
 def write(record: Record, run: Run) -> None:
