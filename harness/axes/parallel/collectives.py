@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 WAIT_S = 7 * 86_400.0  # no limit in practice; none at all cannot be said
+_left: list[dist.ProcessGroup | None] = []  # the group that this process left last
 
 
 @contextmanager
@@ -44,10 +45,14 @@ def process_group(
         world_size=world_size,
         timeout=limit,
     )
+    group = dist.group.WORLD
     try:
         yield
     finally:
         dist.destroy_process_group()
+        # gloo's own thread may still hold the group, by a hook on gradients that it has just run;
+        # to be the last who does would end the process, as a thread cannot wait for itself
+        _left[:] = [group]
 
 
 def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, Tensor]:

@@ -1,0 +1,47 @@
+"""The process group that a block of code has, and what is left of it afterwards."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+import threading
+import weakref
+
+import torch
+import torch.distributed as dist
+
+from harness.axes import parallel
+
+left, dropped = threading.Event(), threading.Event()
+
+
+def hooked():
+    group = dist.group.WORLD
+
+    def hook(future):
+        left.wait()
+        return [group.size()]
+
+    weakref.finalize(hook, dropped.set)
+    dist.all_reduce(torch.ones(1), async_op=True).get_future().then(hook)
+
+
+def meet(name):
+    return parallel.process_group(0, 1, f"file://{sys.argv[1]}/{name}")
+
+
+with meet("first"):
+    hooked()
+left.set()
+dropped.wait()
+with meet("second"):
+    dist.all_reduce(torch.ones(1))
+print("fine")
+"""
+
+
+def test_a_hook_of_gloos_own_thread_may_outlive_the_block(tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "fine\n", done.stderr
