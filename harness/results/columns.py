@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
+CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel", "precision"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "rate", "settings", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 import msgspec
 
-from harness.cell import Budget, Cell, Status
+from harness.cell import FP32, Budget, Cell, Status
 from harness.results import bounds
 
 VERSION = 1
@@ -181,7 +181,7 @@ class Record:
             yield f"checkpoint {name} is {self.checkpoint.get(name)}", self.checkpoint.get(name)
         if not self.checkpoint:
             yield "its checkpoints were not audited", None
-        if self.cell.parallel != "single" or self.accumulate > 1:
+        if (self.cell.parallel, self.cell.precision) != ("single", FP32) or self.accumulate > 1:
             if not self.parity:
                 yield "parity was not measured", None
             elif self.parity["exact"]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.cell import FP32
 from harness.files import write_atomically
 from harness.results.bounds import text
 from harness.results.columns import (
@@ -58,6 +59,8 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
         if name == "rate":
             used = [row.get("rate_used", 1.0) for row in rows]
             columns[name] = pd.Series(used, dtype="float64")
+        elif name == "precision":
+            columns[name] = pd.Series([value or FP32 for value in values], dtype="str")
         elif name == "settings":
             told = [" ".join(map("=".join, value or ())) for value in values]
             columns[name] = pd.Series(told, dtype="str")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness import checkpoint, files
 from harness.axes import parallel
-from harness.cell import Cell, Status
+from harness.cell import FP32, Cell, Status
 from harness.checkpoint import estimators
 from harness.training import heartbeat
 from harness.training.loop import Diverged, Training
@@ -76,7 +76,8 @@ def _train(task: Task, rank: int) -> Outcome:
         return outcome
     if found:
         parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
-        outcome = outcome.with_parity(found, f"{task.cell.parallel}{parts}")
+        how = task.cell.parallel if task.cell.precision == FP32 else task.cell.precision
+        outcome = outcome.with_parity(found, f"{how}{parts}")
     clock.seconds["wall_s"] = clock.elapsed()
     spent = cost.of_training(training, clock.seconds, memory_mb)
     return replace(outcome, cost=spent)
@@ -155,8 +156,9 @@ def _size(path: Path) -> int:
 
 
 def _baseline(topic: Topic, cell: Cell) -> dict:
-    """Return the metrics without training, cached: they depend on neither schedule nor ranks."""
-    return _baseline_of(topic, replace(cell, schedule="constant", parallel="single", rate=None))
+    """Return the metrics without training, cached: no schedule, ranks or precision changes them."""
+    same = replace(cell, schedule="constant", parallel="single", rate=None, precision=FP32)
+    return _baseline_of(topic, same)
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.cell import FP32
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
 
@@ -48,7 +49,11 @@ def trust(cells: pd.DataFrame) -> dict[str, Any]:
         checks[name] = {"known": len(known), "no": len(failing), "ids": list(failing.head(LISTED))}
     columns = ("checkpoint.bytes", "checkpoint.save_s", "checkpoint.load_s")
     medians = {c.split(".")[1]: float(cells[c].median()) for c in columns if c in cells}
-    exact = cells[CHECKS["parity"]].notna() if CHECKS["parity"] in cells else slice(0)
+    exact = (
+        cells["parity.equal"].notna() & (cells["precision"] == FP32)
+        if CHECKS["parity"] in cells
+        else slice(0)
+    )
     difference = cells["parity.difference"][exact].max() if "parity.difference" in cells else np.nan
     bad = sum(check["no"] for check in checks.values())
     audited = checks["state_equal"]["known"]
@@ -66,6 +71,7 @@ def grouped(cells: pd.DataFrame) -> dict[str, Any]:
     for topic, reason in sizes.index[:GROUPS]:
         part = cells.loc[of[topic, reason]]
         shared = [f"{a} {part[a].iloc[0]}" for a in answers.AXES if part[a].nunique() == 1]
+        shared = [text for text in shared if text != f"precision {FP32}"]
         first = part.iloc[0]
         rows.append(
             {"topic": topic, "reason": reason or "no reason given", "count": len(part)}
@@ -211,7 +217,7 @@ def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
     own = found[found["topic"] == topic] if found is not None and len(found) else None
     if own is None or own.empty:
         return None
-    setting = ["model", "loss", "schedule", "parallel", "settings"]
+    setting = ["model", "loss", "schedule", "parallel", "precision", "settings"]
     gains = own.pivot_table("gain", setting, "metric", dropna=False, observed=True)
     once = own.drop_duplicates([*setting, "seed"]).assign(done=lambda t: t["status"] == "done")
     whole = once.groupby(setting).agg(

@@ -41,7 +41,7 @@ def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
         for topic, part in crossed[crossed["p"].isna()].groupby("topic", sort=True)
     ]
     swept = dict.fromkeys(axis for axis in own["axis"] if axis.startswith("set."))
-    axes = ["model", "loss", "schedule", "parallel", *swept, "seed", "residual"]
+    axes = ["model", "loss", "schedule", "parallel", "precision", *swept, "seed", "residual"]
     return {
         "axes": axes,
         "shares": shares,
