@@ -1,4 +1,4 @@
-"""Measure what a training costs: seconds, throughput, memory, FLOPs; and a device's peak FLOP/s."""
+"""Measure what a training costs: seconds, throughput, memory; and tell what it ran on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from joblib import cpu_count
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.training.loop import Training
 
@@ -125,33 +124,6 @@ def _free_heap() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def flops(step: Callable[[], object]) -> int:
-    """Count the floating point operations of a call's matmuls and convolutions, as PyTorch does."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def peak_flops_per_s(
-    device: torch.device, size: int = 0, rounds: int = 5, dtype: torch.dtype = torch.float32
-) -> float:
-    """Measure this device's peak in FLOP/s: the best of ``rounds`` matrix products.
-
-    The matrices have ``size`` rows and columns, by default 1024, and 8192 on a GPU, which smaller
-    ones do not fill. One more product goes first, to warm up.
-    """
-    size = size or (8192 if device.type == "cuda" else 1024)
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(rounds + 1):
-        synchronise(device)
-        begun = time.perf_counter()
-        a @ a
-        synchronise(device)
-        best = min(best, time.perf_counter() - begun)
-    return 2 * size**3 / best
 
 
 @cache

@@ -104,6 +104,7 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
         extra = {k.removeprefix("extra_info."): v for k, v in raw.items() if "extra_info." in k}
         row = {k: extra.pop(k, None) for k in ("samples_per_s", "step_ms", "peak_memory_mb")}
         row |= {k: extra.pop(k, None) for k in ("flops_per_step", "share_of_peak")}
+        row["share_of_makers_peak"] = extra.pop("share_of_makers_peak", None)
         name = str(raw.get("name"))
         inner = re.search(r"\[(.+)\]$", name)
         row["name"] = inner[1] if inner else name
