@@ -104,6 +104,7 @@ def test_what_is_fitted_has_the_cpu_in_its_record(log, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # put back, as device cpu hides them
     run = Run(tmp_path, {"toy": Fitted()}, "quick", device="cuda", per_gpu=3)
+    assert run.task(CELL).per_gpu == 3
     tree = replace(CELL, model="tree")
     there, here = (run.keep(cell, Outcome()).environment for cell in (CELL, tree))
     assert (there["device"], there["driver"], there["per_gpu"]) == ("Simulated GPU", "580.1", 3)
