@@ -46,7 +46,7 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     test data), ``validation.*`` (trained, on the data that chooses), ``baseline.*`` (untrained or
     random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
     ``set.*`` (what was set from outside; ``settings`` is what of that tells cells apart),
-    ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
+    ``cost.*`` (units in the names: s, ms, mb, j), ``checkpoint.*`` and ``parity.*`` (flags are
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
     own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes and
     unrepeatable have a line for each. looks: what ``target.held_out`` makes of the records, if that

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +15,9 @@ from harness.training import heartbeat
 from harness.training.loop import Diverged, Training
 from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
-from harness.trial import cost, parity
+from harness.trial import cost, nvml, parity
 from harness.trial.choosing import choose
-from harness.trial.device import device_of, unrepeatable
+from harness.trial.device import device_of, own_gpus, unrepeatable
 from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
@@ -38,12 +37,12 @@ def train(task: Task, rank: int = 0) -> Outcome:
 
 def _train(task: Task, rank: int) -> Outcome:
     """Train a task's cell and return its outcome, as ``train`` does."""
-    clock = cost.Clock()
     if task.choosing:
         return choose(task)
     if task.fitted:
-        return _fit(task, clock)
+        return _fit(task)
     device = device_of(task, rank)
+    clock = cost.Clock(device, nvml.energy_counter(own_gpus(task)))
     if rank == 0 and not task.attempt:
         files.remove(task.folder / "middle.pt")
     with clock.measure("audit_s"):
@@ -67,7 +66,6 @@ def _train(task: Task, rank: int) -> Outcome:
             with clock.measure("audit_s"):
                 saved = replace(saved, replayed_digest=network_digest(training))
             training.run(task.budget.steps, look)
-            cost.synchronise(device)
         except Diverged as error:
             diverged = error
         memory_mb = peak_mb()
@@ -79,7 +77,7 @@ def _train(task: Task, rank: int) -> Outcome:
         how = task.cell.parallel if task.cell.precision == FP32 else task.cell.precision
         outcome = outcome.with_parity(found, f"{how}{parts}")
     clock.seconds["wall_s"] = clock.elapsed()
-    spent = cost.of_training(training, clock.seconds, memory_mb)
+    spent = cost.of_training(training, clock.seconds, memory_mb, clock.joules["train_s"])
     return replace(outcome, cost=spent)
 
 
@@ -123,10 +121,10 @@ def save(task: Task, training: Training, name: str) -> Saved:
 
     Returns what the audit is to find again.
     """
-    tree = training.state_dict()
-    begun = time.perf_counter()
-    size = checkpoint.save(task.folder / f"{name}.pt", tree)
-    return _saved(task, tree, size, time.perf_counter() - begun)
+    tree, clock = training.state_dict(), cost.Clock(training.device)
+    with clock.measure("save_s"):
+        size = checkpoint.save(task.folder / f"{name}.pt", tree)
+    return _saved(task, tree, size, clock.seconds["save_s"])
 
 
 def _saved(task: Task, tree: dict, size: int, save_s: float) -> Saved:
@@ -166,8 +164,9 @@ def _baseline_of(topic: Topic, cell: Cell) -> dict:
     return topic.baseline(cell)
 
 
-def _fit(task: Task, clock: cost.Clock) -> Outcome:
+def _fit(task: Task) -> Outcome:
     """Train, evaluate and save a model that scikit-learn's ``fit`` trains; return its outcome."""
+    clock = cost.Clock()
     seed_everything(task.cell.seed)
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)
@@ -176,16 +175,15 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
         metrics, evaluation = measured(task, task.topic.evaluate(fitted, task.cell))
         validation, _ = measured(task, task.topic.validate(fitted, task.cell), "validate")
         baseline, _ = measured(task, task.topic.baseline(task.cell), "baseline")
-    begun = time.perf_counter()
-    settings = dataclasses.asdict(task.topic)
-    tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
-    size = checkpoint.save(task.folder / "final.pt", tree)
-    save_s = time.perf_counter() - begun
+    with clock.measure("save_s"):
+        settings = dataclasses.asdict(task.topic)
+        tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
+        size = checkpoint.save(task.folder / "final.pt", tree)
     return Outcome(
         metrics=metrics,
         validation=validation,
         evaluation=evaluation,
         baseline=baseline,
-        saved=Saved(estimators.digest(estimator), size, save_s, metrics=metrics),
+        saved=Saved(estimators.digest(estimator), size, clock.seconds["save_s"], metrics=metrics),
         cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
     )

@@ -33,6 +33,7 @@ COLUMNS = {
     "cost.samples_per_s": "samples/s",
     "cost.step_ms": "step ms",
     "cost.peak_memory_mb": "peak MiB",
+    "cost.energy_j": "energy J",
     "checks": "checkpoint",
     "parity.difference": "parity diff.",
     "command": "run it again",
@@ -110,6 +111,7 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
         extra = {k.removeprefix("extra_info."): v for k, v in raw.items() if "extra_info." in k}
         row = {k: extra.pop(k, None) for k in ("samples_per_s", "step_ms", "peak_memory_mb")}
         row |= {k: extra.pop(k, None) for k in ("flops_per_step", "share_of_peak")}
+        row["share_of_makers_peak"] = extra.pop("share_of_makers_peak", None)
         name = str(raw.get("name"))
         inner = re.search(r"\[(.+)\]$", name)
         row["name"] = inner[1] if inner else name
@@ -179,17 +181,20 @@ def _layout(row: dict[str, Any], when: str) -> str:
 def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
     """Return the columns and rows of the page's table of cells, as plain JSON values.
 
-    Of more than ``most`` cells, each topic's best are kept, ``most`` at most in all. ``checks``:
-    whether every check that was made holds.
+    Energy has a column if that of a cell is known. Of more than ``most`` cells, each topic's best
+    are kept, ``most`` at most in all. ``checks``: whether every check that was made holds.
     """
     shown = cells[cells["order"] < np.sort(cells["order"])[most]] if len(cells) > most else cells
     flags = shown[[c for c in CHECKS.values() if c in shown]].astype(object)
     holds = flags.where(flags.notna(), True).astype(bool).all(axis=1)
     checks = holds.map({True: "equal", False: "NOT equal"}).where(flags.notna().any(axis=1), "")
     shown = shown.assign(checks=checks)
-    columns = [_column(shown, name) for name in COLUMNS]
+    names = dict(COLUMNS)
+    if "cost.energy_j" not in shown or shown["cost.energy_j"].isna().all():
+        del names["cost.energy_j"]
+    columns = [_column(shown, name) for name in names]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return {"columns": list(COLUMNS.values()), "rows": rows, "left": len(cells) - len(rows)}
+    return {"columns": list(names.values()), "rows": rows, "left": len(cells) - len(rows)}
 
 
 def _column(frame: pd.DataFrame, name: str) -> Sequence[Any]:
