@@ -5,7 +5,7 @@ experiments/speed_gpu.py -s`` prints a JSON line for each figure. ``mfu`` is the
 measured float32 peak that a step's products and convolutions reach, ``mfu_of_maker`` that of the
 maker's figure, where it is known; energy is the GPU's own counter (NVML). ``default_ms`` is
 without, ``repeatable_ms`` with what makes a GPU repeat itself; rounds of both take turns, and the
-fastest counts.
+fastest counts. ``compile_s`` is what the first three compiled steps take.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.cell import Cell
+from harness.cell import PRECISIONS, Cell
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
 from harness.training.population.population import Population
@@ -28,6 +28,8 @@ from harness.trial.nvml import energy_counter
 
 TOPICS = registered_topics()
 MODELS = [(n, m) for n, topic in TOPICS.items() for m in topic.models if m not in topic.fits]
+FIRST = {topic: model for topic, model in reversed(MODELS)}
+LARGE = 1024  # a batch at which arithmetic counts
 MEMBERS = 32
 ROUNDS = 5
 ENDLESS = 10**6  # steps, so that no schedule ends
@@ -56,10 +58,11 @@ def seconds(work, times):
     return (time.perf_counter() - begun) / times
 
 
-def training_of(topic, model, gpu):
-    loss, schedule = TOPICS[topic].recipe
-    budget = dataclasses.replace(TOPICS[topic].budget("quick", model), steps=ENDLESS)
-    return Training(TOPICS[topic], Cell(topic, model, loss, schedule), budget, gpu)
+def training_of(topic, model, gpu, precision="fp32", **changes):
+    cell = Cell(topic, model, *TOPICS[topic].recipe, precision=precision)
+    budget = TOPICS[topic].budget("quick", model)
+    budget = dataclasses.replace(budget, steps=ENDLESS, **changes)
+    return Training(TOPICS[topic], cell, budget, gpu)
 
 
 def test_peaks(gpu):
@@ -107,6 +110,25 @@ def test_step(topic, model, gpu):
         figures["mfu_of_maker"] = flops_per_s / maker.fp32
     say(what="step", topic=topic, model=model, **figures)
     assert step_s > 0
+
+
+PRECISELY = [(topic, model, {}) for topic, model in FIRST.items()]
+
+
+@pytest.mark.parametrize(
+    ("topic", "model", "changes"), [*PRECISELY, ("vgg", "vgg16", {"batch_size": LARGE})]
+)
+def test_precision(topic, model, changes, gpu):
+    figures = {}
+    with repeatable("cuda"):
+        for precision in PRECISIONS:
+            training = training_of(topic, model, gpu, precision, **changes)
+            first_s = 3 * seconds(training.advance, 3)
+            times = 5 if topic == "rl" else 20
+            figures[f"{precision}_ms"] = 1e3 * min(seconds(training.advance, times) for _ in "abc")
+    about = {"model": model, "batch_size": training.budget.batch_size}
+    say(what="precision", topic=topic, **about, **figures, compile_s=first_s)
+    assert min(figures.values()) > 0
 
 
 @pytest.mark.parametrize("model", ["vgg11", "vgg16"])
