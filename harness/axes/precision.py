@@ -14,10 +14,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from harness.axes.parallel import CONFIGURATIONS, TOLERANCE, is_sharded
+from harness.files import cache_folder
 
 # by how much first losses and gradients may differ from fp32's, relative; 0.16 was seen in bf16
 # over 68 pairs of the topics' models and losses
@@ -55,6 +57,10 @@ def prepared(
     if name != "compiled":
         return networks
     torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
+    # an objective may go back through a graph twice, as pcgrad does; what was compiled without that
+    # in mind PyTorch takes from its cache all the same, and computes wrong gradients
+    functorch.donated_buffer = False
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
     mode = "reduce-overhead" if device.type == "cuda" else None
     made: Any = {
         key: torch.compile(network, mode=mode, dynamic=False) for key, network in networks.items()

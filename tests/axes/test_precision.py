@@ -161,3 +161,29 @@ def test_a_bf16_cell_is_audited_and_known_by_its_precision(ranks, tmp_path):
     coarse.check()
     assert coarse.parity["equal"] and coarse.parity["difference"] > 1e-5
     assert coarse.metrics != plain.metrics
+
+
+class Twice(Toy):
+    """Goes back through its network's graph twice for one loss."""
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+
+        def objective(networks, batch):
+            loss = player.objective(networks, batch)
+            own = list(networks["model"].parameters())
+            torch.autograd.grad(loss, own, retain_graph=True)
+            return loss
+
+        return [replace(player, objective=objective)]
+
+
+def test_an_objective_may_go_back_twice_through_what_is_compiled():
+    cell = replace(CELL, model="dropout")
+    both = []
+    for name in ("fp32", "compiled"):
+        training = Training(Twice(), replace(cell, precision=name), BUDGET)
+        training.networks["model"].eval()
+        training.advance()
+        both.append(training.losses[0].item())
+    assert both[0] == pytest.approx(both[1], rel=1e-5)
