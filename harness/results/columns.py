@@ -33,7 +33,7 @@ NUMERIC = {"metric", "validation", "baseline", "budget", "cost"}
 ALWAYS = {
     "budget": ("steps", "batch_size", "samples"),
     "cost": (
-        *("wall_s", "train_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
+        *("wall_s", "train_s", "first_steps_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
         *("peak_memory_mb", "energy_j", "parameters", "flops_per_step"),
         *("steps_to_target", "seconds_to_target"),
     ),

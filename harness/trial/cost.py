@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 COMPUTING = ("torchvision", "numpy", "scipy", "scikit-learn", "gymnasium", "torch-fidelity")
 PASSES = 40  # of the convolution by which a core's speed is told
 PASS_S = 1.45e-3  # what one takes on the core whose seconds the budgets expect
+FIRST_STEPS = 3  # in which libraries start and networks are compiled
 LAUNCH_S = 4e-3  # what a small network's step takes on a GPU, where launching it is all its time
 GPU_LIBRARIES = ("cuda", "cudnn")
 # of an environment, what decides a cell's numbers
@@ -87,18 +88,26 @@ def of_training(
     seconds: Mapping[str, float],
     peak_memory_mb: float,
     energy_j: float = math.nan,
+    begun: int = 0,
+    first: int = 0,
 ) -> dict[str, float]:
     """Return a record's ``cost``: seconds, time per step, throughput, memory, parameters, energy.
 
     seconds: as ``Clock`` has them, train_s among them; wall_s, eval_s and audit_s are 0 if absent.
     energy_j: joules that were used in train_s; not in the cost if they are not known, or if the
-    counter has not moved.
+    counter has not moved. begun: the step that the training came to by a checkpoint. first: how
+    many steps after that took the first_steps_s of train_s; the time per step and the throughput
+    are those of the others, if there are any.
     """
-    train_s = seconds["train_s"]
+    made, first_s = training.step - begun, seconds.get("first_steps_s", 0.0)
+    apart = made > first > 0
+    steps = max(1, made - first if apart else made)
+    steady_s = seconds["train_s"] - (first_s if apart else 0.0)
     return {
         **times(seconds),
-        "step_ms": 1e3 * train_s / max(1, training.step),
-        "samples_per_s": training.budget.batch_size * training.step / train_s,
+        **({"first_steps_s": first_s} if apart else {}),
+        "step_ms": 1e3 * steady_s / steps,
+        "samples_per_s": training.budget.batch_size * steps / steady_s,
         "peak_memory_mb": peak_memory_mb,
         "parameters": float(parameters(training.networks)),
         **({"energy_j": energy_j} if energy_j > 0 else {}),

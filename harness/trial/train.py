@@ -50,7 +50,8 @@ def _train(task: Task, rank: int) -> Outcome:
     training = training_of(task, device, rank)
     film = Film(task, training, clock)
     saved = _resume(task, training) if task.attempt else None
-    held_out = HeldOut(task, training, clock)
+    held_out, begun = HeldOut(task, training, clock), training.step
+    first = min(cost.FIRST_STEPS, task.middle - begun)
 
     def look(step: int) -> None:
         film.look(step)
@@ -59,6 +60,8 @@ def _train(task: Task, rank: int) -> Outcome:
     diverged: Diverged | None = None
     with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
         try:
+            with clock.measure("first_steps_s"):
+                training.run(begun + first, look)
             training.run(task.middle, look)
             with clock.measure("audit_s"):
                 saved = saved or save(task, training, "middle")
@@ -76,9 +79,12 @@ def _train(task: Task, rank: int) -> Outcome:
         parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
         how = task.cell.parallel if task.cell.precision == FP32 else task.cell.precision
         outcome = outcome.with_parity(found, f"{how}{parts}")
+    for spent in (clock.seconds, clock.joules):
+        spent["train_s"] += spent["first_steps_s"]
     clock.seconds["wall_s"] = clock.elapsed()
-    spent = cost.of_training(training, clock.seconds, memory_mb, clock.joules["train_s"])
-    return replace(outcome, cost=spent)
+    energy_j = clock.joules["train_s"]
+    measured_cost = cost.of_training(training, clock.seconds, memory_mb, energy_j, begun, first)
+    return replace(outcome, cost=measured_cost)
 
 
 def finish(

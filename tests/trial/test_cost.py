@@ -35,6 +35,24 @@ def test_energy_that_is_not_known_is_not_in_the_cost(energy_j, known):
     assert found.get("energy_j") == (energy_j if known else None)
 
 
+@pytest.mark.parametrize(
+    ("begun", "first", "step_ms", "rate"),
+    [(0, 3, 1000, 8.0), (10, 0, 900, 80 / 9), (0, 20, 450, 160 / 9)],
+)
+def test_the_first_steps_are_no_part_of_the_time_per_step(begun, first, step_ms, rate):
+    training = Training(Toy(), Cell("toy", "line", "mse", "cosine"), BUDGET)
+    training.run(20)
+    seconds = {
+        "train_s": 9.0 if first == 20 or begun else 37.0,
+        "first_steps_s": 20.0 * (first == 3),
+    }
+    found = cost.of_training(training, seconds, 1.0, begun=begun, first=first)
+    assert found["step_ms"] == pytest.approx(step_ms) and found["samples_per_s"] == pytest.approx(
+        rate
+    )
+    assert found.get("first_steps_s") == (20.0 if first == 3 else None)
+
+
 def test_slowness_is_how_long_a_pass_takes_beside_the_budgets_core(monkeypatch):
     ticks = iter(range(10_000))
     monkeypatch.setattr(cost.time, "process_time", lambda: next(ticks) * cost.PASS_S * 1.5)
