@@ -56,6 +56,9 @@ def prepared(
             network.register_forward_hook(_in_float32)
     if name != "compiled":
         return networks
+    from torch._inductor import config as inductor  # imported late: it takes a second
+
+    inductor.compile_threads = 1  # a worker has one thread, and no processes that outlive it
     torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
     # an objective may go back through a graph twice, as pcgrad does; what was compiled without that
     # in mind PyTorch takes from its cache all the same, and computes wrong gradients
