@@ -256,7 +256,7 @@ class Training:
             return {} if self.rank else self.topic.validate(networks, self.cell)
 
     def sample(self, count: int) -> Tensor:
-        """Generate ``count`` images, always from the same noise: uint8 of shape N, C, H, W.
+        """Generate ``count`` images, always from the same noise: uint8 (N, C, H, W) on the CPU.
 
         All ranks call it together; only rank 0 samples, the others return an empty tensor.
         """
@@ -265,7 +265,7 @@ class Training:
             networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)
-            return self.topic.sample(networks, self.cell, count, generator)
+            return self.topic.sample(networks, self.cell, count, generator).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the steps to come, as a tree; all ranks call it together.

@@ -141,12 +141,12 @@ class StyleGAN(GeneratorTopic):
 
     @torch.no_grad()
     def transfer(self, networks: Networks, content_N1HW: Tensor, example_N3HW: Tensor) -> Tensor:
-        """Paint contents in the styles of the examples: uint8 images (N, 3, H, W)."""
+        """Paint contents in the examples' styles, where the networks are: uint8 (N, 3, H, W)."""
         device = next(networks["painter"].parameters()).device
         parts = []
         for content, example in zip(content_N1HW.split(500), example_N3HW.split(500), strict=True):
             code = networks["style"](example.to(device))
-            parts.append(networks["painter"](content.to(device), code).cpu())
+            parts.append(networks["painter"](content.to(device), code))
         return _to_uint8(torch.cat(parts))
 
     @property
@@ -227,7 +227,7 @@ class StyleGAN(GeneratorTopic):
             half_way = torch.stack([codes[:2].mean(0), codes[2:4].mean(0)])
             codes = torch.cat([codes, half_way]).repeat(len(pick), 1)[:count]
             rows = content[pick].repeat_interleave(8, 0)[:count].to(device)
-            return _to_uint8(networks["painter"](rows, codes).cpu())
+            return _to_uint8(networks["painter"](rows, codes))
 
 
 class StyledBatches(Batches):
@@ -277,7 +277,9 @@ def _accuracy(image_N3HW: Tensor, label_N: Tensor, device: torch.device) -> floa
     """Return the share of images whose digit styles-net reads right."""
     trained = styles.network(device)
     right = [
-        (trained.classify(image.to(device)).argmax(1).cpu() == label).double()
-        for image, label in zip(image_N3HW.split(128), label_N.split(128), strict=True)
+        (trained.classify(image).argmax(1) == label).double()
+        for image, label in zip(
+            image_N3HW.to(device).split(128), label_N.to(device).split(128), strict=True
+        )
     ]
     return torch.cat(right).mean().item()

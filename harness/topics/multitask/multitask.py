@@ -215,8 +215,8 @@ class Multitask(ImageOptions, Topic):
         parts = []
         for x_BCHW in scenes.x.split(128):
             levels = networks["trunk"](x_BCHW.to(device))
-            parts.append({task: networks[task](levels).cpu() for task in MODELS[cell.model]})
-        return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+            parts.append({task: networks[task](levels) for task in MODELS[cell.model]})
+        return {task: torch.cat([part[task] for part in parts]).cpu() for task in parts[0]}
 
 
 def presence(outputs_BK2: Tensor, family: str) -> Tensor:
