@@ -18,8 +18,9 @@ from harness.axes.losses import pixels
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics.generators.base import GeneratorTopic, halvings
-from harness.training.batches import Batches, Shuffled, WithNoise, onto
+from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
+from harness.training.transfers import onto
 
 IMPORTANCE = 32
 HELD_OUT = 1000  # images at most

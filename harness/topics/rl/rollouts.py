@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.topics.rl.environments import Environments, Step
-from harness.training.batches import Batches, onto
+from harness.training.batches import Batches
+from harness.training.transfers import onto
 
 Values = Callable[[Tensor], Tensor]
 
