@@ -168,18 +168,28 @@ class Training:
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""
-        networks = self.layout.called[player.name]
         if self.accumulate == 1:
-            loss = player.objective(networks, batch)
+            loss = self._loss(player, batch)
             loss.backward()
             return loss.detach()
         losses = []
         for part in range(self.accumulate):
             self.layout.sync_gradients(player.name, now=part == self.accumulate - 1)
-            loss = player.objective(networks, parallel.shard(batch, part, self.accumulate))
+            loss = self._loss(player, parallel.shard(batch, part, self.accumulate))
             (loss / self.accumulate).backward()
             losses.append(loss.detach())
         return torch.stack(losses).mean()
+
+    def _loss(self, player: Player, batch: Batch) -> Tensor:
+        """Return a player's loss on a batch; of one value a GPU, as dp may leave it, the mean."""
+        loss = player.objective(self.layout.called[player.name], batch)
+        if self.cell.parallel == "dp" and loss.numel() > 1:
+            size = self.budget.batch_size // self.accumulate
+            shares = [len(share) for share in torch.arange(size).chunk(len(self.gpus))]
+            if loss.shape == (len(shares),):
+                parallel.check_equal(shares)
+                return loss.mean()
+        return loss
 
     def _gradient(self, player: Player) -> Tensor:
         """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""

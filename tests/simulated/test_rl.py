@@ -1,4 +1,4 @@
-"""What an agent's step copies to and from a simulated GPU: what acting asks for, and little more."""
+"""What an agent copies to and from a simulated GPU: what acting asks for, and little more."""
 
 import pytest
 

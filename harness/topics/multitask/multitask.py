@@ -171,7 +171,7 @@ class Multitask(ImageOptions, Topic):
             levels = networks["trunk"](batch["x"])
             each_T = torch.stack([loss_of[t](networks[t](levels), batch) for t in tasks])
             if cell.model == "uncertainty":
-                return networks["balance"](each_T)
+                return networks["balance"](each_T[None])  # one row, of which dp makes no shares
             if cell.model == "pcgrad":
                 heads = [networks[task] for task in tasks]
                 return pcgrad(each_T, networks["trunk"], heads, batch["order"][0])
