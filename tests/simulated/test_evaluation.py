@@ -32,7 +32,7 @@ def net(device):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_more_images_bring_back_no_more_often(name, training, topics, log, tmp_path, monkeypatch):
     monkeypatch.setattr(fid, "cache_folder", lambda: None)
-    few, many = (70, 700) if name != "style_gan/style_gan" else (16 * 70, 16 * 300)
+    few, many = (70, 520) if name != "style_gan/style_gan" else (16 * 70, 16 * 140)
     for count in (few, many):
         topic, cell, networks = trained(training, topics, name, fid_samples=count)
         with log.phase(f"{count}"), torch.no_grad():
