@@ -22,18 +22,18 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Run Python under the stub, with one GPU."""
+    """Run Python under the stub, with one GPU or several."""
     folder = tmp_path_factory.mktemp("driver")
     library, source = folder / "libcuda.so.1", FOLDER / "driver.c"
     assert COMPILER
     subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
 
-    def call(*arguments):
+    def call(*arguments, gpus=1):
         told = {
             "LD_PRELOAD": str(library),
             "LD_LIBRARY_PATH": str(folder),
             "OMP_NUM_THREADS": "1",
-            "SIMULATED_GPUS": "1",
+            "SIMULATED_GPUS": str(gpus),
         }
         done = subprocess.run(
             [sys.executable, *arguments],
@@ -50,5 +50,6 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("test_*.py")))
 def test_on_a_simulated_gpu(name, run):
-    out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER / name))
+    gpus = 2 if name == "test_dp.py" else 1
+    out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER / name), gpus=gpus)
     assert " passed" in out and "skipped" not in out and "failed" not in out

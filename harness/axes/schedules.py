@@ -52,7 +52,13 @@ def _cosine(optimizer: optim.Optimizer, steps: int) -> lrs.LRScheduler:
 
 
 class Plateau(lrs.ReduceLROnPlateau):
-    """PyTorch's ReduceLROnPlateau on means of ``window`` losses: one batch's is mostly noise."""
+    """PyTorch's ReduceLROnPlateau on means of ``window`` losses: one batch's is mostly noise.
+
+    Losses that are tensors are added up where they are, and read once a window: a GPU is not
+    waited for between.
+    """
+
+    total: float | Tensor
 
     def __init__(self, optimizer: optim.Optimizer, window: int, **settings: Any) -> None:
         self.window, self.seen, self.total = window, 0, 0.0
@@ -61,10 +67,14 @@ class Plateau(lrs.ReduceLROnPlateau):
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take in one step's loss; look at their mean, and perhaps cut the rate, once a window."""
         self.seen += 1
-        self.total += float(metrics)
+        self.total += metrics.double() if isinstance(metrics, Tensor) else float(metrics)
         if self.seen == self.window:
-            super().step(self.total / self.window)
+            super().step(float(self.total) / self.window)
             self.seen, self.total = 0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as torch's does, the sum so far as a number."""
+        return super().state_dict() | {"total": float(self.total)}
 
 
 def _plateau(optimizer: optim.Optimizer, steps: int) -> Plateau:
@@ -202,7 +212,9 @@ def looks_at_loss(schedule: lrs.LRScheduler) -> TypeGuard[lrs.ReduceLROnPlateau]
 
 def step(schedule: lrs.LRScheduler, loss: float | Tensor) -> None:
     """Advance the schedule, once after every optimizer step; only plateau uses ``loss``."""
-    if looks_at_loss(schedule):
+    if isinstance(schedule, Plateau):
+        schedule.step(loss)
+    elif looks_at_loss(schedule):
         schedule.step(float(loss))
     else:
         schedule.step()

@@ -9,13 +9,7 @@ from torch import Tensor
 
 from harness.axes import parallel
 from harness.cell import UsageError
-
-
-def onto(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device; a GPU goes on meanwhile, by page-locked memory."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+from harness.training.transfers import Ahead, onto, together
 
 
 class Batches:
@@ -55,6 +49,8 @@ class Shuffled(Batches):
     drawn, by default all.
     """
 
+    index: Tensor | None  # the order, on the device
+
     def __init__(
         self,
         tensors: dict[str, Tensor],
@@ -71,11 +67,23 @@ class Shuffled(Batches):
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return the next ``size`` samples. Raises UsageError if the data has fewer."""
+        self.advance(size)
+        if self.index is None:
+            self.index = onto(self.order, self.device)
+        return self.at(self.index[self.position - size : self.position])
+
+    def advance(self, size: int) -> None:
+        """Move on by ``size`` samples, into the next epoch if this one has too few.
+
+        Raises UsageError if the data has fewer.
+        """
         if self.position + size > len(self.order):
             self.shuffle(size)
-        index = self.index[self.position : self.position + size]
         self.position += size
-        return {name: tensor[index] for name, tensor in self.tensors.items()}
+
+    def at(self, index_B: Tensor) -> dict[str, Tensor]:
+        """Return the samples with these indices, which lie on the device."""
+        return {name: tensor[index_B] for name, tensor in self.tensors.items()}
 
     def shuffle(self, size: int) -> None:
         """Begin an epoch of batches of ``size``, in a new order.
@@ -87,9 +95,9 @@ class Shuffled(Batches):
         self._begin(self.rows[torch.randperm(self.size, generator=self.generator)], 0)
 
     def _begin(self, order: Tensor, position: int) -> None:
-        """Go on in an epoch of this order, at a position; the device gets the whole order once."""
+        """Go on in an epoch of this order, at a position; the device gets it when it is used."""
         self.order, self.position = order, position
-        self.index = onto(order, self.device)
+        self.index = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"order": self.order.clone(), "position": self.position}
@@ -102,23 +110,39 @@ class WithNoise(Batches):
     """Another stream's batches, each with further tensors of fresh standard normal noise.
 
     shapes: by name, the shape of a sample's noise. The noise is part of the batch so that ranks
-    share it out like the data.
+    share it out like the data. A GPU gets an epoch's order and noise in one copy.
     """
 
     def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
         self.batches, self.shapes = batches, shapes
         self.generator = batches.generator
+        self._ahead = Ahead(self.choose, self.generator, batches.device)
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return the next ``size`` samples with their noise."""
-        batch = self.batches.draw(size)
-        for name, shape in self.shapes.items():
-            noise = torch.randn(size, *shape, generator=self.batches.generator)
-            batch[name] = onto(noise, self.batches.device)
-        return batch
+        own = self.batches
+        if type(own) is not Shuffled:  # it may draw in a way of its own
+            batch, chosen = own.draw(size), together(self.choose(size, 0), own.device)
+            return {**chosen, **batch}
+        own.advance(size)
+        chosen = self._ahead.next(size, 1 + (len(own.order) - own.position) // size)
+        return own.at(chosen.pop("index")) | chosen
+
+    def choose(self, size: int, ahead: int) -> dict[str, Tensor]:
+        """Return what is random in the batch ``ahead`` of the next one, on the CPU.
+
+        ``index``: which samples are in it; and its noise, drawn in the order of ``shapes``.
+        """
+        end = self.batches.position + ahead * size
+        noise = {
+            name: torch.randn(size, *shape, generator=self.generator)
+            for name, shape in self.shapes.items()
+        }
+        return {"index": self.batches.order[end - size : end], **noise}
 
     def state_dict(self) -> dict[str, Any]:
         return self.batches.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.batches.load_state_dict(state)
+        self._ahead.forget()

@@ -24,7 +24,7 @@ from harness.training.random_state import (
     seed_everything,
     set_random_state,
 )
-from harness.training.topic import Batch, Networks, Player, Topic
+from harness.training.topic import Batch, Player, Topic
 
 CHECK_EVERY = 10  # steps between looks at whether losses are finite
 SAMPLE_SEED = 64  # of the noise of all samples
@@ -174,23 +174,32 @@ class Training:
 
     def _backward(self, player: Player, batch: Batch) -> Tensor:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""
-        networks = self.layout.called[player.name]
         if self.accumulate == 1:
-            loss = self._loss(player, networks, batch)
+            loss = self._loss(player, batch)
             loss.backward()
             return loss.detach()
         losses = []
         for part in range(self.accumulate):
             self.layout.sync_gradients(player.name, now=part == self.accumulate - 1)
-            loss = self._loss(player, networks, parallel.shard(batch, part, self.accumulate))
+            loss = self._loss(player, parallel.shard(batch, part, self.accumulate))
             (loss / self.accumulate).backward()
             losses.append(loss.detach())
         return torch.stack(losses).mean()
 
-    def _loss(self, player: Player, networks: Networks, batch: Batch) -> Tensor:
-        """Return a player's loss on a batch, its networks called in the cell's precision."""
+    def _loss(self, player: Player, batch: Batch) -> Tensor:
+        """Return a player's loss on a batch, its networks called in the cell's precision.
+
+        Of one value a GPU, as dp may leave it, the mean.
+        """
         with precision.objective(self.cell.precision, self.device):
-            return player.objective(networks, batch)
+            loss = player.objective(self.layout.called[player.name], batch)
+        if self.cell.parallel == "dp" and loss.numel() > 1:
+            size = self.budget.batch_size // self.accumulate
+            shares = [len(share) for share in torch.arange(size).chunk(len(self.gpus))]
+            if loss.shape == (len(shares),):
+                parallel.check_equal(shares)
+                return loss.mean()
+        return loss
 
     def _gradient(self, player: Player) -> Tensor:
         """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""
@@ -267,7 +276,7 @@ class Training:
             return {} if self.rank else self.topic.validate(networks, self.cell)
 
     def sample(self, count: int) -> Tensor:
-        """Generate ``count`` images, always from the same noise: uint8 of shape N, C, H, W.
+        """Generate ``count`` images, always from the same noise: uint8 (N, C, H, W) on the CPU.
 
         All ranks call it together; only rank 0 samples, the others return an empty tensor.
         """
@@ -276,7 +285,7 @@ class Training:
             networks = self.full_networks()
             if self.rank:
                 return torch.empty(0)
-            return self.topic.sample(networks, self.cell, count, generator)
+            return self.topic.sample(networks, self.cell, count, generator).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the steps to come, as a tree; all ranks call it together.

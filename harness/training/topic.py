@@ -192,6 +192,7 @@ class Topic:
     ) -> Tensor:
         """Return ``count`` generated images, uint8 of shape N, C, H, W; noise from ``generator``.
 
+        They may lie on the CPU or where the networks are.
         They go into the page as a grid and out of ``python -m harness sample``.
         """
         raise NotImplementedError

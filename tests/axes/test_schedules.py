@@ -78,6 +78,19 @@ def test_plateau_goes_on_from_the_middle_of_a_window():
     assert (resumed.seen, resumed.total) == (whole.seen, whole.total) == (3, 15.0)
 
 
+def test_plateau_adds_up_tensors_as_it_does_numbers():
+    losses = torch.rand(90, generator=torch.Generator().manual_seed(0))
+    parameter = torch.nn.Parameter(torch.ones(2))
+    (_, numbers), (_, tensors) = (
+        schedules.build("plateau", BASE, [parameter], 500) for _ in range(2)
+    )
+    for loss in losses:
+        schedules.step(numbers, loss.item())
+        schedules.step(tensors, loss)
+        assert tensors.state_dict() == numbers.state_dict()
+        assert type(tensors.state_dict()["total"]) is float
+
+
 def test_plateau_is_skipped_where_the_loss_measures_no_progress():
     assert "no measure of progress" in schedules.skip_reason("plateau", BASE, loss_falls=False)
     assert schedules.skip_reason("plateau", BASE) is None

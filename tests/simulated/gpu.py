@@ -5,7 +5,7 @@
         x + torch.ones(3)             # raises MixedError, as CUDA would
     log.counts("")                    # copies and waits
 
-A tensor here is a wrapper subclass whose device is cuda:0, so that what PyTorch checks above its
+A tensor here is a wrapper subclass whose device is a GPU, so that what PyTorch checks above its
 kernels is PyTorch's own. A dispatch mode below autograd checks what the kernels' wrappers would,
 unwraps, computes on the CPU, and wraps again. ``driver.c``, preloaded, gives PyTorch a device.
 """
@@ -48,19 +48,20 @@ class MixedError(RuntimeError):
 
 
 class Simulated(torch.Tensor):
-    """A tensor on cuda:0 whose numbers are in ``inner``, on the CPU."""
+    """A tensor on a GPU, ``where``, whose numbers are in ``inner``, on the CPU."""
 
     inner: torch.Tensor
+    where: torch.device
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, inner):
-        about = {"dtype": inner.dtype, "layout": inner.layout, "device": GPU}
+    def __new__(cls, inner, where=GPU):
+        about = {"dtype": inner.dtype, "layout": inner.layout, "device": where}
         where = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
         return torch.Tensor._make_wrapper_subclass(cls, inner.size(), **about, **where)
 
-    def __init__(self, inner):
-        self.inner = inner
+    def __init__(self, inner, where=GPU):
+        self.inner, self.where = inner, where
 
     def __repr__(self, **_):
         return f"Simulated({self.inner!r})"
@@ -121,12 +122,14 @@ def check(func, name, flat, args):
     tensors = [t for t in flat if isinstance(t, torch.Tensor)]
     ours = [t for t in tensors if isinstance(t, Simulated)]
     theirs = [t for t in tensors if not isinstance(t, Simulated) and t.device == CPU]
-    if not ours or not theirs or name in BOTH:
-        return []
 
     def refuse(why):
         raise MixedError(f"{func}: expected all tensors to be on the same device ({why})")
 
+    if name not in BOTH and len({t.where for t in ours}) > 1:
+        refuse("they are on several GPUs")
+    if not ours or not theirs or name in BOTH:
+        return []
     if name in INDEXING:
         if not isinstance(args[0], Simulated):
             refuse("a CPU tensor is indexed by a GPU's")
@@ -165,13 +168,15 @@ def dispatch(func, args, kwargs):
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
         return func(*args, **kwargs)  # a trace notes what its values look like
     flat, spec = tree_flatten((args, kwargs))
-    ours = any(isinstance(t, Simulated) for t in flat)
+    ours = next((t for t in flat if isinstance(t, Simulated)), None)
     asked = next((d for d in flat if isinstance(d, torch.device)), None)
-    if not ours and (asked is None or asked.type != "cuda"):
+    if ours is None and (asked is None or asked.type != "cuda"):
         return func(*args, **kwargs)
     if name == "device":
-        return GPU
-    target = asked or GPU
+        return ours.where
+    target = asked or ours.where
+    if target.type == "cuda" and target.index is None:
+        target = GPU
     if target.type == "cuda" and any(isinstance(g, torch.Generator) for g in flat):
         raise MixedError(f"{func}: expected a generator of cuda")  # there are none here
     for _ in check(func, name, flat, args):
@@ -189,7 +194,13 @@ def dispatch(func, args, kwargs):
 
     def wrap(value):
         known = wrapped.get(id(value))
-        return known if known is not None else Simulated(value) if target.type == "cuda" else value
+        return (
+            known
+            if known is not None
+            else Simulated(value, target)
+            if target.type == "cuda"
+            else value
+        )
 
     return tree_map_only(torch.Tensor, wrap, out)
 
@@ -243,7 +254,7 @@ def device():
         "is_initialized": lambda: True,
         "current_device": lambda: 0,
         "set_device": nothing,
-        "default_generators": (GENERATOR,),
+        "default_generators": (GENERATOR,) * cuda.device_count(),
         "synchronize": lambda *_: LOG.add("wait"),
         "get_device_name": lambda *_: "Simulated GPU",
         "get_device_capability": lambda *_: (9, 0),

@@ -33,6 +33,20 @@ def test_a_toy_s_training_goes_on_there(model, log):
     assert first.evaluate() == second.evaluate()
 
 
+def test_plateau_reads_the_losses_once_a_window(log):
+    cell, steps = Cell("toy", "line", "mse", "plateau"), 100  # windows of 2
+    own, there = (
+        Training(Toy(), cell, Budget(steps, batch_size=8), device)
+        for device in (GPU, torch.device("cpu"))
+    )
+    for step in range(steps):
+        with log.phase("step"):
+            own.advance()
+        there.advance()
+        assert log.counts("step").get("wait", 0) == (step + 1) // 2
+    assert own.rates == there.rates and min(own.rates) < own.rates[0]
+
+
 def test_a_gpu_s_generator_is_kept_for_trainings_on_it_alone(log):
     generator = torch.Generator()
     assert random_state(generator, [])["cuda"] == []

@@ -22,9 +22,10 @@ from torch.distributed.algorithms.model_averaging.utils import average_parameter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 
 from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
+from harness.axes.parallel.replicas import Replicas
 from harness.cell import UsageError
 
 AVERAGE_EVERY = 4  # steps of local_sgd
@@ -64,7 +65,7 @@ class Layout:
         if own := CONFIGURATIONS.own.get(self.name):
             return own.wrap(network) if trained or own.sharded else network
         if self.name == "dp":
-            return DataParallel(network)
+            return Replicas(network)
         if is_sharded(self.name):
             # FSDP warns of outputs that are views: changing one in place would lose its gradient,
             # which no objective here does, and parity would show

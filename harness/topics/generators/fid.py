@@ -6,6 +6,8 @@ random subsets of 1,000. Precision and recall follow Kynkaanniemi et al. 2019 wi
 KID and precision/recall share one pass over the pairs, and what depends on the real images alone
 is cached. All four depend on the extractor and on the counts of images: compare only equal ones.
 
+All is computed where the extractor is; on a GPU what comes back does not grow with the images.
+
 Shapes: N images (R real, G generated), C channels, H height, W width, F features.
 """
 
@@ -31,6 +33,7 @@ NEIGHBOURS = 3
 CACHE_FORMAT = 2
 BATCH = 128
 ROWS = 100  # of a block of pairs, so that it stays in the cache: 8 MB at 10,000 images
+SMALL = 256  # features whose matrices are quick to decompose
 
 
 class Statistics(NamedTuple):
@@ -56,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
-    """Extract the features (N, F) of uint8 images (N, C, H, W), as float64 on the CPU.
+    """Extract the features (N, F) of uint8 images (N, C, H, W), as float64 where the extractor is.
 
     Raises UsageError for anything but such images, and for no more of them than features.
     """
@@ -70,15 +73,12 @@ def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
             f"{len(x_NCHW)} images are too few for FID: the covariance of {extractor.name}'s "
             f"{extractor.size} features is singular below {extractor.size + 1}"
         )
-    return torch.cat([extractor(batch).cpu() for batch in x_NCHW.split(BATCH)])
+    return torch.cat([extractor(batch) for batch in x_NCHW.to(extractor.device).split(BATCH)])
 
 
 def statistics(features_NF: Tensor) -> Statistics:
     """Compute the statistics of one set of images from its features (N, F), where N > F."""
-    from torch_fidelity.metric_fid import fid_features_to_statistics
-
     n = len(features_NF)
-    moments = fid_features_to_statistics(features_NF)
     total = -_kernel(features_NF.square().sum(1), features_NF.shape[1]).sum()  # not with oneself
     reach = []
     for _, distance, kernel in _pairs(features_NF, features_NF):
@@ -86,11 +86,20 @@ def statistics(features_NF: Tensor) -> Statistics:
         reach.append(distance.topk(NEIGHBOURS + 1, largest=False).values[:, -1])
     return Statistics(
         features_NF,
-        torch.from_numpy(moments["mu"]),
-        torch.from_numpy(moments["sigma"]),
+        *_moments(features_NF),
         torch.cat(reach),
         total / (n * (n - 1)),
     )
+
+
+def _moments(features_NF: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features' mean and covariance: torch-fidelity's, or on a GPU torch's there."""
+    if features_NF.device.type != "cpu":
+        return features_NF.mean(0), features_NF.T.cov()
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    moments = fid_features_to_statistics(features_NF)
+    return torch.from_numpy(moments["mu"]), torch.from_numpy(moments["sigma"])
 
 
 def _kernel(product: Tensor, size: int) -> Tensor:
@@ -114,7 +123,7 @@ def frechet(real: Statistics, generated: Statistics) -> float:
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     sides = (
-        {"mu": side.mean_F.numpy(), "sigma": side.covariance_FF.numpy()}
+        {"mu": side.mean_F.cpu().numpy(), "sigma": side.covariance_FF.cpu().numpy()}
         for side in (real, generated)
     )
     return max(0.0, float(fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]))
@@ -126,19 +135,20 @@ def compare(real: Statistics, generated: Statistics) -> dict[str, float]:
     precision: the share of generated images within reach (``Statistics.reach_N``) of a real one;
     recall: the share of real images within reach of a generated one.
     """
-    total = 0.0
+    total = torch.zeros_like(real.kernel)
     near_real = []
-    near_generated_R = torch.zeros(len(real.reach_N), dtype=torch.bool)
+    near_generated_R = torch.zeros_like(real.reach_N, dtype=torch.bool)
     for rows, distance, kernel in _pairs(generated.features_NF, real.features_NF):
-        total += kernel.sum().item()
+        total += kernel.sum()
         near_real.append((distance <= real.reach_N).any(1))
         near_generated_R |= (distance <= generated.reach_N[rows, None]).any(0)
     across = total / (len(real.features_NF) * len(generated.features_NF))
-    return {
-        "kid": real.kernel.item() + generated.kernel.item() - 2 * across,
-        "precision": torch.cat(near_real).double().mean().item(),
-        "recall": near_generated_R.double().mean().item(),
+    found = {
+        "kid": real.kernel + generated.kernel - 2 * across,
+        "precision": torch.cat(near_real).double().mean(),
+        "recall": near_generated_R.double().mean(),
     }
+    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
 
 
 def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float, float]:
@@ -148,22 +158,30 @@ def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float,
     against these real ones, never below 0. It is not taken from the resamples' quantiles since a
     resample's FID is too high: it has fewer different images.
     """
-    replicates = 100 if len(real.mean_F) <= 256 else 20
+    g, device = len(generated.features_NF), generated.features_NF.device
+    small = len(real.mean_F) <= SMALL
     values, vectors = torch.linalg.eigh(real.covariance_FF)
     root_FF = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    g = len(generated.features_NF)
     generator = torch.Generator().manual_seed(seed)
+    picks = [torch.randint(g, (g,), generator=generator) for _ in range(100 if small else 20)]
+    weight_RG = torch.stack([pick.bincount(minlength=g).double() / g for pick in picks]).to(device)
     fids = []
-    for _ in range(replicates):
-        weight_G = torch.randint(g, (g,), generator=generator).bincount(minlength=g).double() / g
-        mean_F = weight_G @ generated.features_NF
-        centred_GF = (generated.features_NF - mean_F) * weight_G.sqrt()[:, None]
-        covariance_FF = centred_GF.T @ centred_GF * (g / (g - 1))
-        # the trace of (S1 S2)^1/2 is that of (S1^1/2 S2 S1^1/2)^1/2, which is symmetric
-        product = torch.linalg.eigvalsh(root_FF @ covariance_FF @ root_FF)
-        traces = values.sum() + covariance_FF.trace() - 2 * product.clamp(min=0).sqrt().sum()
-        fids.append((real.mean_F - mean_F).square().sum() + traces)
-    half = 1.96 * torch.stack(fids).std().item()
+    for weights in weight_RG.split(len(picks) if small else 1):
+        distances, traces, products = [], [], []
+        for weight_G in weights:
+            mean_F = weight_G @ generated.features_NF
+            centred_GF = (generated.features_NF - mean_F) * weight_G.sqrt()[:, None]
+            covariance_FF = centred_GF.T @ centred_GF * (g / (g - 1))
+            distances.append((real.mean_F - mean_F).square().sum())
+            traces.append(values.sum() + covariance_FF.trace())
+            # the trace of (S1 S2)^1/2 is that of (S1^1/2 S2 S1^1/2)^1/2, which is symmetric
+            products.append(root_FF @ covariance_FF @ root_FF)
+        product_RFF = torch.stack(products)
+        if small:  # a GPU decomposes one after the other, small ones slower than the CPU
+            product_RFF = product_RFF.cpu()
+        rooted_R = torch.linalg.eigvalsh(product_RFF).clamp(min=0).sqrt().sum(1).to(device)
+        fids.append(torch.stack(distances) + (torch.stack(traces) - 2 * rooted_R))
+    half = 1.96 * torch.cat(fids).std().item()
     fid = frechet(real, generated)
     return max(0.0, fid - half), fid + half
 
@@ -171,7 +189,8 @@ def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float,
 def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Statistics:
     """Return the statistics of real images, read from the folder ``cache`` if they are there.
 
-    The key is a hash of the images and of the extractor's weights. None: nothing is cached.
+    The key is a hash of the images and of the extractor's weights, and the kind of its device,
+    whose rounding is its own. None: nothing is cached.
     """
     if cache is None:
         return statistics(features(x_NCHW, extractor))
@@ -180,7 +199,7 @@ def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Stati
         format=CACHE_FORMAT,
         images=images,
         shape=list(x_NCHW.shape),
-        extractor=[extractor.name, extractor.sha256],
+        extractor=[extractor.name, extractor.sha256, extractor.device.type],
         torch=torch.__version__,
     )
     path = cache / f"{extractor.name}-{key}"
@@ -188,11 +207,11 @@ def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Stati
     if found is None:
         found = statistics(features(x_NCHW, extractor))
         buffer = io.BytesIO()
-        torch.save(tuple(found), buffer)
+        torch.save(tuple(part.cpu() for part in found), buffer)
         data = buffer.getvalue()
         with contextlib.suppress(OSError):  # full or read-only: the next one computes it again
             write_atomically(path, hashlib.sha256(data).digest() + data)
-    return found
+    return Statistics(*(part.to(extractor.device) for part in found))
 
 
 def _read(path: Path) -> Statistics | None:

@@ -159,7 +159,7 @@ class GAN(GeneratorTopic):
     ) -> Tensor:
         device = next(networks["generator"].parameters()).device
         z_NZ = torch.randn(count, self.latents, generator=generator)
-        x_NCHW = torch.cat([networks["generator"](z.to(device)).cpu() for z in z_NZ.split(500)])
+        x_NCHW = torch.cat([networks["generator"](z) for z in z_NZ.to(device).split(500)])
         level_NCHW = ((x_NCHW + 1) / 2 * (self.levels - 1)).round().long()
         return pixels.to_images(level_NCHW, self.levels)
 

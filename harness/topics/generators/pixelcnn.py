@@ -205,13 +205,13 @@ class PixelCNNTopic(GeneratorTopic):
     def likelihood(self, networks: Networks, cell: Cell, x_NCHW: Tensor) -> dict[str, Any]:
         form = pixels.form(cell.loss, self.levels)
         device = next(networks["model"].parameters()).device
-        nats, values = 0.0, 0
+        nats, values = torch.zeros((), dtype=torch.float64, device=device), 0
         for level_BCHW in pixels.to_levels(x_NCHW, self.levels).split(256):
             level_BCHW = level_BCHW.to(device)
             outputs = networks["model"](2 * level_BCHW / (self.levels - 1) - 1)
-            nats += form.nll(outputs, level_BCHW).double().sum().item()
+            nats += form.nll(outputs, level_BCHW).double().sum()
             values += level_BCHW.numel()
-        return {"bits_per_dim": nats / values / math.log(2), "held_out": len(x_NCHW)}
+        return {"bits_per_dim": nats.item() / values / math.log(2), "held_out": len(x_NCHW)}
 
     def evaluate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         return super().evaluate(networks, cell) | self.simple_bits(len(self.images.test_x))
@@ -224,7 +224,7 @@ class PixelCNNTopic(GeneratorTopic):
         form = pixels.form(cell.loss, self.levels)
         device = next(networks["model"].parameters()).device
         parts = [
-            networks["model"].sample(form, part.to(device), self.levels).cpu()  # type: ignore[operator]
-            for part in uniform.split(500)
+            networks["model"].sample(form, part, self.levels)  # type: ignore[operator]
+            for part in uniform.to(device).split(500)
         ]
         return pixels.to_images(torch.cat(parts), self.levels)

@@ -27,7 +27,7 @@ from harness.cell import Budget, Cell, UsageError
 from harness.topics.generators import fid, styles
 from harness.topics.generators.base import FID_SEED, GeneratorTopic
 from harness.topics.generators.style_networks import Critic, Painter, Reader, StyleEncoder
-from harness.training.batches import Batches, Shuffled, WithNoise, onto
+from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
 DIGITS = 10
@@ -124,7 +124,7 @@ class StyleGAN(GeneratorTopic):
         content = self._content(self.images.train_x[rows])
         known = {"content": content, "digit": self.images.train_y[rows]}
         shuffled = Shuffled(known, generator, device)
-        return StyledBatches(WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
+        return StyledBatches(shuffled, {"noise": (3, self.size, self.size)})
 
     @property
     def size(self) -> int:
@@ -141,12 +141,12 @@ class StyleGAN(GeneratorTopic):
 
     @torch.no_grad()
     def transfer(self, networks: Networks, content_N1HW: Tensor, example_N3HW: Tensor) -> Tensor:
-        """Paint contents in the styles of the examples: uint8 images (N, 3, H, W)."""
+        """Paint contents in the examples' styles, where the networks are: uint8 (N, 3, H, W)."""
         device = next(networks["painter"].parameters()).device
         parts = []
         for content, example in zip(content_N1HW.split(500), example_N3HW.split(500), strict=True):
             code = networks["style"](example.to(device))
-            parts.append(networks["painter"](content.to(device), code).cpu())
+            parts.append(networks["painter"](content.to(device), code))
         return _to_uint8(torch.cat(parts))
 
     @property
@@ -227,33 +227,25 @@ class StyleGAN(GeneratorTopic):
             half_way = torch.stack([codes[:2].mean(0), codes[2:4].mean(0)])
             codes = torch.cat([codes, half_way]).repeat(len(pick), 1)[:count]
             rows = content[pick].repeat_interleave(8, 0)[:count].to(device)
-            return _to_uint8(networks["painter"](rows, codes).cpu())
+            return _to_uint8(networks["painter"](rows, codes))
 
 
-class StyledBatches(Batches):
+class StyledBatches(WithNoise):
     """Batches of contents, each with an example of a style: another digit drawn in it."""
-
-    def __init__(self, batches: WithNoise) -> None:
-        self.batches = batches
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return content, digit and noise, with example, example_digit and number, all (B, ...).
 
         number: the index of the example's style.
         """
-        batch = self.batches.draw(size)
-        content = batch["content"]
-        number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
-        number_B = onto(number_B, content.device)
-        example = styles.render_each(content.roll(1, 0), number_B)
-        of_example = batch["digit"].roll(1, 0)
-        return {**batch, "example": example, "example_digit": of_example, "number": number_B}
+        batch = super().draw(size)
+        example = styles.render_each(batch["content"].roll(1, 0), batch["number"])
+        return {**batch, "example": example, "example_digit": batch["digit"].roll(1, 0)}
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.batches.load_state_dict(state)
+    def choose(self, size: int, ahead: int) -> dict[str, Tensor]:
+        chosen = super().choose(size, ahead)
+        number_B = torch.randint(len(styles.STYLES), (size,), generator=self.generator)
+        return {**chosen, "number": number_B}
 
 
 def _to_uint8(image: Tensor) -> Tensor:
@@ -277,7 +269,9 @@ def _accuracy(image_N3HW: Tensor, label_N: Tensor, device: torch.device) -> floa
     """Return the share of images whose digit styles-net reads right."""
     trained = styles.network(device)
     right = [
-        (trained.classify(image.to(device)).argmax(1).cpu() == label).double()
-        for image, label in zip(image_N3HW.split(128), label_N.split(128), strict=True)
+        (trained.classify(image).argmax(1) == label).double()
+        for image, label in zip(
+            image_N3HW.to(device).split(128), label_N.to(device).split(128), strict=True
+        )
     ]
     return torch.cat(right).mean().item()

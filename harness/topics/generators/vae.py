@@ -20,6 +20,7 @@ from harness.cell import Budget, Cell
 from harness.topics.generators.base import GeneratorTopic, halvings
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
+from harness.training.transfers import onto
 
 IMPORTANCE = 32
 HELD_OUT = 1000  # images at most
@@ -143,25 +144,27 @@ class VAE(GeneratorTopic):
         generator = torch.Generator().manual_seed(cell.seed)
         device = next(networks["encoder"].parameters()).device
         held_out = pixels.to_levels(x_NCHW[:HELD_OUT], self.levels)
-        elbo = bound = 0.0
+        elbo = bound = torch.zeros((), dtype=torch.float64, device=device)
         for level_BCHW in held_out.split(128):
             level_BCHW = level_BCHW.to(device)
             mean_BZ, log_sd_BZ = networks["encoder"](self._centred(level_BCHW))
-            posterior, prior = Normal(mean_BZ, log_sd_BZ.exp()), Normal(0.0, 1.0)
+            # a check of their arguments makes a GPU wait
+            posterior = Normal(mean_BZ, log_sd_BZ.exp(), validate_args=False)
+            prior = Normal(0.0, 1.0, validate_args=False)
+            draws = [torch.randn(mean_BZ.shape, generator=generator) for _ in range(IMPORTANCE)]
             weights = []
-            for _ in range(IMPORTANCE):
-                noise_BZ = torch.randn(mean_BZ.shape, generator=generator).to(device)
+            for noise_BZ in onto(torch.stack(draws), device):
                 z_BZ = mean_BZ + log_sd_BZ.exp() * noise_BZ
                 nll_B = form.nll(networks["decoder"](z_BZ), level_BCHW).flatten(1).double().sum(1)
                 gap_BZ = (prior.log_prob(z_BZ) - posterior.log_prob(z_BZ)).double()
                 weights.append(gap_BZ.sum(1) - nll_B)
             weight_KB = torch.stack(weights)
-            elbo += weight_KB.mean(0).sum().item()
-            bound += (weight_KB.logsumexp(0) - math.log(IMPORTANCE)).sum().item()
+            elbo = elbo + weight_KB.mean(0).sum()
+            bound = bound + (weight_KB.logsumexp(0) - math.log(IMPORTANCE)).sum()
         values = held_out[0].numel()
         return {
-            "elbo": elbo / len(held_out),
-            "bits_per_dim": -bound / len(held_out) / values / math.log(2),
+            "elbo": elbo.item() / len(held_out),
+            "bits_per_dim": -bound.item() / len(held_out) / values / math.log(2),
             "importance_samples": IMPORTANCE,
             "held_out": len(held_out),
         }
@@ -178,8 +181,8 @@ class VAE(GeneratorTopic):
         form = pixels.image_form(cell.loss, self.levels)
         device = next(networks["decoder"].parameters()).device
         parts = [
-            form.mean(networks["decoder"](z_BZ.to(device))).cpu()
-            for z_BZ in torch.randn(count, self.latents, generator=generator).split(500)
+            form.mean(networks["decoder"](z_BZ))
+            for z_BZ in torch.randn(count, self.latents, generator=generator).to(device).split(500)
         ]
         return pixels.to_images(torch.cat(parts), self.levels)
 

@@ -14,7 +14,7 @@ from harness.axes import parallel
 
 
 class Uncertainty(nn.Module):
-    """Weighs task losses by learned uncertainty: losses_T -> scalar (Kendall et al. 2018).
+    """Weighs task losses by learned uncertainty: losses_1T -> scalar (Kendall et al. 2018).
 
     Their form for a categorical likelihood, exp(-s) L + s / 2 with s = log variance, for all tasks;
     at its best s each weight is 1 / (2 L).
@@ -24,8 +24,8 @@ class Uncertainty(nn.Module):
         super().__init__()
         self.log_variance_T = nn.Parameter(torch.zeros(tasks))
 
-    def forward(self, losses_T: Tensor) -> Tensor:
-        return ((-self.log_variance_T).exp() * losses_T + self.log_variance_T / 2).sum()
+    def forward(self, losses_1T: Tensor) -> Tensor:
+        return ((-self.log_variance_T).exp() * losses_1T + self.log_variance_T / 2).sum()
 
 
 def project(gradients_TP: Tensor, order_TT: Tensor) -> Tensor:

@@ -31,11 +31,12 @@ from harness.topics.multitask.networks import (
     Segmentation,
     Trunk,
 )
-from harness.topics.multitask.scenes import MOST, Canvas, Scenes
+from harness.topics.multitask.scenes import MOST, Arrangement, Canvas, Scenes
 from harness.topics.multitask.task_losses import present, sides_form, task_losses
 from harness.topics.options import SHAPES, ImageOptions
-from harness.training.batches import Batches, onto
+from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
+from harness.training.transfers import Ahead
 
 CELLS = 3  # a side
 TASKS = ("classification", "detection", "segmentation")
@@ -54,17 +55,33 @@ class SceneBatches(Batches):
     """
 
     def __init__(
-        self, canvas: Canvas, x_NCHW: Tensor, y_N: Tensor, generator: torch.Generator
+        self,
+        canvas: Canvas,
+        x_NCHW: Tensor,
+        y_N: Tensor,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> None:
-        self.canvas, self.x_NCHW, self.y_N, self.generator = canvas, x_NCHW, y_N, generator
+        self.canvas, self.x_NCHW, self.y_N = canvas, x_NCHW.to(device), y_N.to(device)
+        self.generator = generator
+        self._ahead = Ahead(self._choose, generator, device)
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return ``size`` scenes of 1 to 3 digits: the fields of ``Scenes``, and order_BTT."""
+        chosen = self._ahead.next(size, max(1, len(self.x_NCHW) // size))
+        order_TT = chosen.pop("order")
+        scenes = self.canvas.draw(self.x_NCHW, self.y_N, Arrangement(**chosen))
+        return scenes._asdict() | {"order": order_TT.expand(size, -1, -1)}
+
+    def _choose(self, size: int, ahead: int) -> dict[str, Tensor]:
+        """Return what is random in a batch: the fields of an ``Arrangement``, and order_TT."""
         count_B = torch.randint(1, MOST + 1, (size,), generator=self.generator)
-        scenes = self.canvas.compose(self.x_NCHW, self.y_N, count_B, self.generator)
+        arrangement = self.canvas.arrange(len(self.x_NCHW), count_B, self.generator)
         order_TT = torch.rand(len(TASKS), len(TASKS), generator=self.generator).argsort(1)
-        order_BTT = onto(order_TT, self.x_NCHW.device).expand(size, -1, -1)
-        return scenes._asdict() | {"order": order_BTT}
+        return arrangement._asdict() | {"order": order_TT}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._ahead.forget()
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,7 @@ class Multitask(ImageOptions, Topic):
             levels = networks["trunk"](batch["x"])
             each_T = torch.stack([loss_of[t](networks[t](levels), batch) for t in tasks])
             if cell.model == "uncertainty":
-                return networks["balance"](each_T)
+                return networks["balance"](each_T[None])  # one row, of which dp makes no shares
             if cell.model == "pcgrad":
                 heads = [networks[task] for task in tasks]
                 return pcgrad(each_T, networks["trunk"], heads, batch["order"][0])
@@ -173,7 +190,7 @@ class Multitask(ImageOptions, Topic):
     ) -> Batches:
         rows = self._data.fold(cell.seed).train[: budget.samples]
         x_NCHW, y_N = self._data.train_x[rows], self._data.train_y[rows]
-        return SceneBatches(self.canvas, x_NCHW.to(device), y_N.to(device), generator)
+        return SceneBatches(self.canvas, x_NCHW, y_N, generator, device)
 
     def held_out(self, most: int) -> Scenes:
         """Compose scenes of 1 to ``most`` test digits, which no training sees; always the same."""
@@ -215,8 +232,8 @@ class Multitask(ImageOptions, Topic):
         parts = []
         for x_BCHW in scenes.x.split(128):
             levels = networks["trunk"](x_BCHW.to(device))
-            parts.append({task: networks[task](levels).cpu() for task in MODELS[cell.model]})
-        return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+            parts.append({task: networks[task](levels) for task in MODELS[cell.model]})
+        return {task: torch.cat([part[task] for part in parts]).cpu() for task in parts[0]}
 
 
 def presence(outputs_BK2: Tensor, family: str) -> Tensor:

@@ -16,12 +16,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.training.batches import onto
-
 INK = 0.4  # from this brightness on, a pixel belongs to its image
 MOST = 3
 SIZES = (1.1, 1.5)  # an image's side in cells
 JITTER = 0.25  # how far from a cell's middle an image's may lie, in cells
+
+
+class Arrangement(NamedTuple):
+    """Where which images go in a batch of scenes, drawn at random.
+
+    pick_BD: the images' numbers; there_BD: whether there is one. cell_BD: where its middle is, row
+    by row; middle_BD2 (x and y) and side_BD in pixels.
+    """
+
+    pick: Tensor
+    there: Tensor
+    cell: Tensor
+    middle: Tensor
+    side: Tensor
 
 
 class Scenes(NamedTuple):
@@ -60,11 +72,14 @@ class Canvas:
     ) -> Scenes:
         """Compose scenes with ``count_B`` (1 to MOST) of the images each, drawn with ``generator``.
 
-        images_NCHW: uint8, on the device where the scenes will be; count_B and generator on the
-        CPU. Each image is as bright as its brightest pixel allows; later ones are in front.
+        All of them are on the CPU.
         """
+        return self.draw(images_NCHW, class_N, self.arrange(len(images_NCHW), count_B, generator))
+
+    def arrange(self, images: int, count_B: Tensor, generator: torch.Generator) -> Arrangement:
+        """Choose ``count_B`` (1 to MOST) of so many images for each scene, and where they go."""
         shape = (len(count_B), MOST)
-        pick_BD = torch.randint(len(images_NCHW), shape, generator=generator)
+        pick_BD = torch.randint(images, shape, generator=generator)
         order = torch.rand(len(count_B), self.cells**2, generator=generator).argsort(1)
         cell_BD = order[:, :MOST]
         low, high = SIZES
@@ -75,12 +90,16 @@ class Canvas:
         middle_BD2 = (self.middles(cell_BD) + pixels * offset_BD2).clamp(
             margin_BD1, self.size - margin_BD1
         )
-        device = images_NCHW.device
-        there_BD = onto(torch.arange(MOST) < count_B[:, None], device)
-        pick_BD = onto(pick_BD, device)
-        pasted_BDCHW, ink_BDHW = self._paste(
-            _brightened(images_NCHW[pick_BD]), onto(middle_BD2, device), onto(side_BD, device)
-        )
+        there_BD = torch.arange(MOST) < count_B[:, None]
+        return Arrangement(pick_BD, there_BD, cell_BD, middle_BD2, side_BD)
+
+    def draw(self, images_NCHW: Tensor, class_N: Tensor, arrangement: Arrangement) -> Scenes:
+        """Draw scenes as they are arranged, of uint8 images; all on one device.
+
+        Each image is as bright as its brightest pixel allows; later ones are in front.
+        """
+        pick_BD, there_BD, cell_BD, middle_BD2, side_BD = arrangement
+        pasted_BDCHW, ink_BDHW = self._paste(_brightened(images_NCHW[pick_BD]), middle_BD2, side_BD)
         ink_BDHW = ink_BDHW & there_BD[..., None, None]
         label_BD = (class_N[pick_BD] + 1) * ink_BDHW.any(-1).any(-1)
         x_BCHW = torch.zeros_like(pasted_BDCHW[:, 0])
@@ -90,7 +109,7 @@ class Canvas:
             mask_BHW = torch.where(ink_BHW, label_BD[:, d, None, None], mask_BHW)
             shown = torch.where(ink_BHW[:, None], pasted_BCHW, pasted_BCHW.maximum(x_BCHW))
             x_BCHW = torch.where(there_BD[:, d, None, None, None], shown, x_BCHW)
-        return Scenes(x_BCHW, label_BD, onto(cell_BD, device), around(ink_BDHW), mask_BHW)
+        return Scenes(x_BCHW, label_BD, cell_BD, around(ink_BDHW), mask_BHW)
 
     def middles(self, cell: Tensor) -> Tensor:
         """Return the middles of cells by their number, in pixels: x and y in a last dimension."""

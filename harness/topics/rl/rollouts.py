@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.topics.rl.environments import Environments, Step
-from harness.training.batches import Batches, onto
+from harness.training.batches import Batches
+from harness.training.transfers import onto, together
 
 Values = Callable[[Tensor], Tensor]
 
@@ -75,10 +76,8 @@ class Replay(Batches):
             self._act(self.epsilon)
         self.drawn += 1
         index_B = torch.randint(self.filled, (size,), generator=self.envs.generator)
-        return {
-            name: onto(kept.index_select(0, index_B), self.device)
-            for name, kept in self.stored.items()
-        }
+        drawn = {name: kept.index_select(0, index_B) for name, kept in self.stored.items()}
+        return together(drawn, self.device)
 
     @torch.no_grad()
     def _act(self, epsilon: float) -> None:
@@ -148,30 +147,35 @@ class Segments(Batches):
         steps: list[Step] = []
         seen, acted = [], []
         for _ in range(max(1, size // self.envs.count)):
-            seen.append(self.envs.obs)
-            acted.append(
-                sample(self.logits(onto(seen[-1], self.device)).cpu(), self.envs.generator)
-            )
+            seen.append(onto(self.envs.obs, self.device))
+            acted.append(sample(self.logits(seen[-1]).cpu(), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
-        obs_TNO = onto(torch.stack(seen), self.device)
-        next_TNO = onto(torch.stack([step.next_obs for step in steps]), self.device)
-        advantage_TN, target_TN = advantages(
-            torch.stack([step.reward for step in steps]),
-            self.values(obs_TNO).cpu(),
-            self.values(next_TNO).cpu(),
-            torch.stack([step.terminated for step in steps]),
-            torch.stack([step.truncated for step in steps]),
-            self.gamma,
-            self.gae_lambda,
-        )
+        obs_TNO = torch.stack(seen)
+        advantage_TN, target_TN = self._advantages(obs_TNO, steps, self.gae_lambda)
         batch = {
             "action": torch.stack(acted),
             "advantage": advantage_TN,
             "target": target_TN,
             "weight": torch.ones_like(target_TN),
         }
-        batch = {name: onto(part.flatten(0, 1), self.device) for name, part in batch.items()}
+        batch = together({name: part.flatten(0, 1) for name, part in batch.items()}, self.device)
         return {"obs": obs_TNO.flatten(0, 1), **batch}
+
+    def _advantages(
+        self, obs_TNO: Tensor, steps: list[Step], gae_lambda: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the advantages of played steps and the values' targets, (T, N), on the CPU."""
+        next_TNO = onto(torch.stack([step.next_obs for step in steps]), self.device)
+        value_TN, next_value_TN = torch.stack([self.values(obs_TNO), self.values(next_TNO)]).cpu()
+        return advantages(
+            torch.stack([step.reward for step in steps]),
+            value_TN,
+            next_value_TN,
+            torch.stack([step.terminated for step in steps]),
+            torch.stack([step.truncated for step in steps]),
+            self.gamma,
+            gae_lambda,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"envs": self.envs.state_dict()}
@@ -200,23 +204,13 @@ class Episodes(Segments):
         going_N = torch.ones(size, dtype=torch.bool)
         seen, acted, steps, played = [], [], [], []
         while going_N.any():
-            seen.append(self.envs.obs)
-            acted.append(
-                sample(self.logits(onto(seen[-1], self.device)).cpu(), self.envs.generator)
-            )
+            seen.append(onto(self.envs.obs, self.device))
+            acted.append(sample(self.logits(seen[-1]).cpu(), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
             played.append(going_N)
             going_N = going_N & ~(steps[-1].terminated | steps[-1].truncated)
-        obs_TNO, played_TN = onto(torch.stack(seen), self.device), torch.stack(played)
-        advantage_TN, target_TN = advantages(
-            torch.stack([step.reward for step in steps]),
-            self.values(obs_TNO).cpu(),
-            self.values(onto(torch.stack([s.next_obs for s in steps]), self.device)).cpu(),
-            torch.stack([step.terminated for step in steps]),
-            torch.stack([step.truncated for step in steps]),
-            self.gamma,
-            1.0,
-        )
+        obs_TNO, played_TN = torch.stack(seen), torch.stack(played)
+        advantage_TN, target_TN = self._advantages(obs_TNO, steps, gae_lambda=1.0)
         kept_TN = advantage_TN[played_TN]
         advantage_TN = (advantage_TN - kept_TN.mean()) / (kept_TN.std() + 1e-8)
         batch = {
@@ -225,7 +219,7 @@ class Episodes(Segments):
             "target": target_TN,
             "weight": played_TN * (played_TN.numel() / played_TN.sum()),
         }
-        batch = {name: onto(part.transpose(0, 1), self.device) for name, part in batch.items()}
+        batch = together({name: part.transpose(0, 1) for name, part in batch.items()}, self.device)
         return {"obs": obs_TNO.transpose(0, 1), **batch}
 
 

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from harness.axes import parallel
 from harness.cell import UsageError
 from harness.topics.supervised.given import Given
-from harness.training.batches import Batches, Shuffled, onto
+from harness.training.batches import Batches, Shuffled
+from harness.training.transfers import onto
 
 KINDS = "a pair x, y of tensors or arrays, or a Dataset of such pairs"
 SEEDS = 2**32  # NumPy's largest

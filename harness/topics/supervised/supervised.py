@@ -285,9 +285,9 @@ class Supervised(Topic):
         device, form, target = _device(network), self._form(cell), self._target
         predicted, true = [], []
         for x_B, y_B in part.chunks():
-            predicted.append(form.decode(network(x_B.to(device))).cpu())
+            predicted.append(form.decode(network(x_B.to(device))))
             true.append(target.encode(y_B))
-        prediction, true_N = torch.cat(predicted), torch.cat(true)
+        prediction, true_N = torch.cat(predicted).cpu(), torch.cat(true)
         if isinstance(target, Numbers):
             found = metrics.regression(prediction, true_N)
             prediction, true_N = target.decode(prediction), target.decode(true_N)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.training.batches import Batches, Shuffled, WithNoise, onto
+from harness.training.batches import Batches, Shuffled, WithNoise
+from harness.training.transfers import onto
 
 
 def share(first: Batches, other: Batches) -> str | None:

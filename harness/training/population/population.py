@@ -26,13 +26,13 @@ from harness.cell import Budget, Cell
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
 from harness.training import heartbeat
-from harness.training.batches import onto
 from harness.training.loop import CHECK_EVERY, Diverged, Training
 from harness.training.population import stacking
 from harness.training.population.batches import Streams
 from harness.training.population.optimizers import Rule, options_of
 from harness.training.population.optimizers import rule as rule_of
 from harness.training.topic import Topic
+from harness.training.transfers import onto
 
 
 @dataclass(frozen=True)
