@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from harness.axes import parallel
 from harness.cell import UsageError
+
+Derive = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:
@@ -99,23 +102,42 @@ class Shuffled(Batches):
 
 
 class WithNoise(Batches):
-    """Another stream's batches, each with further tensors of fresh standard normal noise.
+    """Another stream's batches, each with further tensors of fresh random numbers.
 
-    shapes: by name, the shape of a sample's noise. The noise is part of the batch so that ranks
-    share it out like the data.
+    shapes: by name, the shape of a sample's standard normal noise. choices: by name, how many
+    there are of which a sample gets one, its number from 0. derive: from such a batch the further
+    tensors that follow from it, a pure function that ``torch.func.vmap`` can map. What is drawn is
+    part of the batch so that ranks share it out like the data.
     """
 
-    def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        batches: Shuffled,
+        shapes: dict[str, tuple[int, ...]],
+        choices: dict[str, int] | None = None,
+        derive: Derive | None = None,
+    ) -> None:
         self.batches, self.shapes = batches, shapes
+        self.choices, self.derive = choices or {}, derive
         self.generator = batches.generator
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """Return the next ``size`` samples with their noise."""
+        """Return the next ``size`` samples with what is drawn for them and derived."""
         batch = self.batches.draw(size)
-        for name, shape in self.shapes.items():
-            noise = torch.randn(size, *shape, generator=self.batches.generator)
-            batch[name] = onto(noise, self.batches.device)
-        return batch
+        random = self.draw_random(size, self.generator)
+        batch |= {name: onto(own, self.batches.device) for name, own in random.items()}
+        return batch | self.derive(batch) if self.derive else batch
+
+    def draw_random(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return what is drawn for ``size`` samples, on the CPU."""
+        noise = {
+            name: torch.randn(size, *shape, generator=generator)
+            for name, shape in self.shapes.items()
+        }
+        return noise | {
+            name: torch.randint(count, (size,), generator=generator)
+            for name, count in self.choices.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return self.batches.state_dict()

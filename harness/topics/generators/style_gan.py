@@ -27,7 +27,7 @@ from harness.cell import Budget, Cell, UsageError
 from harness.topics.generators import fid, styles
 from harness.topics.generators.base import FID_SEED, GeneratorTopic
 from harness.topics.generators.style_networks import Critic, Painter, Reader, StyleEncoder
-from harness.training.batches import Batches, Shuffled, WithNoise, onto
+from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
 DIGITS = 10
@@ -51,6 +51,7 @@ class StyleGAN(GeneratorTopic):
 
     name: ClassVar[str] = "style_gan"
     models: ClassVar[tuple[str, ...]] = ("style_gan",)
+    populates: ClassVar[tuple[str, ...]] = ("style_gan",)
     loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {
@@ -121,10 +122,10 @@ class StyleGAN(GeneratorTopic):
         device: torch.device,
     ) -> Batches:
         rows = self.images.fold(cell.seed).train[: budget.samples]
-        content = self._content(self.images.train_x[rows])
-        known = {"content": content, "digit": self.images.train_y[rows]}
-        shuffled = Shuffled(known, generator, device)
-        return StyledBatches(WithNoise(shuffled, {"noise": (3, self.size, self.size)}))
+        known = {"content": self._content(self.images.train_x), "digit": self.images.train_y}
+        shuffled = Shuffled(known, generator, device, rows)
+        noise = {"noise": (3, self.size, self.size)}
+        return WithNoise(shuffled, noise, {"number": len(styles.STYLES)}, _examples)
 
     @property
     def size(self) -> int:
@@ -230,30 +231,13 @@ class StyleGAN(GeneratorTopic):
             return _to_uint8(networks["painter"](rows, codes).cpu())
 
 
-class StyledBatches(Batches):
-    """Batches of contents, each with an example of a style: another digit drawn in it."""
+def _examples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return each content's example of a style, another digit drawn in it, and its digit.
 
-    def __init__(self, batches: WithNoise) -> None:
-        self.batches = batches
-
-    def draw(self, size: int) -> dict[str, Tensor]:
-        """Return content, digit and noise, with example, example_digit and number, all (B, ...).
-
-        number: the index of the example's style.
-        """
-        batch = self.batches.draw(size)
-        content = batch["content"]
-        number_B = torch.randint(len(styles.STYLES), (size,), generator=self.batches.generator)
-        number_B = onto(number_B, content.device)
-        example = styles.render_each(content.roll(1, 0), number_B)
-        of_example = batch["digit"].roll(1, 0)
-        return {**batch, "example": example, "example_digit": of_example, "number": number_B}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.batches.load_state_dict(state)
+    The style is that of the batch's ``number``.
+    """
+    example = styles.render_each(batch["content"].roll(1, 0), batch["number"])
+    return {"example": example, "example_digit": batch["digit"].roll(1, 0)}
 
 
 def _to_uint8(image: Tensor) -> Tensor:
