@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -113,8 +113,8 @@ class WithNoise(Batches):
     def __init__(
         self,
         batches: Shuffled,
-        shapes: dict[str, tuple[int, ...]],
-        choices: dict[str, int] | None = None,
+        shapes: Mapping[str, tuple[int, ...]],
+        choices: Mapping[str, int] | None = None,
         derive: Derive | None = None,
     ) -> None:
         self.batches, self.shapes = batches, shapes

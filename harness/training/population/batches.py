@@ -65,7 +65,9 @@ class Streams:
         """Return a batch of the shapes that ``draw`` returns, and leave the streams as they are."""
         count, device = len(self.shuffled), self.shuffled[0].device
         index_NB = torch.zeros(count, size, dtype=torch.int64, device=device)
-        return self._with(index_NB, [own.draw_random(size, torch.Generator()) for own in self.drawn])
+        return self._with(
+            index_NB, [own.draw_random(size, torch.Generator()) for own in self.drawn]
+        )
 
     def _index(self) -> Tensor:
         """Return the members' orders of this epoch (N, M), on the device."""

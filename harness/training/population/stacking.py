@@ -70,7 +70,8 @@ def gradients(
     values_NP: a matrix for each player, in their order; the gradient is of the player at ``place``,
     the others' parameters are as frozen as in its turn. vmap over its objective, traced for batches
     like ``example`` to a graph of plain operations that gives the same numbers without vmap's cost.
-    Raises NotStackable if vmap refuses, and where a network changes its buffers as it is called.
+    Raises NotStackable if vmap refuses, as it does where a network changes a buffer in place, and
+    where one puts another in its place.
     """
     networks, objective = member.networks, member.players[place].objective
     of_players = [
@@ -106,16 +107,15 @@ def gradients(
     except Exception as error:  # vmap refuses by many types
         line = (str(error).strip().splitlines() or [""])[0]
         raise NotStackable(f"vmap refuses: {type(error).__name__}: {line[:200]}") from error
-    if _buffers(networks) != before:
-        raise NotStackable("its networks change their buffers as they are called")
+    if any(old is not new for old, new in zip(before, _buffers(networks), strict=True)):
+        raise NotStackable("its networks put other buffers in place as they are called")
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
 
 
-def _buffers(networks: Networks) -> dict[Tensor, int]:
-    """Return for each buffer of networks how often it was changed in place."""
-    return {b: b._version for network in networks.values() for b in network.buffers()}
+def _buffers(networks: Networks) -> list[Tensor]:
+    return [buffer for network in networks.values() for buffer in network.buffers()]
 
 
 class _Called:
