@@ -76,7 +76,7 @@ class Duel(Toy):
 
         def mislead(networks, batch):
             seen = batch["x"] + networks["mislead"](batch["noise"])
-            return -(networks["guess"](seen)[:, 0] - batch["y"]).abs().mean()
+            return -(networks["guess"](seen)[:, 0] - batch["y"]).square().mean().sqrt()
 
         rate = 1e30 if self.explode and cell.seed == 3 else 0.01
         return [

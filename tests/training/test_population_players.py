@@ -51,13 +51,13 @@ def test_a_game_under_sgd_is_the_one_trained_alone(topic, model, loss):
     names = ("constant", "cosine")
     some = [Cell(topic.name, model, loss, name, seed=s) for name in names for s in (0, 1)]
     trained = Population(topic, some, budget)
-    trained.run(4)
+    trained.run(2)
     trained.update_members()
     trained.update_histories()
     for member in trained.members:
         single = Training(topic, member.cell, budget)
         begun = {name: weights_of(network) for name, network in single.networks.items()}
-        single.run(4)
+        single.run(2)
         for name, start in begun.items():
             moved = (weights_of(own.networks[name]) - start for own in (single, member))
             assert differ(*moved) < 1e-4
