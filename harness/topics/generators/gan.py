@@ -70,6 +70,7 @@ class GAN(GeneratorTopic):
     name: ClassVar[str] = "gan"
     models: ClassVar[tuple[str, ...]] = ("dcgan", "wgan_gp")
     populates: ClassVar[tuple[str, ...]] = ("dcgan", "wgan_gp")
+    agrees: ClassVar[int] = 2
     loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {

@@ -52,6 +52,7 @@ class StyleGAN(GeneratorTopic):
     name: ClassVar[str] = "style_gan"
     models: ClassVar[tuple[str, ...]] = ("style_gan",)
     populates: ClassVar[tuple[str, ...]] = ("style_gan",)
+    agrees: ClassVar[int] = 1
     loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {
