@@ -1,11 +1,11 @@
 """The training loop for many cells at once: cells of one topic, model and loss, trained as one.
 
-Every member is an ordinary Training. Its parameters lie in one row of a matrix that moves as a
-whole: ``torch.func.vmap`` over the topic's own objective gives each row its gradient, traced once
-to a graph of plain operations, which runs without vmap's cost. Rows never mix, so one that goes
-wrong leaves the others as they are. A member's generators, order of samples, noise and learning
-rates are those it has alone; its numbers differ by rounding, since matrices are multiplied in
-batches: by at most TOLERANCE, relative, in the losses of the first AGREE steps.
+Every member is an ordinary Training. What a player moves of it lies in one row of a matrix that
+moves as a whole: ``torch.func.vmap`` over the player's own objective gives each row its gradient,
+traced once to a graph of plain operations, which runs without vmap's cost. Rows never mix, so one
+that goes wrong leaves the others as they are. A member's generators, order of samples, noise and
+learning rates are those it has alone; its numbers differ by rounding, since matrices are multiplied
+in batches: by at most TOLERANCE, relative, in the losses of the topic's ``agrees`` first steps.
 
 Shapes: N members, P parameters of one, B batch, T steps.
 """
