@@ -2,9 +2,10 @@
 
 ``nox -s speed`` runs this alone on the machine; without a GPU it is skipped. ``pytest
 experiments/speed_gpu.py -s`` prints a JSON line for each figure. ``mfu`` is the share of the
-measured float32 peak that a step's products and convolutions reach; energy is the GPU's own counter
-(NVML). ``default_ms`` is without, ``repeatable_ms`` with what makes a GPU repeat itself; rounds of
-both take turns, and the fastest counts.
+measured float32 peak that a step's products and convolutions reach, ``mfu_of_maker`` that of the
+maker's figure, where it is known; energy is the GPU's own counter (NVML). ``default_ms`` is
+without, ``repeatable_ms`` with what makes a GPU repeat itself; rounds of both take turns, and the
+fastest counts. ``compile_s`` is what the first three compiled steps take.
 """
 
 import contextlib
@@ -17,16 +18,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.cell import Cell
+from harness.cell import PRECISIONS, Cell
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
 from harness.training.population.population import Population
-from harness.trial import cost
+from harness.trial import flops
 from harness.trial.device import repeatable
+from harness.trial.nvml import energy_counter
 
 TOPICS = registered_topics()
 MODELS = [(n, m) for n, topic in TOPICS.items() for m in topic.models if m not in topic.fits]
 POPULATED = [(name, model) for name, topic in TOPICS.items() for model in topic.populates]
+FIRST = {topic: model for topic, model in reversed(MODELS)}
+LARGE = 1024  # a batch at which arithmetic counts
 MEMBERS = 32
 ROUNDS = 5
 ENDLESS = 10**6  # steps, so that no schedule ends
@@ -36,7 +40,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 @pytest.fixture(scope="module")
 def gpu():
-    device = torch.device("cuda")
+    device = torch.device("cuda", torch.cuda.current_device())
     say(what="gpu", name=torch.cuda.get_device_name(), torch=torch.__version__)
     return device
 
@@ -55,34 +59,26 @@ def seconds(work, times):
     return (time.perf_counter() - begun) / times
 
 
-def training_of(topic, model, gpu):
-    loss, schedule = TOPICS[topic].recipe
-    budget = dataclasses.replace(TOPICS[topic].budget("quick", model), steps=ENDLESS)
-    return Training(TOPICS[topic], Cell(topic, model, loss, schedule), budget, gpu)
-
-
-def joules():
-    """Return what the GPU has used since it started; NaN where it does not count."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
-    except Exception:  # no library, or a GPU without a counter
-        return float("nan")
+def training_of(topic, model, gpu, precision="fp32", **changes):
+    cell = Cell(topic, model, *TOPICS[topic].recipe, precision=precision)
+    budget = TOPICS[topic].budget("quick", model)
+    budget = dataclasses.replace(budget, steps=ENDLESS, **changes)
+    return Training(TOPICS[topic], cell, budget, gpu)
 
 
 def test_peaks(gpu):
-    peaks = {"fp32": cost.peak_flops_per_s(gpu), "fp32_1024": cost.peak_flops_per_s(gpu, 1024)}
-    peaks["bf16"] = cost.peak_flops_per_s(gpu, dtype=torch.bfloat16)
+    peaks = {"fp32": flops.measured_peak(gpu), "fp32_1024": flops.measured_peak(gpu, 1024)}
+    peaks["bf16"] = flops.measured_peak(gpu, dtype=torch.bfloat16)
     products = torch.backends.cuda.matmul
     before, products.allow_tf32 = products.allow_tf32, True
     try:
-        peaks["tf32"] = cost.peak_flops_per_s(gpu)
+        peaks["tf32"] = flops.measured_peak(gpu)
     finally:
         products.allow_tf32 = before
     say(what="peaks", **{f"{name}_tflops": peak / 1e12 for name, peak in peaks.items()})
+    if maker := flops.makers_peak(gpu):
+        given = {name: peak for name, peak in maker._asdict().items() if peak}
+        say(what="the maker's peaks", **{f"{name}_tflops": p / 1e12 for name, p in given.items()})
     assert peaks["fp32"] < peaks["bf16"]
 
 
@@ -97,7 +93,8 @@ def test_step(topic, model, gpu):
                 seconds(training.advance, 5)
                 torch.cuda.reset_peak_memory_stats()
                 found[name].append(seconds(training.advance, times))
-    memory_mb, before = torch.cuda.max_memory_allocated() / 2**20, joules()
+    memory_mb, joules = torch.cuda.max_memory_allocated() / 2**20, energy_counter([gpu])
+    before = joules()
     with repeatable("cuda"):
         seconds(training.advance, 10 * times)
     step_s = min(found["repeatable"])
@@ -105,12 +102,34 @@ def test_step(topic, model, gpu):
         **{f"{name}_ms": 1e3 * min(rounds) for name, rounds in found.items()},
         "samples_per_s": training.budget.batch_size / step_s,
         "peak_memory_mb": memory_mb,
-        "joules_a_step": (joules() - before) / (10 * times),
     }
-    with contextlib.suppress(RuntimeError):  # torch cannot count a gradient of a gradient
-        figures["mfu"] = cost.flops(training.advance) / step_s / cost.peak_flops_per_s(gpu)
+    if (spent_j := joules() - before) > 0:
+        figures["joules_a_step"] = spent_j / (10 * times)
+    flops_per_s = flops.count(training.advance) / step_s
+    figures["mfu"] = flops_per_s / flops.measured_peak(gpu)
+    if maker := flops.makers_peak(gpu):
+        figures["mfu_of_maker"] = flops_per_s / maker.fp32
     say(what="step", topic=topic, model=model, **figures)
     assert step_s > 0
+
+
+PRECISELY = [(topic, model, {}) for topic, model in FIRST.items()]
+
+
+@pytest.mark.parametrize(
+    ("topic", "model", "changes"), [*PRECISELY, ("vgg", "vgg16", {"batch_size": LARGE})]
+)
+def test_precision(topic, model, changes, gpu):
+    figures = {}
+    with repeatable("cuda"):
+        for precision in PRECISIONS:
+            training = training_of(topic, model, gpu, precision, **changes)
+            first_s = 3 * seconds(training.advance, 3)
+            times = 5 if topic == "rl" else 20
+            figures[f"{precision}_ms"] = 1e3 * min(seconds(training.advance, times) for _ in "abc")
+    about = {"model": model, "batch_size": training.budget.batch_size}
+    say(what="precision", topic=topic, **about, **figures, compile_s=first_s)
+    assert min(figures.values()) > 0
 
 
 @pytest.mark.parametrize("model", ["vgg11", "vgg16"])

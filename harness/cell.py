@@ -14,11 +14,13 @@ from urllib.parse import quote, unquote
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LISTED, NEAREST = 30, 8  # allowed values that an error names
-AXES = ("topic", "model", "loss", "schedule", "parallel", "seed")
+AXES = ("topic", "model", "loss", "schedule", "parallel", "precision", "seed")
+PRECISIONS = ("fp32", "tf32", "bf16", "compiled")  # an id leaves the first out
+FP32 = PRECISIONS[0]
 SETTING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # a field, or one of a field that has its own
 SETTINGS = 120  # characters of a cell's settings, for an id is a file's name too
 ID = re.compile(
-    r"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-r([\d.]+))?"
+    rf"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-({'|'.join(PRECISIONS[1:])}))?(?:-r([\d.]+))?"
     r"((?:-[^\W\d][\w.]*--?[\w.+%]+)*)-s(\d+)"
 )
 RATES = (1e-4, 1e4)  # the least and the largest multiple of a topic's learning rate
@@ -59,6 +61,7 @@ class Status(StrEnum):
 class Cell:
     """One training: a topic's model under a loss, a schedule and a parallel configuration.
 
+    precision: what its networks compute in while they train (``harness.axes.precision``).
     rate: its learning rate as a multiple of the topic's own; None: the one that the table of rates
     has for its recipe (``harness.rates``). settings: what its topic's fields and budget are set to,
     by name and as text, where several values are compared; sorted by name. Raises UsageError for a
@@ -74,6 +77,7 @@ class Cell:
     seed: int = 0
     rate: float | None = None
     settings: tuple[tuple[str, str], ...] = field(default=(), metadata={"later": True})
+    precision: str = field(default=FP32, metadata={"later": True})
 
     def __post_init__(self) -> None:
         for axis in AXES[:-1]:
@@ -82,6 +86,8 @@ class Cell:
                     f"{axis} {getattr(self, axis)!r} is no name: "
                     "lower-case letters, digits and underscores, a letter first"
                 )
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is negative: seeds are 0, 1, 2, ...")
         if self.rate is not None and not _is_rate(self.rate):
@@ -106,12 +112,14 @@ class Cell:
     def id(self) -> str:
         """Return the cell as text, such as ``vgg/vgg11-ce-cosine-ddp-s0``.
 
-        Its rate is there only if it has one of its own: ``vgg/vgg11-ce-cosine-ddp-r0.3-s0``, and so
-        are its settings: ``vgg/vgg11-ce-cosine-ddp-width-32-s0``.
+        Its precision is there only if it is not fp32, ``vgg/vgg11-ce-cosine-ddp-bf16-s0``, its rate
+        only if it has one of its own: ``vgg/vgg11-ce-cosine-ddp-r0.3-s0``, and so are its settings:
+        ``vgg/vgg11-ce-cosine-ddp-width-32-s0``.
         """
+        precision = "" if self.precision == FP32 else f"-{self.precision}"
         rate = "" if self.rate is None else f"-r{self.rate:g}"
         names = f"{self.model}-{self.loss}-{self.schedule}-{self.parallel}"
-        return f"{self.topic}/{names}{rate}{_in_id(self.settings)}-s{self.seed}"
+        return f"{self.topic}/{names}{precision}{rate}{_in_id(self.settings)}-s{self.seed}"
 
     @property
     def settings_text(self) -> str:
@@ -129,13 +137,14 @@ class Cell:
                 f"{text!r} is no cell id: it reads topic/model-loss-schedule-parallel-sSEED, "
                 "for example vgg/vgg11-ce-cosine-single-s0"
             )
-        topic, model, loss, schedule, parallel, rate, settings, seed = match.groups()
+        topic, model, loss, schedule, parallel, precision, rate, settings, seed = match.groups()
         try:
             multiple = None if rate is None else float(rate)
         except ValueError:
             raise UsageError(f"rate {rate!r} of {text!r} is no number") from None
         pairs = tuple((name, _decoded(value)) for name, value in IN_ID.findall(settings))
-        return cls(topic, model, loss, schedule, parallel, int(seed), multiple, pairs)
+        precise = precision or FP32
+        return cls(topic, model, loss, schedule, parallel, int(seed), multiple, pairs, precise)
 
 
 IN_ID = re.compile(r"-([^\W\d][\w.]*)-(-?[\w.+%]+)")  # a setting

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 
 from harness import matrix
-from harness.cell import Cell, unknown
+from harness.cell import FP32, PRECISIONS, Cell, unknown
 from harness.training.topic import Topic
 
 WHOLE = ("race", "full")  # profiles in which an axis that is not chosen keeps all its values
@@ -17,16 +17,15 @@ def select(
 ) -> dict[str, list[Cell]]:
     """Return by topic the product of the values that are chosen, with what will be skipped.
 
-    told: by axis (model, loss, schedule, parallel), names with commas between them. Of an axis that
-    is not chosen there are all models, the topic's own loss and schedule (constant for estimators)
-    and single; in full and race as many as the profile has. seeds: as the profile has them. Raises
-    UsageError for a value that is on no axis, of models on that of no topic.
+    told: by axis (model, loss, schedule, parallel, precision), names with commas between them. Of
+    an axis that is not chosen there are all models, the topic's own loss and schedule (constant for
+    estimators), single and fp32; in full and race as many as the profile has. seeds: as the profile
+    has them. Raises UsageError for a value that is on no axis, of models on that of no topic.
     """
     models = {model for topic in topics.values() for model in topic.models}
-    values = {
-        axis: _names(axis, text, models if axis == "model" else matrix.BROUGHT[axis].every)
-        for axis, text in told.items()
-    }
+    known = {"model": models, "precision": PRECISIONS}
+    known |= {name: axis.every for name, axis in matrix.BROUGHT.items()}
+    values = {axis: _names(axis, text, known[axis]) for axis, text in told.items()}
     first = range(seeds or 1) if profile == "quick" else (0,)
     used = (range(seeds) if seeds else matrix.FULL_SEEDS) if profile == "full" else first
     return {name: _product(topic, profile, values, used) for name, topic in topics.items()}
@@ -57,6 +56,7 @@ def _product(
         losses, schedules, parallel = (
             values.get(axis, every[axis]) for axis in ("loss", "schedule", "parallel")
         )
-        cells = product(losses, schedules, parallel, seeds)
-        found += [Cell(topic.name, model, *some) for some in cells]
+        precisions = values.get("precision", (FP32,))
+        cells = product(product(losses, schedules, parallel, seeds), precisions)
+        found += [Cell(topic.name, model, *some, precision=precise) for some, precise in cells]
     return found

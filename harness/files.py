@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder for what is cached under a name, by default ``~/.cache/decathlon/NAME``.
+
+    It is under ``$XDG_CACHE_HOME`` if that is set.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "decathlon", name)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that is renamed to ``path`` when the block ends.

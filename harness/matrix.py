@@ -8,9 +8,9 @@ from itertools import combinations, product
 
 from allpairspy import AllPairs
 
-from harness.axes import losses, parallel, schedules
+from harness.axes import losses, parallel, precision, schedules
 from harness.axes.axis import Axis
-from harness.cell import Cell, UsageError, unknown
+from harness.cell import FP32, Cell, UsageError, unknown
 from harness.design import separating
 from harness.training.topic import Topic
 
@@ -42,6 +42,9 @@ def skip_reason(
     if reason is None and cell.model not in topic.fits:
         base = topic.base_optimizer(cell.model)
         reason = schedules.skip_reason(cell.schedule, base, topic.loss_falls, cell.parallel)
+    if reason is None and cell.precision != FP32 and cell.model in topic.fits:
+        reason = f"scikit-learn fits {cell.model} in a precision of its own"
+    reason = reason or precision.skip_reason(cell.precision, cell.parallel, devices)
     return reason or parallel.skip_reason(cell.parallel, devices, world_size, here)
 
 

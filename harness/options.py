@@ -67,6 +67,7 @@ class AxisOptions:
     loss: str | None = option(None, "only these losses", "NAME[,NAME]")
     schedule: str | None = option(None, "only these schedules", "NAME[,NAME]")
     parallel: str | None = option(None, "only these configurations", "NAME[,NAME]")
+    precision: str | None = option(None, "fp32, tf32, bf16 or compiled", "NAME[,NAME]")
 
 
 @dataclass(frozen=True)

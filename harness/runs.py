@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness import matrix
 from harness.axes import parallel, registry
@@ -90,6 +91,7 @@ class Run:
         if self.per_gpu > 1 and not self.gpus:
             raise UsageError(f"per gpu {self.per_gpu}: there is no GPU here for trainings to share")
         self.environment = cost.environment(self.device)
+        self._cpu = cost.environment("cpu")
         if self.gpus:
             self.environment["per_gpu"] = self.per_gpu
         self._grouping = Grouping(self.population, self.compile)
@@ -124,8 +126,12 @@ class Run:
             choosing=self.choosing,
             world_size=self.ranks(cell),
             accumulate=self.accumulate,
-            versions={name: self.environment.get(name) for name in cost.DECIDING},
+            versions={name: self._environment_of(cell).get(name) for name in cost.DECIDING},
         )
+
+    def _environment_of(self, cell: Cell) -> dict[str, Any]:
+        """Return what the cell is trained with: scikit-learn's ``fit`` uses no GPU."""
+        return self._cpu if cell.model in self.topic(cell).fits else self.environment
 
     def _optimizers(self, cell: Cell) -> set[str]:
         """Return the kinds of a cell's players' optimizers, if a project brings any."""
@@ -175,12 +181,18 @@ class Run:
     def predict(self, cell: Cell) -> float:
         """Predict a cell's wall seconds: an earlier record's in this folder, else its budget's.
 
-        These are taken as much longer as this machine's core is slower than theirs.
+        These are taken as much longer as this machine's core is slower than theirs. On a GPU they
+        are taken as they are, but for no less than its steps take to launch, unless many such cells
+        train as one.
         """
         earlier = self.store.read(cell)
         if earlier and earlier.budget == self.budget(cell) and "wall_s" in earlier.cost:
             return earlier.cost["wall_s"]
-        return self.budget(cell).expected_s * (1 if self.gpus else cost.slowness())
+        budget, topic = self.budget(cell), self.topic(cell)
+        if not self.gpus or cell.model in topic.fits:
+            return budget.expected_s * cost.slowness()
+        launched_s = 0.0 if cell.model in topic.populates else budget.steps * cost.LAUNCH_S
+        return max(budget.expected_s, launched_s)
 
     def start(self, cells: Iterable[Cell]) -> str:
         """Reuse what is done, record what is skipped, queue the rest: parallel cells first.
@@ -270,6 +282,7 @@ class Run:
             budget,
             *where,
             rate=self.rates.of(cell),
+            per_gpu=self.per_gpu,
             choosing=self.choosing,
             limit_s=self.timeout,
         )
@@ -296,7 +309,7 @@ class Run:
             directions=dict(topic.directions),
             alone=dict(topic.alone),
             target=topic.goal(),
-            environment=self.environment,
+            environment=self._environment_of(cell),
             **outcome.record_fields(),
         )
         try:

@@ -193,6 +193,7 @@ class Results:
             "loss",
             "schedule",
             "parallel",
+            "precision",
             "n",
             "metric",
             "mean",

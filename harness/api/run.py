@@ -44,6 +44,7 @@ def run(
     losses: Sequence[str | Loss] | None = None,
     schedules: Sequence[str | Schedule | Optimizer] | None = None,
     parallel: Sequence[str | Parallel] | None = None,
+    precisions: Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
     settings: Mapping[str, object] | None = None,
     minutes: int | None = None,
@@ -64,12 +65,12 @@ def run(
     topics: instances of your own, also of a class that the script or notebook defines, and names of
     installed ones or of the project's conftests; None: all that are installed. profile: how much,
     as ``pytest --profile``; the folder is ``results/PROFILE`` unless said. models, losses,
-    schedules, parallel: instead of the profile's design, every combination of these values, with
-    the topic's recipe for an axis that is not given; instances of your own losses, schedules,
-    optimizers and parallel configurations stand beside names. seeds: how many, or which. settings:
-    of topics and their budgets, ``{"mine.steps": 500}``; a list is swept, a tuple is a value.
-    select: of these cells, those whose ids an expression matches as pytest's ``-k`` does; or the
-    cells themselves. minutes: that a race may take. sinks: called with each record and the run,
+    schedules, parallel, precisions: instead of the profile's design, every combination of these
+    values, with the topic's recipe for an axis that is not given; instances of your own losses,
+    schedules, optimizers and parallel configurations stand beside names. seeds: how many, or which.
+    settings: of topics and their budgets, ``{"mine.steps": 500}``; a list is swept, a tuple is a
+    value. select: of these cells, those whose ids an expression matches as pytest's ``-k`` does; or
+    the cells themselves. minutes: that a race may take. sinks: called with each record and the run,
     such as ``harness.sinks.tensorboard.write``. All else is as on pytest's command line.
 
     Progress is printed as it goes. What is done already is reused. After Ctrl-C the records of all
@@ -82,7 +83,7 @@ def run(
             "harness.run is called in a worker process, by a module that it imports: call it under "
             'if __name__ == "__main__"'
         )
-    for values in (models, losses, schedules, parallel):
+    for values in (models, losses, schedules, parallel, precisions):
         if isinstance(values, str):
             raise UsageError(f"{values!r} is given for a list: write [{values!r}]")
     chosen = RunOptions(
@@ -102,6 +103,7 @@ def run(
         rates=None if rates is None else str(rates),
     )
     told = {"model": models, "loss": losses, "schedule": schedules, "parallel": parallel}
+    told |= {"precision": precisions}
     axes: dict[str, Any] = {axis: values for axis, values in told.items() if values is not None}
     own = _own_values(losses=losses, schedules=schedules, parallel=parallel)
     data.forget()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel"]
+CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel", "precision"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "rate", "settings", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
@@ -33,8 +33,8 @@ NUMERIC = {"metric", "validation", "baseline", "budget", "cost"}
 ALWAYS = {
     "budget": ("steps", "batch_size", "samples"),
     "cost": (
-        *("wall_s", "train_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
-        *("peak_memory_mb", "parameters", "flops_per_step"),
+        *("wall_s", "train_s", "first_steps_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
+        *("peak_memory_mb", "energy_j", "parameters", "flops_per_step"),
         *("steps_to_target", "seconds_to_target"),
     ),
     "checkpoint": (

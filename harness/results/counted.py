@@ -1,15 +1,22 @@
 """Say which cells compete in quality, and what a training that came to nothing counts as.
 
-A recipe is a topic's model, loss, schedule, parallel configuration, rate and settings. A parallel
-configuration that promises single's numbers is no recipe of its own.
+A recipe is a topic's model, loss, schedule, parallel configuration, precision, rate and settings. A
+parallel configuration that promises single's numbers is no recipe of its own.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-RECIPE = ["topic", "model", "loss", "schedule", "parallel", "rate", "settings"]
+from harness.cell import FP32
+from harness.results.columns import CONFIGURATION
+
+RECIPE = [*CONFIGURATION, "rate", "settings"]
+# what stands for a cell's value where its table has none
+LEFT_OUT: dict[str, Any] = {"rate": 1.0, "settings": "", "precision": FP32}
 TRIED = ("done", "diverged", "failed", "timeout")
 TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
 
@@ -19,18 +26,16 @@ def competitors(cells: pd.DataFrame) -> pd.DataFrame:
 
     An exact parallel configuration (``parity.exact``) has single's numbers, so it is no competitor:
     its cells that trained are those of ``single`` for seeds that single lacks, and left out else.
-    Column ``stands_in`` marks them. Adds ``rate`` = 1 and empty ``settings`` where the
-    column is missing.
+    Column ``stands_in`` marks them. What the columns of LEFT_OUT lack is added.
     """
     kept = cells[cells["status"].isin(TRIED)].copy()
-    if "rate" not in kept:
-        kept["rate"] = 1.0
-    kept["rate"] = kept["rate"].fillna(1.0)
-    kept["settings"] = kept["settings"].fillna("") if "settings" in kept else ""
+    for name, value in LEFT_OUT.items():
+        kept[name] = kept[name].fillna(value) if name in kept else value
     exact = pd.Series(False, index=kept.index)
     if "parity.exact" in kept:
         exact = kept["parity.exact"].astype("boolean").fillna(False).astype(bool)
-    promised = exact.groupby([kept[name] for name in ("topic", "model", "parallel")]).transform(any)
+    alike = [kept[name] for name in ("topic", "model", "parallel", "precision")]
+    promised = exact.groupby(alike).transform(any)
     kept["stands_in"] = (kept["parallel"] != "single") & promised.astype(bool)
     kept = kept[~kept["stands_in"] | kept["status"].isin(["done", "diverged"])].copy()
     kept.loc[kept["stands_in"], "parallel"] = "single"

@@ -16,7 +16,7 @@ from harness.results import linear
 from harness.results.chance import holm
 from harness.results.counted import competitors, counted
 
-AXES = ("model", "loss", "schedule", "parallel", "seed")
+AXES = ("model", "loss", "schedule", "parallel", "precision", "seed")
 COLUMNS = {
     **dict.fromkeys(["topic", "metric", "kind", "axis", "across", "level"], "str"),
     **dict.fromkeys(["value", "low", "high", "p"], "float64"),
@@ -33,7 +33,8 @@ def effects(cells: pd.DataFrame) -> pd.DataFrame:
     Cells are those that compete, and values are counted, as ``counted`` says: exact parallel
     configurations stand in for single, and what did not train counts as its untrained baseline.
 
-    Axes are model, loss, schedule, parallel, seed, and each setting that is swept (``set.lr``).
+    Axes are model, loss, schedule, parallel, precision, seed, and each setting that is swept
+    (``set.lr``).
 
     kind ``level``: value is how far ``level`` of ``axis`` is from the mean of the axis's levels,
     other axes equal, in the metric's units; low, high: its 95 % interval (Student's t). n: its

@@ -16,7 +16,7 @@ from scipy.stats import beta
 from harness.results.counted import competitors, counted
 from harness.results.effects import direction
 
-SETTING = ["topic", "loss", "schedule", "parallel", "settings"]
+SETTING = ["topic", "loss", "schedule", "parallel", "precision", "settings"]
 COLUMNS = [
     *(*SETTING, "metric", "model", "rate", "other", "rate_other"),
     *("n", "n_other", "probability", "low", "high"),
@@ -26,12 +26,12 @@ COLUMNS = [
 def improvement(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the probability that one model beats another, a row per setting and pair of models.
 
-    A setting is a topic, loss, schedule, parallel configuration and swept values in which both
-    models have two seeds or more; exact parallel configurations stand in for single. probability:
-    that a seed of ``model`` has a better primary metric than one of ``other``, ties counting half,
-    a training that came to nothing as its untrained baseline; low, high: its 95 % interval
-    (``probability``). n, n_other: the seeds of each; rate, rate_other: their multiples of the
-    topic's learning rate.
+    A setting is a topic, loss, schedule, parallel configuration, precision and swept values in
+    which both models have two seeds or more; exact parallel configurations stand in for single.
+    probability: that a seed of ``model`` has a better primary metric than one of ``other``, ties
+    counting half, a training that came to nothing as its untrained baseline; low, high: its 95 %
+    interval (``probability``). n, n_other: the seeds of each; rate, rate_other: their multiples of
+    the topic's learning rate.
     """
     rows: list[dict[str, Any]] = []
     kept = competitors(cells) if len(cells) else cells

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 import msgspec
 
-from harness.cell import Budget, Cell, Status
+from harness.cell import FP32, Budget, Cell, Status
 from harness.results import bounds
 
 VERSION = 1
@@ -58,10 +58,11 @@ class Record:
     accumulate: equal parts that each rank takes a batch in. attempts: 1, more where earlier ones
     failed. alone: for each task's metric of a multi-task topic, the model that learns only this
     task. curve holds equally long lists: step, loss, lr; held_out too: step, and metrics on
-    validation data then. cost is in the units its names end in (s, ms, mb). evaluation says how the
-    metrics were measured: extractor, counts, intervals. samples names a generator's PNG below the
-    run's folder under ``grid``: a row of the same noise for each of five steps, then 64 final
-    images. checkpoint and parity are empty where they were not measured; parity then has its
+    validation data then. cost is in the units its names end in (s, ms, mb, j); energy_j is what the
+    GPUs of all ranks used in train_s, and there only if no other training had them. evaluation says
+    how the metrics were measured: extractor, counts, intervals. samples names a generator's PNG
+    below the run's folder under ``grid``: a row of the same noise for each of five steps, then 64
+    final images. checkpoint and parity are empty where they were not measured; parity then has its
     ``reason``. population: how many cells trained as one with this one, itself included. Its
     numbers are then those of a single training within the tolerance of ``population``, its times
     and rates its share of theirs, its peak memory all of theirs. rate_used: the multiple of the
@@ -181,7 +182,7 @@ class Record:
             yield f"checkpoint {name} is {self.checkpoint.get(name)}", self.checkpoint.get(name)
         if not self.checkpoint:
             yield "its checkpoints were not audited", None
-        if self.cell.parallel != "single" or self.accumulate > 1:
+        if (self.cell.parallel, self.cell.precision) != ("single", FP32) or self.accumulate > 1:
             if not self.parity:
                 yield "parity was not measured", None
             elif self.parity["exact"]:

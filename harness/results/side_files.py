@@ -25,7 +25,10 @@ TABLE_BYTES = 4_000_000
 PICTURE_BYTES = 6_000_000
 SIDE = 20_000  # pixels
 PNG = b"\x89PNG\r\n\x1a\n"
-RATES = ("samples_per_s", "step_ms", "peak_memory_mb", "flops_per_step", "share_of_peak")
+RATES = (
+    *("samples_per_s", "step_ms", "peak_memory_mb", "flops_per_step", "share_of_peak"),
+    "share_of_makers_peak",
+)
 
 
 def study(folder: Path, name: str) -> pd.DataFrame:

@@ -14,18 +14,18 @@ from harness.results.standing import interval, standings
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
     """Return statistics over seeds, one row per recipe and metric.
 
-    A recipe is a topic, model, loss, schedule, parallel configuration, rate and settings (those
-    that are swept, as ``lr=0.01 width=32``); exact parallel configurations stand in for single
-    where it lacks a seed. direction: max or min; primary: whether it is the topic's primary metric;
-    n: seeds that were tried; trained: those that trained to a finite value; n_diverged: those that
-    diverged. mean, sd (n - 1), iqm (mean without the lowest and highest quarter): of test data, in
-    the metric's units, where what did not train counts as its untrained baseline. ci_low, ci_high:
-    95 % interval of the mean (Student's t over seeds, and the test samples' standard error
-    ``evaluation.METRIC_se`` where it is known), NaN for one seed. baseline: untrained or random,
-    mean; train_s: mean seconds of training, of single if it was run. validation: mean on validation
-    data; chosen_by: ``validation``, or ``metric`` where a topic has no such data. standing: by
-    that, among the recipes of the topic: best, tied, worse, one seed, untrained, only
-    (``standing.standings``); empty but for the primary metric.
+    A recipe is a topic, model, loss, schedule, parallel configuration, precision, rate and settings
+    (those that are swept, as ``lr=0.01 width=32``); exact parallel configurations stand in for
+    single where it lacks a seed. direction: max or min; primary: whether it is the topic's primary
+    metric; n: seeds that were tried; trained: those that trained to a finite value; n_diverged:
+    those that diverged. mean, sd (n - 1), iqm (mean without the lowest and highest quarter): of
+    test data, in the metric's units, where what did not train counts as its untrained baseline.
+    ci_low, ci_high: 95 % interval of the mean (Student's t over seeds, and the test samples'
+    standard error ``evaluation.METRIC_se`` where it is known), NaN for one seed. baseline:
+    untrained or random, mean; train_s: mean seconds of training, of single if it was run.
+    validation: mean on validation data; chosen_by: ``validation``, or ``metric`` where a topic has
+    no such data. standing: by that, among the recipes of the topic: best, tied, worse, one seed,
+    untrained, only (``standing.standings``); empty but for the primary metric.
     """
     parts = []
     kept = competitors(cells) if len(cells) else cells

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.cell import FP32
 from harness.files import write_atomically
 from harness.results.bounds import text
 from harness.results.columns import (
@@ -45,7 +46,7 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     test data), ``validation.*`` (trained, on the data that chooses), ``baseline.*`` (untrained or
     random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
     ``set.*`` (what was set from outside; ``settings`` is what of that tells cells apart),
-    ``cost.*`` (units in the names: s, ms, mb), ``checkpoint.*`` and ``parity.*`` (flags are
+    ``cost.*`` (units in the names: s, ms, mb, j), ``checkpoint.*`` and ``parity.*`` (flags are
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
     own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes and
     unrepeatable have a line for each. looks: what ``target.held_out`` makes of the records, if that
@@ -58,6 +59,8 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
         if name == "rate":
             used = [row.get("rate_used", 1.0) for row in rows]
             columns[name] = pd.Series(used, dtype="float64")
+        elif name == "precision":
+            columns[name] = pd.Series([value or FP32 for value in values], dtype="str")
         elif name == "settings":
             told = [" ".join(map("=".join, value or ())) for value in values]
             columns[name] = pd.Series(told, dtype="str")

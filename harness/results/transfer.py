@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.counted import TRIED, counted
+from harness.results.counted import LEFT_OUT, TRIED, counted
 from harness.results.effects import direction
 
-SETTING = ["topic", "loss", "schedule", "settings", "seed"]
+SETTING = ["topic", "loss", "schedule", "precision", "settings", "seed"]
 COLUMNS = [
-    *("topic", "model", "loss", "schedule", "parallel", "settings", "seed", "status"),
+    *("topic", "model", "loss", "schedule", "parallel", "precision", "settings", "seed", "status"),
     *("metric", "value", "alone", "alone_id", "gain", "delta_m"),
 ]
 
@@ -27,16 +27,15 @@ def transfer(cells: pd.DataFrame) -> pd.DataFrame:
 
     One row per cell that learns several tasks, and task. value: the task's metric; where the cell
     came to nothing (its status says so), its untrained baseline. alone: that of the finished cell
-    (alone_id) that learns only this task under the same loss, schedule, settings and seed, and the
-    same parallel configuration or else ``single``; rows without such a cell are left out. gain:
-    (value - alone) / |alone|, its sign turned where less is better, so that a negative one is harm;
-    missing where alone is 0. delta_m: the mean gain over all of the cell's tasks (Maninis et al.
-    2019), missing where one is.
+    (alone_id) that learns only this task under the same loss, schedule, precision, settings and
+    seed, and the same parallel configuration or else ``single``; rows without such a cell are left
+    out. gain: (value - alone) / |alone|, its sign turned where less is better, so that a negative
+    one is harm; missing where alone is 0. delta_m: the mean gain over all of the cell's tasks
+    (Maninis et al. 2019), missing where one is.
     """
     rows: list[dict[str, Any]] = []
     tried = cells[cells["status"].isin(TRIED)] if len(cells) else cells
-    if "settings" not in tried:
-        tried = tried.assign(settings="")
+    tried = tried.assign(**{k: v for k, v in LEFT_OUT.items() if k not in tried})
     parts = [_counted(part) for _, part in tried.groupby("topic")] if len(tried) else []
     for _, group in pd.concat(parts).groupby(SETTING, sort=True) if parts else ():
         models = _alone(group)
@@ -85,7 +84,7 @@ def _gain(
             alone, value = float(reference[column].iloc[0]), float(cell[column])
             sign = 1 if direction(group, metric) == "max" else -1
             gain = sign * (value - alone) / abs(alone) if alone else np.nan
-            return {name: cell[name] for name in COLUMNS[:8]} | {
+            return {name: cell[name] for name in COLUMNS[:9]} | {
                 "metric": metric,
                 "value": value,
                 "alone": alone,

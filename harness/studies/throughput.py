@@ -10,7 +10,7 @@ import torch
 from harness.cell import Cell
 from harness.training.loop import Training
 from harness.training.topic import Topic
-from harness.trial import cost, device
+from harness.trial import cost, device, flops
 
 
 class Case:
@@ -33,15 +33,18 @@ class Case:
         """Return rates and costs for a step that takes ``step_s`` seconds.
 
         samples_per_s, step_ms, peak_memory_mb, flops_per_step, and share_of_peak: FLOP/s as a share
-        of what this device was just measured to reach on a float32 matrix product.
+        of what this device was just measured to reach on a float32 matrix product. Of a GPU whose
+        maker's figure is known, share_of_makers_peak is the share of that.
         """
-        flops = cost.flops(self.step)
+        flops_per_step = flops.count(self.step)
         with cost.peak_memory(self.device) as memory:
             self.step()
+        flops_per_s, maker = flops_per_step / step_s, flops.makers_peak(self.device)
         return {
             "samples_per_s": self.budget.batch_size / step_s,
             "step_ms": 1e3 * step_s,
             "peak_memory_mb": memory(),
-            "flops_per_step": flops,
-            "share_of_peak": flops / step_s / cost.peak_flops_per_s(self.device),
+            "flops_per_step": flops_per_step,
+            "share_of_peak": flops_per_s / flops.measured_peak(self.device),
+            **({"share_of_makers_peak": flops_per_s / maker.fp32} if maker else {}),
         }

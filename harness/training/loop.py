@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import checkpoint
-from harness.axes import parallel, schedules
+from harness.axes import parallel, precision, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
@@ -24,7 +24,7 @@ from harness.training.random_state import (
     seed_everything,
     set_random_state,
 )
-from harness.training.topic import Batch, Player, Topic
+from harness.training.topic import Batch, Networks, Player, Topic
 
 CHECK_EVERY = 10  # steps between looks at whether losses are finite
 SAMPLE_SEED = 64  # of the noise of all samples
@@ -84,7 +84,8 @@ class Training:
             for player in topic.players(cell)
         ]
         moves = {player.name: player.networks for player in self.players}
-        self.layout = parallel.Layout(cell.parallel, self.networks, moves)
+        called = precision.prepared(cell.precision, self.networks, self.device)
+        self.layout = parallel.Layout(cell.parallel, called, moves)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.schedules: dict[str, Any] = {}
         for player in self.players:
@@ -131,6 +132,17 @@ class Training:
 
     def advance(self) -> None:
         """Make one step: each player takes its turns, on this rank's shard of a global batch."""
+        with precision.step(self.cell.precision, self.device):
+            self._take_turns()
+        self.step += 1
+        self.layout.after_step(self.step, last=self.step == self.budget.steps)
+        self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
+        for name, value in self.batches.measures().items():
+            self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
+        heartbeat.beat(self.step)
+
+    def _take_turns(self) -> None:
+        """Have each player draw its batches and move its parameters and its schedule."""
         batch = self._draw()
         for index, player in enumerate(self.players):
             optimizer = self.optimizers[player.name]
@@ -152,12 +164,6 @@ class Training:
             schedules.step(schedule, loss)
             if index == 0:
                 self.losses.append(loss)
-        self.step += 1
-        self.layout.after_step(self.step, last=self.step == self.budget.steps)
-        self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
-        for name, value in self.batches.measures().items():
-            self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
-        heartbeat.beat(self.step)
 
     def _draw(self) -> Batch:
         """Return this rank's shard of the next global batch."""
@@ -170,16 +176,21 @@ class Training:
         """Compute a player's gradients, accumulated over a batch's parts; return its mean loss."""
         networks = self.layout.called[player.name]
         if self.accumulate == 1:
-            loss = player.objective(networks, batch)
+            loss = self._loss(player, networks, batch)
             loss.backward()
             return loss.detach()
         losses = []
         for part in range(self.accumulate):
             self.layout.sync_gradients(player.name, now=part == self.accumulate - 1)
-            loss = player.objective(networks, parallel.shard(batch, part, self.accumulate))
+            loss = self._loss(player, networks, parallel.shard(batch, part, self.accumulate))
             (loss / self.accumulate).backward()
             losses.append(loss.detach())
         return torch.stack(losses).mean()
+
+    def _loss(self, player: Player, networks: Networks, batch: Batch) -> Tensor:
+        """Return a player's loss on a batch, its networks called in the cell's precision."""
+        with precision.objective(self.cell.precision, self.device):
+            return player.objective(networks, batch)
 
     def _gradient(self, player: Player) -> Tensor:
         """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""

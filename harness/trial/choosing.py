@@ -15,14 +15,13 @@ from harness.trial.task import Task, measured, training_of
 
 def choose(task: Task) -> Outcome:
     """Train a task's cell to its end, or until it diverges, and validate it."""
-    clock = cost.Clock()
     device = device_of(task, 0)
+    clock = cost.Clock(device)
     training = training_of(task, device, 0)
     diverged = None
     with clock.measure("train_s"):
         try:
             training.run(task.budget.steps)
-            cost.synchronise(device)
         except Diverged as error:
             diverged = error
     return _outcome(task, training, diverged, clock)
@@ -30,16 +29,15 @@ def choose(task: Task) -> Outcome:
 
 def choose_all(tasks: tuple[Task, ...], population: Population) -> dict[str, Outcome]:
     """Train a population's cells to their end, and validate each; return outcomes by cell id."""
-    clock = cost.Clock()
+    clock = cost.Clock(population.device)
     with clock.measure("train_s"):
         population.run(population.budget.steps)
-        cost.synchronise(population.device)
         population.update_members()
         population.update_histories()
     found = {}
     own = {task.cell: task for task in tasks}
     for member in population.members:
-        alone = cost.Clock()
+        alone = cost.Clock(population.device)
         alone.seconds["train_s"] = clock.seconds["train_s"] / len(population)
         found[member.cell.id] = _outcome(
             own[member.cell], member, population.ended.get(member.cell), alone

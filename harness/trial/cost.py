@@ -1,10 +1,11 @@
-"""Measure what a training costs: seconds, throughput, memory, FLOPs; and a device's peak FLOP/s."""
+"""Measure what a training costs: seconds, throughput, memory; and tell what it ran on."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
+import math
 import platform
 import resource
 import sys
@@ -19,13 +20,16 @@ from typing import Any
 import torch
 from joblib import cpu_count
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.training.loop import Training
+from harness.trial import nvml
 
+CPU = torch.device("cpu")
 COMPUTING = ("torchvision", "numpy", "scipy", "scikit-learn", "gymnasium", "torch-fidelity")
 PASSES = 40  # of the convolution by which a core's speed is told
 PASS_S = 1.45e-3  # what one takes on the core whose seconds the budgets expect
+FIRST_STEPS = 3  # in which libraries start and networks are compiled
+LAUNCH_S = 4e-3  # what a small network's step takes on a GPU, where launching it is all its time
 GPU_LIBRARIES = ("cuda", "cudnn")
 # of an environment, what decides a cell's numbers
 DECIDING = (
@@ -35,12 +39,20 @@ DECIDING = (
 
 
 class Clock:
-    """A stopwatch that adds up a trial's seconds by what they went for, such as ``train_s``."""
+    """A stopwatch that adds up a trial's seconds and joules by what they went for (``train_s``).
 
-    def __init__(self) -> None:
+    device: it is waited for where a block begins and ends, so that each has what was queued in it.
+    counter: reads the joules used so far, as ``nvml.energy_counter`` does; NaN: they are not known.
+    """
+
+    def __init__(
+        self, device: torch.device = CPU, counter: Callable[[], float] = lambda: math.nan
+    ) -> None:
         self.seconds: dict[str, float] = {}
+        self.joules: dict[str, float] = {}
+        self._device, self._counter = device, counter
         self._begun = time.perf_counter()
-        self._inside = 0.0
+        self._inside = 0.0, 0.0
 
     def elapsed(self) -> float:
         """Return the seconds since the clock was made."""
@@ -48,15 +60,22 @@ class Clock:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the block's time to ``name``, without that of measured blocks inside it."""
-        outside, self._inside = self._inside, 0.0
-        begun = time.perf_counter()
+        """Add the block's time and energy to ``name``, without those of measured blocks inside."""
+        (outside_s, outside_j), self._inside = self._inside, (0.0, 0.0)
+        begun_s, begun_j = self._read()
         try:
             yield
         finally:
-            spent = time.perf_counter() - begun
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._inside
-            self._inside = outside + spent
+            ended_s, ended_j = self._read()
+            spent_s, spent_j = ended_s - begun_s, ended_j - begun_j
+            inside_s, inside_j = self._inside
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent_s - inside_s
+            self.joules[name] = self.joules.get(name, 0.0) + spent_j - inside_j
+            self._inside = outside_s + spent_s, outside_j + spent_j
+
+    def _read(self) -> tuple[float, float]:
+        synchronise(self._device)
+        return time.perf_counter(), self._counter()
 
 
 def times(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -65,19 +84,33 @@ def times(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def of_training(
-    training: Training, seconds: Mapping[str, float], peak_memory_mb: float
+    training: Training,
+    seconds: Mapping[str, float],
+    peak_memory_mb: float,
+    energy_j: float = math.nan,
+    begun: int = 0,
+    first: int = 0,
 ) -> dict[str, float]:
-    """Return a record's ``cost``: seconds, time per step, throughput, peak memory, parameters.
+    """Return a record's ``cost``: seconds, time per step, throughput, memory, parameters, energy.
 
     seconds: as ``Clock`` has them, train_s among them; wall_s, eval_s and audit_s are 0 if absent.
+    energy_j: joules that were used in train_s; not in the cost if they are not known, or if the
+    counter has not moved. begun: the step that the training came to by a checkpoint. first: how
+    many steps after that took the first_steps_s of train_s; the time per step and the throughput
+    are those of the others, if there are any.
     """
-    train_s = seconds["train_s"]
+    made, first_s = training.step - begun, seconds.get("first_steps_s", 0.0)
+    apart = made > first > 0
+    steps = max(1, made - first if apart else made)
+    steady_s = seconds["train_s"] - (first_s if apart else 0.0)
     return {
         **times(seconds),
-        "step_ms": 1e3 * train_s / max(1, training.step),
-        "samples_per_s": training.budget.batch_size * training.step / train_s,
+        **({"first_steps_s": first_s} if apart else {}),
+        "step_ms": 1e3 * steady_s / steps,
+        "samples_per_s": training.budget.batch_size * steps / steady_s,
         "peak_memory_mb": peak_memory_mb,
         "parameters": float(parameters(training.networks)),
+        **({"energy_j": energy_j} if energy_j > 0 else {}),
     }
 
 
@@ -96,11 +129,14 @@ def parameters(networks: Mapping[str, nn.Module]) -> int:
 def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
     """Measure the block's peak memory: yield a function that returns it in MiB.
 
-    Of a GPU its allocations count, else by how much this process's resident memory grows: what
-    imports and earlier cells hold is not the block's. Other systems than Linux only know the peak
-    of the process's whole life.
+    Of a GPU this process's allocations count, those from before the block too (a training's
+    parameters), but for what earlier trainings left to the garbage collector. Else it is by how
+    much this process's resident memory grows: what imports and earlier cells hold is not the
+    block's. Other systems than Linux only know the peak of the process's whole life. Looks at
+    validation data and checkpoints inside the block are in it.
     """
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.reset_peak_memory_stats(device)
         yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
     elif sys.platform == "linux":
@@ -125,33 +161,6 @@ def _free_heap() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def flops(step: Callable[[], object]) -> int:
-    """Count the floating point operations of a call's matmuls and convolutions, as PyTorch does."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def peak_flops_per_s(
-    device: torch.device, size: int = 0, rounds: int = 5, dtype: torch.dtype = torch.float32
-) -> float:
-    """Measure this device's peak in FLOP/s: the best of ``rounds`` matrix products.
-
-    The matrices have ``size`` rows and columns, by default 1024, and 8192 on a GPU, which smaller
-    ones do not fill. One more product goes first, to warm up.
-    """
-    size = size or (8192 if device.type == "cuda" else 1024)
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(rounds + 1):
-        synchronise(device)
-        begun = time.perf_counter()
-        a @ a
-        synchronise(device)
-        best = min(best, time.perf_counter() - begun)
-    return 2 * size**3 / best
 
 
 @cache
@@ -188,7 +197,7 @@ def environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         **{name.replace("-", "_"): version(name) for name in COMPUTING},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        **(_gpu_libraries() if device == "cuda" else {}),
+        **(_gpu_software() if device == "cuda" else {}),
         "cpu": _cpu_name(),
         "cores": cores(),
         "threads": 1,
@@ -196,11 +205,11 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _gpu_libraries() -> dict[str, Any]:
-    """Return the versions of what computes on a GPU, as PyTorch has them."""
-    return dict(
-        zip(GPU_LIBRARIES, (torch.version.cuda, torch.backends.cudnn.version()), strict=True)
-    )
+def _gpu_software() -> dict[str, Any]:
+    """Return the versions of what computes on a GPU, as PyTorch has them, and of its driver."""
+    versions = torch.version.cuda, torch.backends.cudnn.version()
+    driver = nvml.driver()
+    return dict(zip(GPU_LIBRARIES, versions, strict=True)) | ({"driver": driver} if driver else {})
 
 
 def _cpu_name() -> str:

@@ -50,6 +50,23 @@ def device_of(task: Task, rank: int) -> torch.device:
     return device
 
 
+def own_gpus(task: Task) -> list[torch.device]:
+    """Return the GPUs that a task's ranks compute on, and no other training beside them.
+
+    Empty on the CPU, where trainings share a GPU, and where the ranks are started by torchrun or
+    Ray, so that some may be on other machines.
+    """
+    if task.device != "cuda" or task.per_gpu > 1:
+        return []
+    if task.gpus:
+        indices = sorted({*task.gpus})
+    elif task.cell.parallel == "dp":
+        indices = [*range(torch.cuda.device_count())]
+    else:
+        indices = [0] if task.world_size == 1 else []
+    return [torch.device("cuda", index) for index in indices]
+
+
 @contextmanager
 def repeatable(device: str) -> Iterator[None]:
     """Have a GPU compute the same bits each time for the block, and in full float32.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from harness.cell import FP32
 from harness.trial.population import PopulationTask
 from harness.trial.task import Task
 
@@ -50,7 +51,7 @@ class Grouping:
     def _kind(self, task: Task) -> tuple[str, ...]:
         """Return a key that is equal for tasks that may train as one population, and sorts them."""
         cell = task.cell
-        plain = cell.parallel == "single" and task.accumulate == 1
+        plain = cell.parallel == "single" and cell.precision == FP32 and task.accumulate == 1
         may = cell.model in task.topic.populates and _model(task) not in self._separate
         if not plain or not may:
             return ("", cell.id)

@@ -66,11 +66,12 @@ class Audited:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a parallel configuration's first steps are from ``single``'s.
+    """How far a cell's first steps are from those of ``single`` in full float32.
 
     difference: the largest relative one, over ``steps`` losses and the first gradient. exact:
-    whether the configuration, with these networks and objectives, promises single's numbers; equal:
-    whether it keeps that promise, None where it makes none. reason: why it makes none, or how it
+    whether the parallel configuration, with these networks and objectives, promises single's
+    numbers; equal: whether it keeps that promise within what the precision allows
+    (``precision.TOLERANCES``), None where it makes none. reason: why it makes none, or how it
     breaks it.
     """
 

@@ -1,4 +1,4 @@
-"""Compare a parallel configuration's first steps with those of a single process (note 96)."""
+"""Compare first steps with those of a single process (note 96) in full float32."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.axes import parallel
+from harness.axes.precision import TOLERANCES
+from harness.cell import FP32
 from harness.training.loop import Diverged
 from harness.trial.device import device_of
 from harness.trial.draws import Draws
@@ -41,18 +43,19 @@ class FirstSteps:
 
 def applies(task: Task) -> bool:
     """Whether a task's training could differ from a single process's, so that it is compared."""
-    return task.cell.parallel != "single" or task.accumulate > 1
+    plain = task.cell.parallel == "single" and task.cell.precision == FP32
+    return not plain or task.accumulate > 1
 
 
 def measure(task: Task, rank: int) -> Parity | None:
-    """Compare a task's first steps with those of ``single`` on the same global batches.
+    """Compare a task's first steps with those of ``single`` in fp32 on the same global batches.
 
     All ranks of the task call it together; only rank 0 returns what was found.
     """
     got = first_steps(task, rank)
     if rank != 0:
         return None
-    cell = replace(task.cell, parallel="single")
+    cell = replace(task.cell, parallel="single", precision=FP32)
     single = replace(task, cell=cell, world_size=1, accumulate=1)
     return compare(first_steps(single, 0, steps_of(task.cell.parallel)), got, task)
 
@@ -98,23 +101,26 @@ def compare(alone: FirstSteps, got: FirstSteps, task: Task) -> Parity:
     found = Parity(max(losses, gradients), steps, not reasons, None, "; ".join(reasons))
     if reasons:
         return found
-    if found.difference <= parallel.TOLERANCE:
+    allowed = TOLERANCES[task.cell.precision]
+    if found.difference <= allowed:
         return replace(found, equal=True)
     parts = _parts(task) * task.accumulate
     summed = alone.losses and all(
-        _apart(a / parts, b) <= parallel.TOLERANCE
+        _apart(a / parts, b) <= allowed
         for a, b in [(torch.tensor(alone.losses[0]), torch.tensor(got.losses[0])), *both]
     )
     why = (
-        f"they are 1/{parts} of single's, as if its objective summed over its batch, of which parts"
-        " are averaged: let it return the mean"
+        f"{task.cell.precision} is too coarse here"
+        if task.cell.precision in ("tf32", "bf16")
+        else f"they are 1/{parts} of single's, as if its objective summed over its batch, of which "
+        "parts are averaged: let it return the mean"
         if summed
         else "no layer or random number explains it; does its objective return a mean over the "
         "batch, each sample on its own, of networks called as they are given?"
     )
     reason = (
         f"first losses differ by {losses:.2g}, the first gradient by {gradients:.2g} (relative, "
-        f"{parallel.TOLERANCE:g} allowed): {why}"
+        f"{allowed:g} allowed): {why}"
     )
     return replace(found, equal=False, reason=reason)
 

@@ -17,10 +17,10 @@ from harness.cell import Cell
 from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
 from harness.training.population.stacking import NotStackable
-from harness.trial import cost
+from harness.trial import cost, nvml
 from harness.trial.audit import audit as audit_cell
 from harness.trial.choosing import choose_all
-from harness.trial.device import device_of, unrepeatable
+from harness.trial.device import device_of, own_gpus, unrepeatable
 from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
 from harness.trial.samples import Film
@@ -51,8 +51,14 @@ class PopulationTask(Task):
         budget = replace(first.budget, timeout_s=first.budget.timeout_s * longer)
         limit_s = None if first.limit_s is None else first.limit_s * longer
         shared = (first.topic, first.cell, budget, first.run, first.device)
-        choosing = first.choosing
-        return cls(*shared, choosing=choosing, limit_s=limit_s, tasks=tasks, compiled=compiled)
+        return cls(
+            *shared,
+            per_gpu=first.per_gpu,
+            choosing=first.choosing,
+            limit_s=limit_s,
+            tasks=tasks,
+            compiled=compiled,
+        )
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -63,8 +69,8 @@ def train(task: Task, rank: int = 0) -> Outcome | PopulationOutcome:
     """Train a cell, or a population's cells together if a few timed steps show that it pays."""
     if not isinstance(task, PopulationTask):
         return train_cell(task, rank)
-    clock = cost.Clock()
     device = device_of(task, rank)
+    clock = cost.Clock(device, nvml.energy_counter(own_gpus(task)))
     try:
         population = _population(task, device)
         gain = _gain(task, population, device)
@@ -103,6 +109,7 @@ def _gain(task: PopulationTask, population: Population, device: torch.device) ->
 def _step_s(training: Training | Population, device: torch.device) -> float:
     """Make one step; return its seconds, of this process on a CPU, of wall time on a GPU."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
+    cost.synchronise(device)
     begun = clock()
     training.advance()
     cost.synchronise(device)
@@ -142,7 +149,6 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     def train_to(step: int) -> None:
         with clock.measure("train_s"):
             population.run(step, look)
-            cost.synchronise(population.device)
             population.update_members()
             population.update_histories()
 
@@ -158,7 +164,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     found: dict[str, Outcome] = {}
     evaluation_s: dict[str, float] = {}
     for member in population.members:
-        cell, own = member.cell, cost.Clock()
+        cell, own = member.cell, cost.Clock(population.device)
         diverged = population.ended.get(cell)
         seen = (films[cell], held_out[cell])
         outcome = finish(tasks[cell], member, *seen, saved.get(cell), diverged, own)
@@ -166,9 +172,11 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
         evaluation_s[cell.id] = own.seconds["eval_s"]
     shares = {"train_s": clock.seconds["train_s"], "wall_s": clock.elapsed()}
     shares = {name: seconds / len(population) for name, seconds in shares.items()}
+    energy_j = clock.joules["train_s"] / len(population)
     for member in population.members:
         name = member.cell.id
-        spent = cost.of_training(member, shares | {"eval_s": evaluation_s[name]}, memory_mb)
+        seconds = shares | {"eval_s": evaluation_s[name]}
+        spent = cost.of_training(member, seconds, memory_mb, energy_j)
         found[name] = replace(found[name], cost=spent)
     return found
 
@@ -196,10 +204,10 @@ def audit(
         if cell.id not in saved:  # its row goes on with other numbers, and nobody looks
             population.ended[cell] = Diverged(0)
             continue
-        begun = time.perf_counter()
-        member.load_state_dict(checkpoint.load(tasks[cell].folder / "middle.pt"))
-        load_s = time.perf_counter() - begun
-        loaded[cell] = checkpoint.digest(member.state_dict()), load_s
+        clock = cost.Clock(population.device)
+        with clock.measure("load_s"):
+            member.load_state_dict(checkpoint.load(tasks[cell].folder / "middle.pt"))
+        loaded[cell] = checkpoint.digest(member.state_dict()), clock.seconds["load_s"]
     population.update_rows()
     population.run(task.middle + task.replayed_steps)
     population.update_members()

@@ -28,10 +28,10 @@ class Task:
 
     run: the folder under which it leaves its files. accumulate: parts that a rank takes a batch in.
     attempt: 0, or how often it failed before. rate: the multiple of the topic's learning rates that
-    it trains at. gpus: those of its ranks in turn, by index; empty: all there are. choosing: it is
-    only validated, to choose by. limit_s: seconds of wall time after which it is given up however
-    well it goes, audit included; None: it may go on for as long as it advances. own: what the
-    project brought to the axes.
+    it trains at. gpus: those of its ranks in turn, by index; empty: all there are. per_gpu: how
+    many trainings may share one, itself included. choosing: it is only validated, to choose by.
+    limit_s: seconds of wall time after which it is given up however well it goes, audit included;
+    None: it may go on for as long as it advances. own: what the project brought to the axes.
     """
 
     topic: Topic
@@ -44,6 +44,7 @@ class Task:
     attempt: int = 0
     rate: float = 1.0
     gpus: tuple[int, ...] = ()
+    per_gpu: int = 1
     choosing: bool = False
     limit_s: float | None = None
     own: tuple[Value, ...] = field(default_factory=registry.own)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from harness import checkpoint, files
 from harness.axes import parallel
-from harness.cell import Cell, Status
+from harness.cell import FP32, Cell, Status
 from harness.checkpoint import estimators
 from harness.training import heartbeat
 from harness.training.loop import Diverged, Training
 from harness.training.random_state import seed_everything
 from harness.training.topic import Topic
-from harness.trial import cost, parity
+from harness.trial import cost, nvml, parity
 from harness.trial.choosing import choose
-from harness.trial.device import device_of, unrepeatable
+from harness.trial.device import device_of, own_gpus, unrepeatable
 from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
@@ -38,12 +37,12 @@ def train(task: Task, rank: int = 0) -> Outcome:
 
 def _train(task: Task, rank: int) -> Outcome:
     """Train a task's cell and return its outcome, as ``train`` does."""
-    clock = cost.Clock()
     if task.choosing:
         return choose(task)
     if task.fitted:
-        return _fit(task, clock)
+        return _fit(task)
     device = device_of(task, rank)
+    clock = cost.Clock(device, nvml.energy_counter(own_gpus(task)))
     if rank == 0 and not task.attempt:
         files.remove(task.folder / "middle.pt")
     with clock.measure("audit_s"):
@@ -51,7 +50,8 @@ def _train(task: Task, rank: int) -> Outcome:
     training = training_of(task, device, rank)
     film = Film(task, training, clock)
     saved = _resume(task, training) if task.attempt else None
-    held_out = HeldOut(task, training, clock)
+    held_out, begun = HeldOut(task, training, clock), training.step
+    first = min(cost.FIRST_STEPS, task.middle - begun)
 
     def look(step: int) -> None:
         film.look(step)
@@ -60,6 +60,8 @@ def _train(task: Task, rank: int) -> Outcome:
     diverged: Diverged | None = None
     with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
         try:
+            with clock.measure("first_steps_s"):
+                training.run(begun + first, look)
             training.run(task.middle, look)
             with clock.measure("audit_s"):
                 saved = saved or save(task, training, "middle")
@@ -67,7 +69,6 @@ def _train(task: Task, rank: int) -> Outcome:
             with clock.measure("audit_s"):
                 saved = replace(saved, replayed_digest=network_digest(training))
             training.run(task.budget.steps, look)
-            cost.synchronise(device)
         except Diverged as error:
             diverged = error
         memory_mb = peak_mb()
@@ -76,10 +77,14 @@ def _train(task: Task, rank: int) -> Outcome:
         return outcome
     if found:
         parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
-        outcome = outcome.with_parity(found, f"{task.cell.parallel}{parts}")
+        how = task.cell.parallel if task.cell.precision == FP32 else task.cell.precision
+        outcome = outcome.with_parity(found, f"{how}{parts}")
+    for spent in (clock.seconds, clock.joules):
+        spent["train_s"] += spent["first_steps_s"]
     clock.seconds["wall_s"] = clock.elapsed()
-    spent = cost.of_training(training, clock.seconds, memory_mb)
-    return replace(outcome, cost=spent)
+    energy_j = clock.joules["train_s"]
+    measured_cost = cost.of_training(training, clock.seconds, memory_mb, energy_j, begun, first)
+    return replace(outcome, cost=measured_cost)
 
 
 def finish(
@@ -122,10 +127,10 @@ def save(task: Task, training: Training, name: str) -> Saved:
 
     Returns what the audit is to find again.
     """
-    tree = training.state_dict()
-    begun = time.perf_counter()
-    size = checkpoint.save(task.folder / f"{name}.pt", tree)
-    return _saved(task, tree, size, time.perf_counter() - begun)
+    tree, clock = training.state_dict(), cost.Clock(training.device)
+    with clock.measure("save_s"):
+        size = checkpoint.save(task.folder / f"{name}.pt", tree)
+    return _saved(task, tree, size, clock.seconds["save_s"])
 
 
 def _saved(task: Task, tree: dict, size: int, save_s: float) -> Saved:
@@ -155,8 +160,9 @@ def _size(path: Path) -> int:
 
 
 def _baseline(topic: Topic, cell: Cell) -> dict:
-    """Return the metrics without training, cached: they depend on neither schedule nor ranks."""
-    return _baseline_of(topic, replace(cell, schedule="constant", parallel="single", rate=None))
+    """Return the metrics without training, cached: no schedule, ranks or precision changes them."""
+    same = replace(cell, schedule="constant", parallel="single", rate=None, precision=FP32)
+    return _baseline_of(topic, same)
 
 
 @lru_cache(maxsize=64)
@@ -164,8 +170,9 @@ def _baseline_of(topic: Topic, cell: Cell) -> dict:
     return topic.baseline(cell)
 
 
-def _fit(task: Task, clock: cost.Clock) -> Outcome:
+def _fit(task: Task) -> Outcome:
     """Train, evaluate and save a model that scikit-learn's ``fit`` trains; return its outcome."""
+    clock = cost.Clock()
     seed_everything(task.cell.seed)
     with clock.measure("train_s"):
         estimator = task.topic.fit(task.cell)
@@ -174,16 +181,15 @@ def _fit(task: Task, clock: cost.Clock) -> Outcome:
         metrics, evaluation = measured(task, task.topic.evaluate(fitted, task.cell))
         validation, _ = measured(task, task.topic.validate(fitted, task.cell), "validate")
         baseline, _ = measured(task, task.topic.baseline(task.cell), "baseline")
-    begun = time.perf_counter()
-    settings = dataclasses.asdict(task.topic)
-    tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
-    size = checkpoint.save(task.folder / "final.pt", tree)
-    save_s = time.perf_counter() - begun
+    with clock.measure("save_s"):
+        settings = dataclasses.asdict(task.topic)
+        tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
+        size = checkpoint.save(task.folder / "final.pt", tree)
     return Outcome(
         metrics=metrics,
         validation=validation,
         evaluation=evaluation,
         baseline=baseline,
-        saved=Saved(estimators.digest(estimator), size, save_s, metrics=metrics),
+        saved=Saved(estimators.digest(estimator), size, clock.seconds["save_s"], metrics=metrics),
         cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
     )

@@ -128,6 +128,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(tmp_path):
     stop = """
 def stop(record, run):
     if sys.argv[1:]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in background jobs it is ignored
         signal.raise_signal(signal.SIGINT)
 """
     source = PLAIN + stop + CALL.replace("[0, 3])", "[0, 3], sinks=[stop])")

@@ -84,6 +84,13 @@ def test_column_order_does_not_depend_on_record_order():
     assert len(orders) == 1
 
 
+def test_energy_that_is_not_known_is_empty_in_the_csv(tmp_path):
+    known = record(seed=1, cost={"train_s": 1.5, "energy_j": 52.5})
+    tables.write([record(), known], tmp_path)
+    written = pd.read_csv(tmp_path / "cells.csv", dtype=str, keep_default_na=False)
+    assert written["cost.energy_j"].tolist() == ["", "52.5"]
+
+
 def test_a_further_group_keeps_its_name():
     frame = tables.cells([record(fid={"extractor": "digits-v1", "samples": 512})])
     assert frame.loc[0, "fid.extractor"] == "digits-v1"

@@ -256,6 +256,7 @@ def device():
         "synchronize": lambda *_: LOG.add("wait"),
         "get_device_name": lambda *_: "Simulated GPU",
         "get_device_capability": lambda *_: (9, 0),
+        "is_bf16_supported": lambda *_: True,
         "reset_peak_memory_stats": nothing,
         "max_memory_allocated": lambda *_: 2**20,
         "empty_cache": nothing,

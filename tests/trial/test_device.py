@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -76,3 +77,26 @@ def test_a_device_is_one_that_is_there(monkeypatch):
     assert device.choose(None) == device.choose("cuda") == "cuda"
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert device.choose("cpu") == "cpu" and os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "own"),
+    [
+        ({"gpus": (3, 1), "world_size": 2}, [1, 3]),
+        ({"gpus": (2,), "world_size": 4}, [2]),  # ranks of one training that share it
+        ({"gpus": (0, 1), "world_size": 2, "per_gpu": 2}, []),
+        ({"world_size": 2}, []),  # torchrun's or Ray's: some may be on other machines
+        ({}, [0]),
+        ({"device": "cpu"}, []),
+    ],
+    ids=str,
+)
+def test_a_training_s_own_gpus_are_those_of_all_its_ranks(told, own, tmp_path):
+    task = Task(None, CELL, None, tmp_path, **{"device": "cuda"} | told)
+    assert [gpu.index for gpu in device.own_gpus(task)] == own
+
+
+def test_dp_has_all_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    task = Task(None, replace(CELL, parallel="dp"), None, tmp_path, device="cuda")
+    assert [gpu.index for gpu in device.own_gpus(task)] == [0, 1, 2]

@@ -41,6 +41,25 @@ def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, topic,
         assert (check.state_equal, check.resume_equal, check.metrics_equal) == (True,) * 3
 
 
+def test_a_member_s_energy_is_its_share_of_the_population_s(tmp_path, monkeypatch):
+    used = []
+    advance = Population.advance
+    monkeypatch.setattr(Population, "advance", lambda own: used.append(4.0) or advance(own))
+    tasks = [Task(Crowded(), cell, SHORT, tmp_path) for cell in cells()]
+    (task,) = Grouping().group(tasks)
+    made = population._population(task, torch.device("cpu"))
+    clock = cost.Clock(counter=lambda: sum(used))
+    found = population._train(task, made, clock)
+    energies = [outcome.cost["energy_j"] for outcome in found.values()]
+    assert energies == pytest.approx([4.0 * SHORT.steps / len(tasks)] * len(tasks))
+
+
+def test_a_population_shares_its_gpu_as_its_cells_would(tmp_path):
+    tasks = [Task(Crowded(), cell, SHORT, tmp_path, per_gpu=4) for cell in cells()]
+    (task,) = Grouping().group(tasks)
+    assert task.per_gpu == 4
+
+
 @pytest.mark.parametrize("topic", [Crowded(), Duel()])
 def test_a_compiled_population_is_the_eager_one_within_1e_5(topic):
     some = cells(4) + cells(4, schedule="adam")

@@ -46,7 +46,7 @@ def _common(cells: pd.DataFrame, which: pd.Series) -> str:
     """Return which value of an axis the chosen cells have, and no other cell, as text, if any."""
     if which.all():
         return ""
-    for axis in ("model", "loss", "schedule", "parallel", "settings"):
+    for axis in ("model", "loss", "schedule", "parallel", "precision", "settings"):
         values = texts(cells, axis)
         own = values[which].unique()
         if len(own) == 1 and not (values[~which] == own[0]).any():

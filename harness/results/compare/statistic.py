@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.cell import Status
+from harness.cell import FP32, Status
 from harness.results.chance import holm
 from harness.results.compare.noise import moderated
 from harness.results.compare.rows import numbers, texts
@@ -176,7 +176,13 @@ def configurations(cells: pd.DataFrame) -> pd.Series:
     rate = texts(cells, "rate").map(lambda text: "" if text in ("", "1.0") else f"r{text}")
     exact = texts(cells, "parity.exact") == "True"
     ranks = texts(cells, "parallel").where(~exact, "").replace("single", "")
-    rest = {"p": ranks, "r": rate, "s": texts(cells, "settings").str.replace(" ", "-")}
+    precise = texts(cells, "precision").replace(FP32, "")
+    rest = {
+        "p": ranks,
+        "b": precise,
+        "r": rate,
+        "s": texts(cells, "settings").str.replace(" ", "-"),
+    }
     parts = pd.DataFrame({name: texts(cells, name) for name in AXES} | rest)
     return parts.apply(lambda row: "-".join(part for part in row if part), axis=1)
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.cell import FP32
 from harness.results.dashboard.text import finite, plain
 
-AXES = ["model", "loss", "schedule", "parallel"]
+AXES = ["model", "loss", "schedule", "parallel", "precision"]
 NEAR = 0.01
 LEADING = ["best", "tied", "only"]
 
@@ -100,6 +101,8 @@ def recipe(row: Mapping[str, Any]) -> str:
     """Name a recipe: ``vgg11 with ce, cosine``, and where it is not single, not at x1
     or has settings of its own, that too."""
     more = "" if row["parallel"] == "single" else f", {row['parallel']}"
+    precise = row.get("precision", FP32)
+    more += "" if precise == FP32 else f", {precise}"
     rate = "" if row["rate"] == 1 else f", rate x{row['rate']:g}"
     settings = f", {row['settings']}" if row.get("settings") else ""
     return f"{row['model']} with {row['loss']}, {row['schedule']}{more}{rate}{settings}"
@@ -145,10 +148,11 @@ def pareto(train_s: np.ndarray, values: np.ndarray, better: str) -> np.ndarray:
     return front
 
 
-def pairs(group: pd.DataFrame) -> pd.DataFrame:
-    """Join each finished parallel cell with the single-process cell of the same other axes.
+def pairs(group: pd.DataFrame, axis: str, plain: str) -> pd.DataFrame:
+    """Join each finished cell with the one that differs from it in having ``plain`` on an axis.
 
-    Columns ``*_single`` hold the single cell's quality, samples_per_s, peak_mb and train_s.
+    axis: parallel or precision; plain: single, or fp32. Columns ``*_plain`` hold that cell's
+    quality, samples_per_s, peak_mb and train_s.
     """
     done = group[group["status"] == "done"]
     taken = {
@@ -158,14 +162,14 @@ def pairs(group: pd.DataFrame) -> pd.DataFrame:
         "cost.train_s": "train_s",
         "parity.difference": "difference",
     }
-    key = ["model", "loss", "schedule", "settings", "seed"]
-    table = done[[*key, "id", "parallel", "world_size"]].assign(
+    key = [name for name in (*AXES, "settings", "seed") if name != axis]
+    table = done[[*key, "id", axis, "world_size"]].assign(
         **{short: _finite(done, name) for name, short in taken.items()}
     )
-    alone = table[table["parallel"] == "single"].drop_duplicates(key)
+    alone = table[table[axis] == plain].drop_duplicates(key)
     alone = alone[[*key, "quality", "samples_per_s", "peak_mb", "train_s"]]
-    others = table[table["parallel"] != "single"]
-    return others.merge(alone, on=key, suffixes=("", "_single"))
+    others = table[table[axis] != plain]
+    return others.merge(alone, on=key, suffixes=("", "_plain"))
 
 
 def _finite(frame: pd.DataFrame, column: str) -> pd.Series:

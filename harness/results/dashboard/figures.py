@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.cell import FP32
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import escaped, number, rounded
 
@@ -39,7 +40,7 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
         for (loss, schedule), here in part.groupby(["loss", "schedule"]):
             mean = float(np.average(here["mean"], weights=here["n"].clip(lower=1)))
             lines = [
-                f"{escaped(f'{row.parallel} {row.settings}'.strip())}: {number(row.mean)} "
+                f"{escaped(' '.join(_told(row)))}: {number(row.mean)} "
                 f"({row.trained}/{row.n} trained"
                 + (f", sd {number(row.sd)})" if row.n > 1 else ")")
                 for row in here.head(10).itertuples()
@@ -72,10 +73,16 @@ def heat(own: pd.DataFrame, metric: str, better: str) -> Figure:
             trace |= {"zmin": float(low), "zmax": float(high)}
         choices.append(choice(str(model), [trace]))
     note = (
-        f"Mean {metric} over seeds, parallel configurations and settings; blank: not run. ★ cannot "
-        "be told apart from the topic's leader (needs two seeds)."
+        f"Mean {metric} over seeds, parallel configurations, precisions and settings; blank: not "
+        "run. ★ cannot be told apart from the topic's leader (needs two seeds)."
     )
     return figure(f"{metric} by loss and schedule", "model", choices, note, kind="heat")
+
+
+def _told(row: Any) -> list[str]:
+    """Return what a recipe of the heat map has beside model, loss and schedule."""
+    precise = "" if row.precision == FP32 else row.precision
+    return [text for text in (row.parallel, precise, row.settings) if text]
 
 
 def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
@@ -185,18 +192,18 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
     """
     choices = []
     for column, label in (("samples_per_s", "throughput, samples/s"), ("quality", metric)):
-        known = pairs.dropna(subset=[column, f"{column}_single"]).head(POINTS)
+        known = pairs.dropna(subset=[column, f"{column}_plain"]).head(POINTS)
         if known.empty:
             continue
         data = []
         for index, (name, part) in enumerate(known.groupby("parallel", sort=True)):
-            trace = _points(part, f"{column}_single", column) | {"name": escaped(name)}
+            trace = _points(part, f"{column}_plain", column) | {"name": escaped(name)}
             trace["text"] = [escaped(cell) for cell in part["id"]]
             colour = COLOURS[index % len(COLOURS)]
             symbol = SYMBOLS[index % len(SYMBOLS)]
             trace["marker"] = {"size": 9, "opacity": 0.8, "color": colour, "symbol": symbol}
             data.append(trace)
-        ends = known[[column, f"{column}_single"]].to_numpy(float)
+        ends = known[[column, f"{column}_plain"]].to_numpy(float)
         both = rounded([ends.min(), ends.max()])
         same = {"x": both, "y": both, "mode": "lines", "name": "equal to single", "ink": True}
         data.append(
@@ -214,8 +221,8 @@ def scaling(pairs: pd.DataFrame, metric: str) -> Figure:
 
 def _points(frame: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
     """Return a scatter trace of column y over column x, each point labelled with its axes."""
-    named = frame[[*answers.AXES, "settings"]].astype(str).itertuples(index=False)
-    where = (", ".join(filter(None, row)) for row in named)
+    named = frame[[*answers.AXES, "settings"]].astype(str).replace({"precision": {FP32: ""}})
+    where = (", ".join(filter(None, row)) for row in named.itertuples(index=False))
     return {
         "type": "scatter",
         "mode": "markers",

@@ -11,6 +11,7 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from harness.cell import FP32
 from harness.results.columns import Tables
 from harness.results.dashboard import (
     answers,
@@ -117,7 +118,8 @@ def _topic(
     curves = [looks.curves(chosen, tables.held_out, group, metric)]
     curves += figures.curves(chosen, lines)
     own = answers.configurations(tables.summary, name, metric, better)
-    pairs = answers.pairs(group)
+    pairs = answers.pairs(group, "parallel", "single")
+    precise = answers.pairs(group, "precision", FP32)
     raced = tables.answers is not None and name in set(tables.answers["topic"])
     found = tables.effects
     found = found[(found["topic"] == name) & (found["metric"] == metric)]
@@ -144,22 +146,24 @@ def _topic(
         "notes": sections.data_notes(group),
         "untrainable": sections.untrainable(group),
         "trust": sections.trust(group),
-        "parallel": _parallel(pairs, better),
+        "parallel": _beside(pairs, "parallel", better),
+        "precision": _beside(precise, "precision", better),
         "figures": [chart for chart in charts if chart["choices"]],
     }
 
 
-def _parallel(pairs: pd.DataFrame, better: str) -> list[dict[str, Any]]:
-    """Compare each parallel configuration with single-process training, by medians over cells.
+def _beside(pairs: pd.DataFrame, axis: str, better: str) -> list[dict[str, Any]]:
+    """Compare each value of an axis with the plain one, by medians over cells.
 
-    times, memory: how many times single's throughput and memory it has.
+    pairs: as ``answers.pairs`` returns them. times, memory: how many times the plain one's
+    throughput and memory it has.
     """
     sign = -1 if better == "min" else 1
     found = []
-    for name, part in pairs.groupby("parallel", sort=True):
-        times = part["samples_per_s"] / part["samples_per_s_single"]
-        memory = part["peak_mb"] / part["peak_mb_single"]
-        change = part["quality"] - part["quality_single"]
+    for name, part in pairs.groupby(axis, sort=True):
+        times = part["samples_per_s"] / part["samples_per_s_plain"]
+        memory = part["peak_mb"] / part["peak_mb_plain"]
+        change = part["quality"] - part["quality_plain"]
         found.append(
             {"name": name, "pairs": len(part), "ranks": part["world_size"].max()}
             | {"samples_per_s": part["samples_per_s"].median(), "times": times.median()}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.cell import FP32
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
 
@@ -32,6 +33,7 @@ COLUMNS = {
     "cost.samples_per_s": "samples/s",
     "cost.step_ms": "step ms",
     "cost.peak_memory_mb": "peak MiB",
+    "cost.energy_j": "energy J",
     "checks": "checkpoint",
     "parity.difference": "parity diff.",
     "command": "run it again",
@@ -48,7 +50,11 @@ def trust(cells: pd.DataFrame) -> dict[str, Any]:
         checks[name] = {"known": len(known), "no": len(failing), "ids": list(failing.head(LISTED))}
     columns = ("checkpoint.bytes", "checkpoint.save_s", "checkpoint.load_s")
     medians = {c.split(".")[1]: float(cells[c].median()) for c in columns if c in cells}
-    exact = cells[CHECKS["parity"]].notna() if CHECKS["parity"] in cells else slice(0)
+    exact = (
+        cells["parity.equal"].notna() & (cells["precision"] == FP32)
+        if CHECKS["parity"] in cells
+        else slice(0)
+    )
     difference = cells["parity.difference"][exact].max() if "parity.difference" in cells else np.nan
     bad = sum(check["no"] for check in checks.values())
     audited = checks["state_equal"]["known"]
@@ -66,6 +72,7 @@ def grouped(cells: pd.DataFrame) -> dict[str, Any]:
     for topic, reason in sizes.index[:GROUPS]:
         part = cells.loc[of[topic, reason]]
         shared = [f"{a} {part[a].iloc[0]}" for a in answers.AXES if part[a].nunique() == 1]
+        shared = [text for text in shared if text != f"precision {FP32}"]
         first = part.iloc[0]
         rows.append(
             {"topic": topic, "reason": reason or "no reason given", "count": len(part)}
@@ -104,6 +111,7 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
         extra = {k.removeprefix("extra_info."): v for k, v in raw.items() if "extra_info." in k}
         row = {k: extra.pop(k, None) for k in ("samples_per_s", "step_ms", "peak_memory_mb")}
         row |= {k: extra.pop(k, None) for k in ("flops_per_step", "share_of_peak")}
+        row["share_of_makers_peak"] = extra.pop("share_of_makers_peak", None)
         name = str(raw.get("name"))
         inner = re.search(r"\[(.+)\]$", name)
         row["name"] = inner[1] if inner else name
@@ -173,17 +181,20 @@ def _layout(row: dict[str, Any], when: str) -> str:
 def cells_table(cells: pd.DataFrame, most: int) -> dict[str, Any]:
     """Return the columns and rows of the page's table of cells, as plain JSON values.
 
-    Of more than ``most`` cells, each topic's best are kept, ``most`` at most in all. ``checks``:
-    whether every check that was made holds.
+    Energy has a column if that of a cell is known. Of more than ``most`` cells, each topic's best
+    are kept, ``most`` at most in all. ``checks``: whether every check that was made holds.
     """
     shown = cells[cells["order"] < np.sort(cells["order"])[most]] if len(cells) > most else cells
     flags = shown[[c for c in CHECKS.values() if c in shown]].astype(object)
     holds = flags.where(flags.notna(), True).astype(bool).all(axis=1)
     checks = holds.map({True: "equal", False: "NOT equal"}).where(flags.notna().any(axis=1), "")
     shown = shown.assign(checks=checks)
-    columns = [_column(shown, name) for name in COLUMNS]
+    names = dict(COLUMNS)
+    if "cost.energy_j" not in shown or shown["cost.energy_j"].isna().all():
+        del names["cost.energy_j"]
+    columns = [_column(shown, name) for name in names]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return {"columns": list(COLUMNS.values()), "rows": rows, "left": len(cells) - len(rows)}
+    return {"columns": list(names.values()), "rows": rows, "left": len(cells) - len(rows)}
 
 
 def _column(frame: pd.DataFrame, name: str) -> Sequence[Any]:
@@ -211,7 +222,7 @@ def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
     own = found[found["topic"] == topic] if found is not None and len(found) else None
     if own is None or own.empty:
         return None
-    setting = ["model", "loss", "schedule", "parallel", "settings"]
+    setting = ["model", "loss", "schedule", "parallel", "precision", "settings"]
     gains = own.pivot_table("gain", setting, "metric", dropna=False, observed=True)
     once = own.drop_duplicates([*setting, "seed"]).assign(done=lambda t: t["status"] == "done")
     whole = once.groupby(setting).agg(

@@ -40,8 +40,8 @@ def effects(frame: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Any]:
         f"{topic}: {', '.join(part['axis'] + ' and ' + part['across'])}"
         for topic, part in crossed[crossed["p"].isna()].groupby("topic", sort=True)
     ]
-    swept = dict.fromkeys(axis for axis in own["axis"] if axis.startswith("set."))
-    axes = ["model", "loss", "schedule", "parallel", *swept, "seed", "residual"]
+    chosen = dict.fromkeys(a for a in own["axis"] if a == "precision" or a.startswith("set."))
+    axes = ["model", "loss", "schedule", "parallel", *chosen, "seed", "residual"]
     return {
         "axes": axes,
         "shares": shares,

@@ -99,6 +99,8 @@ class GAN(GeneratorTopic):
             return f"wgan_gp's loss is its own (Wasserstein): it runs once, under {self.recipe[0]}"
         if cell.model == "wgan_gp" and parallel.is_sharded(cell.parallel):
             return "wgan_gp's penalty differentiates a gradient, which FSDP2's hooks do not allow"
+        if cell.model == "wgan_gp" and cell.precision == "compiled":
+            return "wgan_gp's penalty differentiates a gradient, which torch.compile does not allow"
         return None
 
     def forms(self, model: str) -> tuple[str, ...]:

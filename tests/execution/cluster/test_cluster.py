@@ -221,7 +221,7 @@ def test_a_bad_cell_ends_as_it_does_locally(executor, cluster, tmp_path):
     tasks = [
         task(folder, Toy("raise")),
         task(folder, Toy("die"), replace(CELL, seed=1)),
-        task(folder, Toy("hang"), replace(CELL, seed=2), timeout_s=1.5),
+        task(folder, Toy("hang"), replace(CELL, seed=2), timeout_s=6),
     ]
     outcomes = run(executor, tasks)
     the_same(tasks, outcomes, tmp_path)

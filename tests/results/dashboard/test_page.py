@@ -233,11 +233,13 @@ def test_throughput_reads_in_human_units():
                 "peak_memory_mb": 1536.0,
                 "flops_per_step": 3.67e9,
                 "share_of_peak": 0.67,
+                "share_of_makers_peak": 0.51,
             },
         }
     )
     html = own(render([record("vgg", value=1.0)], benchmark=benchmark))
-    for shown in (">vgg/vgg11<", "1,175", "54.5 ms", "1.5 GiB", "3.67 GFLOP", "67 %"):
+    times = ("1,175", "54.5 ms", "1.5 GiB", "3.67 GFLOP")
+    for shown in (">vgg/vgg11<", *times, "67 %", "51 % of the maker's"):
         assert shown in html.replace("1175<", "1,175<"), shown
 
 

@@ -39,3 +39,14 @@ def test_a_loss_that_cannot_train_a_topic_is_named_once_with_the_reason():
     cells = pd.DataFrame({"loss": ["mae", "mae", "ce"], "untrainable": ["flat", "flat", ""]})
     assert sections.untrainable(cells) == [("mae", "flat")]
     assert sections.untrainable(cells.drop(columns="untrainable")) == []
+
+
+def test_energy_has_a_column_beside_memory_once_a_cell_s_is_known():
+    cells = pd.DataFrame({"id": ["a", "b"], "status": "done", "cost.peak_memory_mb": 9.0})
+    cells["order"] = [0, 1]
+    for frame in (cells, cells.assign(**{"cost.energy_j": np.nan})):
+        assert "energy J" not in sections.cells_table(frame, 5)["columns"]
+    table = sections.cells_table(cells.assign(**{"cost.energy_j": [np.nan, 12.5]}), 5)
+    at = table["columns"].index("energy J")
+    assert table["columns"][at - 1] == "peak MiB"
+    assert [row[at - 1 : at + 1] for row in table["rows"]] == [[9.0, None], [9.0, 12.5]]

@@ -1,0 +1,103 @@
+"""The precision in which networks compute while they train, beside full float32.
+
+tf32 multiplies in 10 bits on a GPU's tensor cores. bf16 runs networks under autocast: products and
+convolutions in bfloat16, parameters, their gradients and losses in float32. compiled is float32 by
+``torch.compile``, on a GPU replayed as CUDA graphs. Evaluation is in float32 always.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch._functorch.config as functorch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from harness.axes.parallel import CONFIGURATIONS, TOLERANCE, is_sharded
+from harness.files import cache_folder
+
+# by how much first losses and gradients may differ from fp32's, relative; 0.16 was seen in bf16
+# over 68 pairs of the topics' models and losses
+TOLERANCES = {"fp32": TOLERANCE, "tf32": 0.05, "bf16": 0.3, "compiled": TOLERANCE}
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def skip_reason(name: str, parallel: str, devices: int) -> str | None:
+    """Return why networks cannot train in a precision here, as a sentence; None if they can.
+
+    parallel: the configuration; devices: GPUs there are, none for the CPU.
+    """
+    if name == "tf32" and not devices:
+        return "tf32 is how a GPU multiplies: there is none here"
+    if name == "compiled":
+        if parallel == "dp" or is_sharded(parallel) or parallel in CONFIGURATIONS.own:
+            return f"compiled networks are not trained under {parallel} here"
+        if not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
+            return (
+                f"torch.compile needs a C++ compiler, and there is none of {', '.join(COMPILERS)}"
+            )
+    return None
+
+
+def prepared(
+    name: str, networks: Mapping[str, nn.Module], device: torch.device
+) -> Mapping[str, nn.Module]:
+    """Return networks as a training is to call them; the ones given stay as they evaluate.
+
+    A compiled one is compiled at its first call, which takes seconds, for its batch's shape.
+    """
+    if name == "bf16":
+        for network in networks.values():
+            network.register_forward_hook(_in_float32)
+    if name != "compiled":
+        return networks
+    from torch._inductor import config as inductor  # imported late: it takes a second
+
+    inductor.compile_threads = 1  # a worker has one thread, and no processes that outlive it
+    torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
+    # an objective may go back through a graph twice, as pcgrad does; what was compiled without that
+    # in mind PyTorch takes from its cache all the same, and computes wrong gradients
+    functorch.donated_buffer = False
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    made: Any = {
+        key: torch.compile(network, mode=mode, dynamic=False) for key, network in networks.items()
+    }
+    return made
+
+
+def objective(name: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which an objective calls its networks."""
+    if name == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def step(name: str, device: torch.device) -> Iterator[None]:
+    """Compute in a precision for the block, a training's step: forward, backward and update."""
+    if name == "compiled" and device.type == "cuda":
+        torch.compiler.cudagraph_mark_step_begin()
+    if name != "tf32":
+        yield
+        return
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = True
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
+
+
+def _in_float32(network: nn.Module, given: Any, outputs: Any) -> Any:
+    """Return a network's outputs in float32, so that losses are computed in it."""
+    return tree_map(
+        lambda out: out.float() if isinstance(out, Tensor) and out.is_floating_point() else out,
+        outputs,
+    )
