@@ -28,6 +28,7 @@ from harness.trial.nvml import energy_counter
 
 TOPICS = registered_topics()
 MODELS = [(n, m) for n, topic in TOPICS.items() for m in topic.models if m not in topic.fits]
+POPULATED = [(name, model) for name, topic in TOPICS.items() for model in topic.populates]
 FIRST = {topic: model for topic, model in reversed(MODELS)}
 LARGE = 1024  # a batch at which arithmetic counts
 MEMBERS = 32
@@ -162,8 +163,9 @@ def test_against_a_bare_loop(model, gpu):
     assert ratio > 0
 
 
-@pytest.mark.parametrize(("topic", "model"), [("vae", "vae"), ("regression", "mlp")])
+@pytest.mark.parametrize(("topic", "model"), POPULATED)
 def test_population(topic, model, gpu):
+    """Time a step of one training and of MEMBERS as one, in turn."""
     with repeatable("cuda"):
         alone = training_of(topic, model, gpu)
         cells = [dataclasses.replace(alone.cell, seed=seed) for seed in range(MEMBERS)]
@@ -172,5 +174,7 @@ def test_population(topic, model, gpu):
             seconds(work, 3)
         pairs = [(seconds(alone.advance, 5), seconds(together.advance, 5)) for _ in range(ROUNDS)]
     gain = median(MEMBERS * one / all_together for one, all_together in pairs)
-    say(what="population", topic=topic, model=model, members=MEMBERS, gain=gain)
+    alone_ms, together_ms = (1e3 * median(times) for times in zip(*pairs, strict=True))
+    figures = {"members": MEMBERS, "gain": gain, "alone_ms": alone_ms, "together_ms": together_ms}
+    say(what="population", topic=topic, model=model, **figures)
     assert gain > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,6 +192,13 @@ def _replay(chosen: argparse.Namespace) -> int:
             new = run.result(cell)
         finally:
             run.close()
+        steps = run.topics[cell.topic].agrees
+        curves: Sequence[Mapping[str, list[float]]] = ()
+        if old is not None and old.population != new.population:
+            from harness.training import agreement
+
+            paths = [store.checkpoint(cell, "middle") for store in (Store(kept), run.store)]
+            curves = agreement.first_steps([old.curve, new.curve], paths, steps)
     print({"status": str(new.status), **new.metrics})
     if old is None:
         print(f"{kept} has no record of it to compare with")
@@ -206,14 +213,16 @@ def _replay(chosen: argparse.Namespace) -> int:
         )
         return 0
     if old.population != new.population:
-        from harness.training.agreement import AGREE, TOLERANCE, difference
-
-        apart = difference(old.curve, new.curve)
+        said = f"it trained in a population of {old.population}: "
+        if not curves:
+            print(f"{said}a checkpoint is gone, so its first losses cannot be compared")
+            return 0
+        apart = agreement.difference(curves[0], curves[1], steps)
         print(
-            f"it trained in a population of {old.population}: up to step {AGREE} losses differ by "
-            f"{apart:.1g} at most, {TOLERANCE:g} is allowed; its metrics were {old.metrics}"
+            f"{said}up to step {steps} losses differ by {apart:.1g} at most, "
+            f"{agreement.TOLERANCE:g} is allowed; its metrics were {old.metrics}"
         )
-        return 0 if apart <= TOLERANCE else 1
+        return 0 if apart <= agreement.TOLERANCE else 1
     same = (old.metrics, old.curve) == (new.metrics, new.curve)
     print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
     return 0 if same else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from harness.axes import parallel
 from harness.cell import UsageError
 from harness.training.transfers import Ahead, onto, together
+
+Derive = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class Batches:
@@ -107,38 +110,58 @@ class Shuffled(Batches):
 
 
 class WithNoise(Batches):
-    """Another stream's batches, each with further tensors of fresh standard normal noise.
+    """Another stream's batches, each with further tensors of fresh random numbers.
 
-    shapes: by name, the shape of a sample's noise. The noise is part of the batch so that ranks
-    share it out like the data. A GPU gets an epoch's order and noise in one copy.
+    shapes: by name, the shape of a sample's standard normal noise. choices: by name, how many
+    there are of which a sample gets one, its number from 0. derive: from such a batch the further
+    tensors that follow from it, a pure function that ``torch.func.vmap`` can map. What is drawn is
+    part of the batch so that ranks share it out like the data. A GPU gets an
+    epoch's order and random numbers in one copy.
     """
 
-    def __init__(self, batches: Shuffled, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        batches: Shuffled,
+        shapes: Mapping[str, tuple[int, ...]],
+        choices: Mapping[str, int] | None = None,
+        derive: Derive | None = None,
+    ) -> None:
         self.batches, self.shapes = batches, shapes
+        self.choices, self.derive = choices or {}, derive
         self.generator = batches.generator
         self._ahead = Ahead(self.choose, self.generator, batches.device)
 
     def draw(self, size: int) -> dict[str, Tensor]:
-        """Return the next ``size`` samples with their noise."""
+        """Return the next ``size`` samples with what is drawn for them and derived."""
         own = self.batches
-        if type(own) is not Shuffled:  # it may draw in a way of its own
-            batch, chosen = own.draw(size), together(self.choose(size, 0), own.device)
-            return {**chosen, **batch}
-        own.advance(size)
-        chosen = self._ahead.next(size, 1 + (len(own.order) - own.position) // size)
-        return own.at(chosen.pop("index")) | chosen
+        if type(own) is Shuffled:
+            own.advance(size)
+            chosen = self._ahead.next(size, 1 + (len(own.order) - own.position) // size)
+            batch = own.at(chosen.pop("index")) | chosen
+        else:  # it may draw in a way of its own
+            batch = own.draw(size)
+            batch |= together(self.draw_random(size, self.generator), own.device)
+        return batch | self.derive(batch) if self.derive else batch
 
     def choose(self, size: int, ahead: int) -> dict[str, Tensor]:
         """Return what is random in the batch ``ahead`` of the next one, on the CPU.
 
-        ``index``: which samples are in it; and its noise, drawn in the order of ``shapes``.
+        ``index``: which samples are in it; and what is drawn for them.
         """
         end = self.batches.position + ahead * size
+        random = self.draw_random(size, self.generator)
+        return {"index": self.batches.order[end - size : end], **random}
+
+    def draw_random(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return what is drawn for ``size`` samples, on the CPU."""
         noise = {
-            name: torch.randn(size, *shape, generator=self.generator)
+            name: torch.randn(size, *shape, generator=generator)
             for name, shape in self.shapes.items()
         }
-        return {"index": self.batches.order[end - size : end], **noise}
+        return noise | {
+            name: torch.randint(count, (size,), generator=generator)
+            for name, count in self.choices.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return self.batches.state_dict()

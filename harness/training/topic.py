@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
+from harness.training.agreement import AGREE
 from harness.training.batches import Batches
 
 PROFILES = ("smoke", "quick", "full")
@@ -64,9 +65,11 @@ class Topic:
     generates: whether it has ``sample``.
     alone: for several tasks in one network, per task's metric the model that learns only this task;
     ``transfer`` compares the others with it.
-    populates: the models whose cells may train as one population where that is measured to pay: one
-    player, batches of plain data (``training.batches.Shuffled``), networks that change by gradients
-    only.
+    populates: the models whose cells may train as one population where that is measured to pay:
+    batches of plain data (``Shuffled``, ``WithNoise``), each network moved by one player, and by
+    its gradients only.
+    agrees: the first steps in which a member of a population has the losses that it has alone
+    (within ``agreement.TOLERANCE``); one rounding soon moves a game further.
     undivided: the models whose gradient is no mean over samples, so that no batch can be taken in
     parts (``--accumulate``).
     untrainable: losses that cannot train the topic, by a search that is on record, and why; their
@@ -85,6 +88,7 @@ class Topic:
     generates: ClassVar[bool] = False
     alone: ClassVar[Mapping[str, str]] = {}
     populates: ClassVar[tuple[str, ...]] = ()
+    agrees: ClassVar[int] = AGREE
     undivided: ClassVar[tuple[str, ...]] = ()
     untrainable: ClassVar[Mapping[str, str]] = {}
     loss_falls: ClassVar[bool] = True

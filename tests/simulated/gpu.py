@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 import torchgen
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_infra_mode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+TRACE = torch._C._TorchDispatchModeKey.PROXY  # make_fx's mode, which PyTorch puts below this one
 
 # operators that take tensors of both devices; that index; that let no CPU scalar pass
 BOTH = {
@@ -234,15 +235,23 @@ def _own_numbers():
     torch.set_rng_state(before)
 
 
+untraced = contextlib.contextmanager(_disable_infra_mode)
+
+
 class Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        return dispatch(func, args, kwargs or {})
+        trace = torch._C._get_dispatch_mode(TRACE)
+        if trace is None:
+            return dispatch(func, args, kwargs or {})
+        with untraced(TRACE), self:  # the trace notes it, and then it is computed here
+            return trace.__torch_dispatch__(func, types, args, kwargs or {})
 
 
 @contextlib.contextmanager
 def device():
     """Have one GPU for the block; yields the log of copies and waits."""
     import torch._dynamo
+    import torch.fx.experimental.proxy_tensor as traces
     import torch.optim.optimizer as optimizers
     import torch.utils._foreach_utils as foreach
 
@@ -273,6 +282,8 @@ def device():
         for listed in (optimizers._foreach_supported_types, foreach._foreach_supported_types):
             listed.append(Simulated)
             stack.callback(listed.remove, Simulated)
+        stack.callback(setattr, traces, "HANDLED_TYPES", traces.HANDLED_TYPES)
+        traces.HANDLED_TYPES += (Simulated,)  # else a buffer would leave the trace
         overwrite = future.get_overwrite_module_params_on_conversion()
         stack.callback(future.set_overwrite_module_params_on_conversion, overwrite)
         future.set_overwrite_module_params_on_conversion(True)

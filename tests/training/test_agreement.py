@@ -1,7 +1,9 @@
 """How far two trainings' curves are apart."""
 
 import pytest
+import torch
 
+from harness import checkpoint
 from harness.training import agreement
 
 
@@ -12,3 +14,17 @@ def test_curves_of_other_rates_or_lengths_are_not_within_any_tolerance():
     assert agreement.difference(curve, {**curve, "loss": [1.0, 0.55, 0.1]}) == pytest.approx(0.1)
     assert agreement.difference(curve, {**curve, "lr": [0.1, 0.2, 0.1]}) == float("inf")
     assert agreement.difference(curve, {}) == float("inf")
+
+
+def test_a_game_s_first_losses_are_those_of_its_checkpoint_where_the_curve_has_no_point(tmp_path):
+    exact = {"step": [1.0, 2.0], "loss": [1.0, 0.5], "lr": [0.1, 0.1]}
+    means = {"step": [25.0, 50.0], "loss": [3.0, 4.0], "lr": [0.1, 0.1]}
+    paths = [tmp_path / name for name in ("kept.pt", "new.pt")]
+    assert agreement.first_steps([exact, {}], paths, 2) == [exact, {}]
+    assert agreement.first_steps([means, means], paths, 2) == []
+    for path, second in zip(paths, (0.5, 0.75), strict=True):
+        losses, rates = torch.tensor([1.0, second, 9.0]), torch.tensor([0.1, 0.1, 0.2])
+        checkpoint.save(path, {"history": {"losses": losses, "rates": rates}})
+    read = agreement.first_steps([means, means], paths, 2)
+    assert agreement.difference(*read, 1) == 0
+    assert agreement.difference(*read, 2) == pytest.approx(0.5)

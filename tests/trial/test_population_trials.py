@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toy_population import SHORT, Crowded, cells, differ, together, weights
+from toy_population import SHORT, Crowded, Duel, cells, differ, together, weights
 
 from harness import checkpoint
 from harness.cell import Cell
@@ -20,14 +20,23 @@ from harness.trial.task import Task
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("explode", [False, True])
-def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, explode):
-    tasks = [Task(Crowded(explode=explode), cell, SHORT, tmp_path) for cell in cells()]
+@pytest.mark.parametrize(
+    ("topic", "left"),
+    [
+        (Crowded(), 8),
+        (Crowded(explode=True), 7),
+        (Duel(), 8),
+        (Duel(explode=True), 7),
+        (Duel(fail=True), 7),
+    ],
+)
+def test_where_one_ended_the_others_checkpoints_still_come_back(tmp_path, topic, left):
+    tasks = [Task(topic, cell, SHORT, tmp_path) for cell in cells()]
     (task,) = Grouping().group(tasks)
     made = population._population(task, torch.device("cpu"))
     outcome = PopulationOutcome(population._train(task, made, cost.Clock()))
     found = population.audit(task, 0, outcome.saved)
-    assert len(found) == 8 - explode
+    assert len(found) == left
     for check in found.values():
         assert (check.state_equal, check.resume_equal, check.metrics_equal) == (True,) * 3
 
@@ -51,16 +60,15 @@ def test_a_population_shares_its_gpu_as_its_cells_would(tmp_path):
     assert task.per_gpu == 4
 
 
-def test_a_compiled_population_is_the_eager_one_within_1e_5():
+@pytest.mark.parametrize("topic", [Crowded(), Duel()])
+def test_a_compiled_population_is_the_eager_one_within_1e_5(topic):
     some = cells(4) + cells(4, schedule="adam")
-    compiled = Population(Crowded(), some, SHORT)
+    compiled = Population(topic, some, SHORT)
     if note := population._compile(compiled):
         pytest.skip(note)
     compiled.run(20)
     compiled.update_members()
-    for member, other in zip(
-        compiled.members, together(Crowded(), some, SHORT).members, strict=True
-    ):
+    for member, other in zip(compiled.members, together(topic, some, SHORT).members, strict=True):
         assert member.cell == other.cell and differ(weights(other), weights(member)) < 1e-5
 
 

@@ -69,6 +69,8 @@ class GAN(GeneratorTopic):
 
     name: ClassVar[str] = "gan"
     models: ClassVar[tuple[str, ...]] = ("dcgan", "wgan_gp")
+    populates: ClassVar[tuple[str, ...]] = ("dcgan", "wgan_gp")
+    agrees: ClassVar[int] = 2
     loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {
@@ -173,6 +175,10 @@ def gradient_penalty(
     scalar.
     """
     share_B111 = torch.special.ndtr(mix_B111)
-    between = (share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW).requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    between = share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW
+    if isinstance(critic, nn.Module):  # torch.func knows no DataParallel
+        between.requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    else:  # and vmap no torch.autograd
+        gradient = torch.func.grad(lambda x: critic(x).sum())(between)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

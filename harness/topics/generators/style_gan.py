@@ -51,6 +51,8 @@ class StyleGAN(GeneratorTopic):
 
     name: ClassVar[str] = "style_gan"
     models: ClassVar[tuple[str, ...]] = ("style_gan",)
+    populates: ClassVar[tuple[str, ...]] = ("style_gan",)
+    agrees: ClassVar[int] = 1
     loss_falls: ClassVar[bool] = False
     recipe: ClassVar[tuple[str, str]] = ("hinge", "constant")
     directions: ClassVar[Mapping[str, str]] = {
@@ -121,10 +123,10 @@ class StyleGAN(GeneratorTopic):
         device: torch.device,
     ) -> Batches:
         rows = self.images.fold(cell.seed).train[: budget.samples]
-        content = self._content(self.images.train_x[rows])
-        known = {"content": content, "digit": self.images.train_y[rows]}
-        shuffled = Shuffled(known, generator, device)
-        return StyledBatches(shuffled, {"noise": (3, self.size, self.size)})
+        known = {"content": self._content(self.images.train_x), "digit": self.images.train_y}
+        shuffled = Shuffled(known, generator, device, rows)
+        noise = {"noise": (3, self.size, self.size)}
+        return WithNoise(shuffled, noise, {"number": len(styles.STYLES)}, _examples)
 
     @property
     def size(self) -> int:
@@ -230,22 +232,13 @@ class StyleGAN(GeneratorTopic):
             return _to_uint8(networks["painter"](rows, codes))
 
 
-class StyledBatches(WithNoise):
-    """Batches of contents, each with an example of a style: another digit drawn in it."""
+def _examples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return each content's example of a style, another digit drawn in it, and its digit.
 
-    def draw(self, size: int) -> dict[str, Tensor]:
-        """Return content, digit and noise, with example, example_digit and number, all (B, ...).
-
-        number: the index of the example's style.
-        """
-        batch = super().draw(size)
-        example = styles.render_each(batch["content"].roll(1, 0), batch["number"])
-        return {**batch, "example": example, "example_digit": batch["digit"].roll(1, 0)}
-
-    def choose(self, size: int, ahead: int) -> dict[str, Tensor]:
-        chosen = super().choose(size, ahead)
-        number_B = torch.randint(len(styles.STYLES), (size,), generator=self.generator)
-        return {**chosen, "number": number_B}
+    The style is that of the batch's ``number``.
+    """
+    example = styles.render_each(batch["content"].roll(1, 0), batch["number"])
+    return {"example": example, "example_digit": batch["digit"].roll(1, 0)}
 
 
 def _to_uint8(image: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.transfers import onto
@@ -20,7 +21,7 @@ def share(first: Batches, other: Batches) -> str | None:
     Only plain data can be drawn as one, shuffled and with noise or not: a stream that acts with
     the networks cannot.
     """
-    if type(first) is not type(other) or not isinstance(first, Shuffled | WithNoise):
+    if type(first) is not type(other) or type(first) not in (Shuffled, WithNoise):
         return "its batches are not drawn from plain data"
     own, theirs = _shuffled(first), _shuffled(other)
     if own is theirs:
@@ -44,8 +45,8 @@ class Streams:
     """The batch streams of all members, drawn at once: each gives what it would give alone."""
 
     def __init__(self, batches: Sequence[Batches]) -> None:
-        first = batches[0]
-        self.noise = first.shapes if isinstance(first, WithNoise) else {}
+        self.drawn = [own for own in batches if isinstance(own, WithNoise)]
+        self.derive = self.drawn[0].derive if self.drawn else None
         self.shuffled = [_shuffled(own) for own in batches]
         self.index_NM = self._index()
 
@@ -59,23 +60,27 @@ class Streams:
         index_NB = self.index_NM[:, first.position : first.position + size]
         for own in self.shuffled:
             own.position += size
-        batch = self._at(index_NB)
-        for name, shape in self.noise.items():
-            drawn = [torch.randn(size, *shape, generator=own.generator) for own in self.shuffled]
-            batch[name] = onto(torch.stack(drawn), first.device)
-        return batch
+        return self._with(index_NB, [own.draw_random(size, own.generator) for own in self.drawn])
 
     def example(self, size: int) -> dict[str, Tensor]:
-        """Return a batch of the shapes that ``draw`` returns, without drawing one."""
-        device = self.shuffled[0].device
-        batch = self._at(torch.zeros(len(self.shuffled), size, dtype=torch.int64, device=device))
-        lead = (len(self.shuffled), size)
-        return batch | {n: torch.zeros(*lead, *s, device=device) for n, s in self.noise.items()}
+        """Return a batch of the shapes that ``draw`` returns, and leave the streams as they are."""
+        count, device = len(self.shuffled), self.shuffled[0].device
+        index_NB = torch.zeros(count, size, dtype=torch.int64, device=device)
+        return self._with(
+            index_NB, [own.draw_random(size, torch.Generator()) for own in self.drawn]
+        )
 
     def _index(self) -> Tensor:
         """Return the members' orders of this epoch (N, M), on the device."""
         return onto(torch.stack([own.order for own in self.shuffled]), self.shuffled[0].device)
 
-    def _at(self, index_NB: Tensor) -> dict[str, Tensor]:
-        """Return the samples with these indices, tensors of shape N, B and a sample's."""
-        return {name: tensor[index_NB] for name, tensor in self.shuffled[0].tensors.items()}
+    def _with(self, index_NB: Tensor, random: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the samples with these indices, with what was drawn for each member's.
+
+        Tensors of shape N, B and a sample's.
+        """
+        first = self.shuffled[0]
+        batch = {name: tensor[index_NB] for name, tensor in first.tensors.items()}
+        for name in random[0] if random else ():
+            batch[name] = onto(torch.stack([own[name] for own in random]), first.device)
+        return batch | vmap(self.derive)(batch) if self.derive else batch

@@ -15,7 +15,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from harness.training.loop import Training
 from harness.training.population.batches import share
-from harness.training.topic import Topic
+from harness.training.topic import Networks, Topic
+
+Leaves = Sequence[Tensor]
 
 
 class NotStackable(Exception):  # noqa: N818  (what becomes of the cells, not an error of theirs)
@@ -32,15 +34,17 @@ def differ(first: Training, member: Training) -> str | None:
         return f"{cell.id} has another model or loss than {first.cell.id}"
     if cell.model not in topic.populates:
         return f"{topic.name} does not name {cell.model} among the models that it populates"
-    if [set(player.networks) for player in member.players] != [set(member.networks)]:
-        return "it has not just one player that moves all its networks"
-    if member.players[0].turns > 1:
-        return "its player takes several turns at every step"
+    moved = [name for player in member.players for name in player.networks]
+    if sorted(moved) != sorted(member.networks):
+        return "not each of its networks is moved by just one player"
     if type(topic).each_step is not Topic.each_step:
         return "its networks change between the steps too"
-    if not all(parameter.requires_grad for parameter in values(member)):
+    parameters = _parameters(member)
+    if not all(parameter.requires_grad for parameter in parameters):
         return "a part of its networks is frozen"
-    if [p.shape for p in values(member)] != [p.shape for p in values(first)]:
+    if len({*parameters}) < len(parameters):
+        return "its networks share parameters"
+    if [p.shape for p in parameters] != [p.shape for p in _parameters(first)]:
         return "their parameters have different shapes"
     for name, network in member.networks.items():
         for own, other in zip(network.buffers(), first.networks[name].buffers(), strict=True):
@@ -49,19 +53,8 @@ def differ(first: Training, member: Training) -> str | None:
     return share(first.batches, member.batches)
 
 
-def optimizer(member: Training) -> torch.optim.Optimizer:
-    """Return a member's only optimizer."""
-    return next(iter(member.optimizers.values()))
-
-
-def schedule(member: Training) -> Any:
-    """Return a member's only schedule."""
-    return next(iter(member.schedules.values()))
-
-
-def values(member: Training) -> list[nn.Parameter]:
-    """Return a member's parameters, in the order of its row."""
-    return list(member.players[0].parameters(member.networks))
+def _parameters(member: Training) -> list[nn.Parameter]:
+    return [p for network in member.networks.values() for p in network.parameters()]
 
 
 def row(tensors: Sequence[Tensor]) -> Tensor:
@@ -70,42 +63,59 @@ def row(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def gradients(
-    member: Training, value_NP: Tensor, example: dict[str, Tensor]
+    member: Training, place: int, values_NP: Sequence[Tensor], example: dict[str, Tensor]
 ) -> torch.fx.GraphModule:
-    """Trace a graph (value_NP, batch) -> gradient_NP, losses_N for members like ``member``.
+    """Trace a graph (values_NP, batch) -> gradient_NP, losses_N for members like ``member``.
 
-    vmap over the topic's objective, traced for batches like ``example`` to a graph of plain
-    operations that gives the same numbers without vmap's cost. Raises NotStackable if vmap refuses.
+    values_NP: a matrix for each player, in their order; the gradient is of the player at ``place``,
+    the others' parameters are as frozen as in its turn. vmap over its objective, traced for batches
+    like ``example`` to a graph of plain operations that gives the same numbers without vmap's cost.
+    Raises NotStackable if vmap refuses, as it does where a network changes a buffer in place, and
+    where one puts another in its place.
     """
-    (player,), networks = member.players, member.networks
-    names = [
-        (name, key) for name in player.networks for key, _ in networks[name].named_parameters()
+    networks, objective = member.networks, member.players[place].objective
+    of_players = [
+        [(name, *named) for name in player.networks for named in networks[name].named_parameters()]
+        for player in member.players
     ]
-    shapes = [parameter.shape for parameter in values(member)]
 
-    def loss(leaves: Sequence[Tensor], batch: dict[str, Tensor]) -> Tensor:
-        own: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
-        for (name, key), leaf in zip(names, leaves, strict=True):
-            own[name][key] = leaf
-        called: Any = {name: _Called(net, own[name]) for name, net in networks.items()}
-        return player.objective(called, batch)
+    def loss(own: Leaves, others: Sequence[Leaves], batch: dict[str, Tensor]) -> Tensor:
+        given: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
+        for named, leaves in zip(of_players, [*others[:place], own, *others[place:]], strict=True):
+            for (name, key, _), leaf in zip(named, leaves, strict=True):
+                given[name][key] = leaf
+        called: Any = {name: _Called(net, given[name]) for name, net in networks.items()}
+        return objective(called, batch)
 
-    def work(value_NP: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        parts = value_NP.split([shape.numel() for shape in shapes], dim=1)
-        leaves = [part.unflatten(1, s or (1,)) for part, s in zip(parts, shapes, strict=True)]
-        found, losses_N = vmap(grad_and_value(loss))(leaves, batch)
+    def work(values_NP: Sequence[Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        others = []
+        for value_NP, named in zip(values_NP, of_players, strict=True):
+            shapes = [parameter.shape for *_, parameter in named]
+            parts = value_NP.split([shape.numel() for shape in shapes], dim=1)
+            others.append(
+                [part.unflatten(1, s or (1,)) for part, s in zip(parts, shapes, strict=True)]
+            )
+        own = others.pop(place)
+        found, losses_N = vmap(grad_and_value(loss))(own, others, batch)
         return torch.cat([leaf.flatten(1) for leaf in found], dim=1), losses_N
 
     for network in networks.values():
         network.train()
+    before = _buffers(networks)
     try:
-        graph = make_fx(work)(value_NP, example)
+        graph = make_fx(work)([*values_NP], example)
     except Exception as error:  # vmap refuses by many types
         line = (str(error).strip().splitlines() or [""])[0]
         raise NotStackable(f"vmap refuses: {type(error).__name__}: {line[:200]}") from error
+    if any(old is not new for old, new in zip(before, _buffers(networks), strict=True)):
+        raise NotStackable("its networks put other buffers in place as they are called")
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+def _buffers(networks: Networks) -> list[Tensor]:
+    return [buffer for network in networks.values() for buffer in network.buffers()]
 
 
 class _Called:
