@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.axes import parallel
 from harness.cell import UsageError
-from harness.training.transfers import Ahead, onto, together
+from harness.training.transfers import Ahead, Copied, together
 
 Derive = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -49,10 +49,8 @@ class Shuffled(Batches):
     """An endless stream of batches of tensors, reshuffled every epoch, without incomplete batches.
 
     tensors: all samples by name, along the first dimension. rows: the indices of those that are
-    drawn, by default all.
+    drawn, by default all. The device gets an epoch's order once.
     """
-
-    index: Tensor | None  # the order, on the device
 
     def __init__(
         self,
@@ -66,14 +64,13 @@ class Shuffled(Batches):
         self.size = len(self.rows)
         self.generator = generator
         self.device = device
-        self._begin(torch.empty(0, dtype=torch.int64), 0)
+        self._copied = Copied(device)
+        self.order, self.position = torch.empty(0, dtype=torch.int64), 0
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return the next ``size`` samples. Raises UsageError if the data has fewer."""
         self.advance(size)
-        if self.index is None:
-            self.index = onto(self.order, self.device)
-        return self.at(self.index[self.position - size : self.position])
+        return self.at(self._copied(self.order)[self.position - size : self.position])
 
     def advance(self, size: int) -> None:
         """Move on by ``size`` samples, into the next epoch if this one has too few.
@@ -95,18 +92,14 @@ class Shuffled(Batches):
         """
         if size > self.size:
             raise UsageError(f"batch size {size} is over the {self.size} training samples")
-        self._begin(self.rows[torch.randperm(self.size, generator=self.generator)], 0)
-
-    def _begin(self, order: Tensor, position: int) -> None:
-        """Go on in an epoch of this order, at a position; the device gets it when it is used."""
-        self.order, self.position = order, position
-        self.index = None
+        self.order = self.rows[torch.randperm(self.size, generator=self.generator)]
+        self.position = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"order": self.order.clone(), "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._begin(state["order"].clone(), state["position"])
+        self.order, self.position = state["order"].clone(), state["position"]
 
 
 class WithNoise(Batches):

@@ -32,6 +32,20 @@ def together(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tens
     }
 
 
+class Copied:
+    """A tensor's copy on a device, made anew only for another tensor than the last."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """Return the copy of a tensor from the CPU that nothing changes in place."""
+        if self._last is None or self._last[0] is not tensor:
+            self._last = tensor, onto(tensor, self._device)
+        return self._last[1]
+
+
 class Ahead:
     """Each step's random tensors, drawn on the CPU; for a GPU many steps' at once, in one copy.
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.cell import Cell
+from harness.conformance import outside
 from harness.topics.registry import registered_topics
 from harness.training import transfers
 from harness.training.batches import Shuffled, WithNoise
@@ -50,6 +51,14 @@ def epoch(training):
     batches = getattr(training.batches, "batches", training.batches)
     samples = batches.size if isinstance(batches, Shuffled) else len(batches.x_NCHW)
     return samples // training.budget.batch_size
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+def test_nothing_that_is_copied_looks_like_unsaved_state(cell, training, log):
+    own, again = training(cell), training(cell)
+    own.run(2)
+    again.load_state_dict(own.state_dict())
+    assert outside.hidden(own) == outside.hidden(again)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
