@@ -146,13 +146,15 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
                 films[member.cell].look(step)
                 held_out[member.cell].look(step)
 
-    def train_to(step: int) -> None:
-        with clock.measure("train_s"):
+    def train_to(step: int, name: str = "train_s") -> None:
+        with clock.measure(name):
             population.run(step, look)
             population.update_members()
             population.update_histories()
 
+    first = min(cost.FIRST_STEPS, task.middle)
     with cost.peak_memory(population.device) as peak_mb:
+        train_to(first, "first_steps_s")
         train_to(task.middle)
         for member in running():
             saved[member.cell] = save(tasks[member.cell], member, "middle")
@@ -170,14 +172,16 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
         outcome = finish(tasks[cell], member, *seen, saved.get(cell), diverged, own)
         found[cell.id] = replace(outcome, population=len(population))
         evaluation_s[cell.id] = own.seconds["eval_s"]
-    shares = {"train_s": clock.seconds["train_s"], "wall_s": clock.elapsed()}
-    shares = {name: seconds / len(population) for name, seconds in shares.items()}
+    for spent in (clock.seconds, clock.joules):
+        spent["train_s"] += spent["first_steps_s"]
+    shares = {name: clock.seconds[name] for name in ("train_s", "first_steps_s")}
+    shares = {n: s / len(population) for n, s in {**shares, "wall_s": clock.elapsed()}.items()}
     energy_j = clock.joules["train_s"] / len(population)
     for member in population.members:
         name = member.cell.id
         seconds = shares | {"eval_s": evaluation_s[name]}
-        spent = cost.of_training(member, seconds, memory_mb, energy_j)
-        found[name] = replace(found[name], cost=spent)
+        own_cost = cost.of_training(member, seconds, memory_mb, energy_j, first=first)
+        found[name] = replace(found[name], cost=own_cost)
     return found
 
 
