@@ -42,7 +42,7 @@ def rows(course: Course) -> list[dict[str, Any]]:
         share = trained_share(len(trained), len(records))
         found.append(
             {"topic": course.topic.name, "model": cell.model, "loss": cell.loss}
-            | {"schedule": cell.schedule, "rate": _rate(records)}
+            | {"schedule": cell.schedule, "precision": cell.precision, "rate": _rate(records)}
             | {"settings": cell.settings_text}
             | {"verdict": _verdict(course, arm), "recipe": arm == course.recipe}
             | {"dropped_by": standing.blocks if standing.dropped else None}

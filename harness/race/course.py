@@ -7,7 +7,7 @@ where it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.cell import Cell, UsageError
 from harness.race import fresh
@@ -44,12 +44,11 @@ class Course:
 
     @property
     def recipe(self) -> str | None:
-        """The arm that is the topic's recipe for the leader's model and settings, if any."""
-        model = self.cells[self.race.leader].model
+        """The arm that is the topic's recipe for the leader's model, settings and precision."""
+        leader = self.cells[self.race.leader]
         loss, schedule = self.topic.recipe
-        used = "constant" if model in self.topic.fits else schedule
-        settings = self.cells[self.race.leader].settings
-        own = arm_of(Cell(self.topic.name, model, loss, used, settings=settings))
+        used = "constant" if leader.model in self.topic.fits else schedule
+        own = arm_of(replace(leader, loss=loss, schedule=used, rate=None))
         return own if own in self.cells else None
 
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from harness.cell import FP32
+
 CONFIGURATION = ["topic", "model", "loss", "schedule", "parallel", "precision"]
 BASE = [
     *("id", *CONFIGURATION, "seed", "rate", "settings", "status", "reason"),
@@ -79,7 +81,7 @@ STUDIES: dict[str, dict[str, str]] = {
         **dict.fromkeys(["step_ms", "small_ms", "large_ms"], "float64"),
     },
     "answers": {
-        **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
+        **dict.fromkeys(["topic", "model", "loss", "schedule", "precision"], "str"),
         **{"rate": "float64", "settings": "str", "verdict": "str"},
         **{"recipe": "bool", "dropped_by": "Int64"},
         **{"metric": "str", "direction": "str", "margin": "float64", "chosen_by": "str"},
@@ -99,7 +101,7 @@ MAY_BE_EMPTY = {"reason", "stopped", "settings"}
 # columns that earlier versions did not write, and what stands for them
 LATER: dict[str, dict[str, str | float]] = {
     "speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")},
-    "answers": {"settings": ""},
+    "answers": {"settings": "", "precision": FP32},
 }
 
 

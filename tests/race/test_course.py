@@ -315,3 +315,10 @@ def test_values_of_a_setting_race_as_arms_of_their_own():
     race.add(dict(zip(arms, (0.0, 1.0), strict=True)))
     course = Course(Racer(), arms, Measure([]), race, {arm: [] for arm in arms})
     assert course.recipe == "line-mse-cosine-turns-2"
+
+
+def test_precisions_race_as_arms_of_their_own(tmp_path):
+    cells = [replace(CELLS[0], precision=precise) for precise in ("fp32", "bf16")]
+    run, found, _ = raced(tmp_path, cells)
+    assert sorted(found["precision"]) == ["bf16", "fp32"] and found["recipe"].sum() == 1
+    assert {record.cell.precision for record in run.records.values()} == {"fp32", "bf16"}

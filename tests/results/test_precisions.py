@@ -100,3 +100,11 @@ def test_the_page_has_it_beside_fp32(written):
         cells=plain, summary=summary(plain), effects=pd.DataFrame(made.effects[:0])
     )
     assert "Precisions beside fp32" not in render(only, "run")
+
+
+def test_the_race_that_tells_recipes_apart_has_their_precisions(written):
+    cells = written[1].cells.assign(**{"cost.wall_s": 6.0})
+    found = told.race(cells, ["mine"])
+    assert found["command"].endswith(" -k mine --precision bf16,fp32") and found["recipes"] == 2
+    plain = told.race(cells[cells["precision"] == "fp32"], ["mine"])
+    assert "--precision" not in plain["command"]

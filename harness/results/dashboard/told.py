@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.cell import FP32
 from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
@@ -82,11 +83,12 @@ def cannot(
 def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     """Return the command that tells a topic's recipes apart, and how long it is given.
 
-    The minutes are those of ROUNDS trainings of each recipe (every model, loss, schedule and swept
-    value that the cells have) at their mean wall time, on all cores. Empty where no time is known.
+    The minutes are those of ROUNDS trainings of each recipe (every model, loss, schedule,
+    precision and swept value that the cells have) at their mean wall time, on all cores. Empty
+    where no time is known.
     """
     tried = group[group["status"].isin(["done", "diverged"])]
-    axes = {"model", "loss", "schedule", "settings"} & set(tried)
+    axes = {"model", "loss", "schedule", "precision", "settings"} & set(tried)
     arms = math.prod(int(tried[axis].nunique()) for axis in axes)
     seconds = tried["cost.wall_s"].mean() if "cost.wall_s" in tried else math.nan
     if not arms or not math.isfinite(seconds):
@@ -98,7 +100,7 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic
     command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
-    command += _few(tried) + _set(tried)
+    command += _few(tried) + _precisions(tried) + _set(tried)
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
 
 
@@ -114,6 +116,12 @@ def _few(cells: pd.DataFrame) -> str:
         values = list(dict.fromkeys(cells[axis])) if axis in cells else []
         found += f" --{axis} {','.join(values)}" if 0 < len(values) <= FEW else ""
     return found
+
+
+def _precisions(cells: pd.DataFrame) -> str:
+    """Return the precisions as a command line has them; nothing where all is fp32."""
+    found = sorted(set(cells["precision"])) if "precision" in cells else [FP32]
+    return "" if found == [FP32] else f" --precision {','.join(found)}"
 
 
 def _set(cells: pd.DataFrame) -> str:
