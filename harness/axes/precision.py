@@ -59,6 +59,7 @@ def prepared(
     from torch._inductor import config as inductor  # imported late: it takes a second
 
     inductor.compile_threads = 1  # a worker has one thread, and no processes that outlive it
+    inductor.fallback_random = True  # dropout draws what it draws uncompiled
     torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
     # an objective may go back through a graph twice, as pcgrad does; what was compiled without that
     # in mind PyTorch takes from its cache all the same, and computes wrong gradients

@@ -23,6 +23,11 @@ STEPS_OF = {  # until a loss has seen what makes the configuration inexact
     "ddp_powersgd": parallel.COMPRESS_FROM + 2,
     "local_sgd": parallel.AVERAGE_EVERY + 1,
 }
+PRECISE = {  # why first steps may be further off than a precision allows
+    "tf32": "tf32 is too coarse here",
+    "bf16": "bf16 is too coarse here",
+    "compiled": "what torch.compile made of a network computes something else",
+}
 EPSILON = 1e-4  # of Adam and its like, at least: at 1e-8 a gradient that is mere rounding is a step
 LEAST = 1e-3  # a loss nearer to zero, where its terms cancel, is compared as if it were this
 
@@ -109,11 +114,9 @@ def compare(alone: FirstSteps, got: FirstSteps, task: Task) -> Parity:
         _apart(a / parts, b) <= allowed
         for a, b in [(torch.tensor(alone.losses[0]), torch.tensor(got.losses[0])), *both]
     )
-    why = (
-        f"{task.cell.precision} is too coarse here"
-        if task.cell.precision in ("tf32", "bf16")
-        else f"they are 1/{parts} of single's, as if its objective summed over its batch, of which "
-        "parts are averaged: let it return the mean"
+    why = PRECISE.get(task.cell.precision) or (
+        f"they are 1/{parts} of single's, as if its objective summed over its batch, of which parts"
+        " are averaged: let it return the mean"
         if summed
         else "no layer or random number explains it; does its objective return a mean over the "
         "batch, each sample on its own, of networks called as they are given?"

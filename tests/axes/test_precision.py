@@ -146,6 +146,12 @@ def test_what_is_further_from_fp32_than_allowed_is_said(monkeypatch, tmp_path):
     assert found.equal is False and found.reason.endswith("1e-06 allowed): bf16 is too coarse here")
 
 
+def test_dropout_draws_compiled_what_it_draws_uncompiled(tmp_path):
+    cell = replace(CELL, model="dropout", precision="compiled")
+    found = parity.measure(Task(Toy(), cell, BUDGET, tmp_path), 0)
+    assert found.equal and found.difference < 1e-5
+
+
 @pytest.mark.parametrize("ranks", ["single", "ddp"])
 def test_a_bf16_cell_is_audited_and_known_by_its_precision(ranks, tmp_path):
     run = Run(tmp_path, {"toy": Toy()}, "smoke", report=lambda line: None)
