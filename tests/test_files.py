@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.files import atomic_file, remove, replace, write_atomically
+from harness.files import atomic_file, cache_folder, remove, replace, write_atomically
 
 
 def test_a_file_is_written_over_another_and_its_folder_made(tmp_path):
@@ -53,3 +53,8 @@ def test_a_file_never_takes_the_place_of_a_user_s_folder(tmp_path):
     with pytest.raises(IsADirectoryError, match="a folder is in the file's place"):
         write_atomically(tmp_path / "cells.csv", b"new")
     assert (tmp_path / "cells.csv" / "mine").read_text() == "kept"
+
+
+def test_the_cache_folder_is_xdgs(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("fid") == tmp_path / "decathlon" / "fid"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -24,7 +25,7 @@ from harness.files import cache_folder
 # by how much first losses and gradients may differ from fp32's, relative; 0.16 was seen in bf16
 # over 68 pairs of the topics' models and losses
 TOLERANCES = {"fp32": TOLERANCE, "tf32": 0.05, "bf16": 0.3, "compiled": TOLERANCE}
-COMPILERS = ("c++", "g++", "clang++")
+COMPILER = "clang++" if sys.platform == "darwin" else "g++"  # that PyTorch calls, or $CXX
 
 
 def skip_reason(name: str, parallel: str, devices: int) -> str | None:
@@ -34,13 +35,14 @@ def skip_reason(name: str, parallel: str, devices: int) -> str | None:
     """
     if name == "tf32" and not devices:
         return "tf32 is how a GPU multiplies: there is none here"
+    if name == "bf16" and parallel == "dp":
+        return "under dp it would be float16: torch tells dp's threads of autocast, not of its type"
     if name == "compiled":
         if parallel == "dp" or is_sharded(parallel) or parallel in CONFIGURATIONS.own:
             return f"compiled networks are not trained under {parallel} here"
-        if not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
-            return (
-                f"torch.compile needs a C++ compiler, and there is none of {', '.join(COMPILERS)}"
-            )
+        compiler = os.environ.get("CXX") or COMPILER
+        if not shutil.which(compiler):
+            return f"torch.compile needs a C++ compiler, and there is no {compiler}"
     return None
 
 
@@ -56,20 +58,25 @@ def prepared(
             network.register_forward_hook(_in_float32)
     if name != "compiled":
         return networks
-    from torch._inductor import config as inductor  # imported late: it takes a second
-
-    inductor.compile_threads = 1  # a worker has one thread, and no processes that outlive it
-    inductor.fallback_random = True  # dropout draws what it draws uncompiled
-    torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
-    # an objective may go back through a graph twice, as pcgrad does; what was compiled without that
-    # in mind PyTorch takes from its cache all the same, and computes wrong gradients
-    functorch.donated_buffer = False
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
+    set_compiler()
     mode = "reduce-overhead" if device.type == "cuda" else None
     made: Any = {
         key: torch.compile(network, mode=mode, dynamic=False) for key, network in networks.items()
     }
     return made
+
+
+def set_compiler() -> None:
+    """Have ``torch.compile`` compile in this process alone, and give uncompiled code's numbers."""
+    from torch._inductor import config as inductor  # imported late: it takes a second
+
+    inductor.compile_threads = 1  # a worker has one thread, and no processes that outlive it
+    inductor.fallback_random = True  # dropout draws what it draws uncompiled
+    # an objective may go back through a graph twice, as pcgrad does; what was compiled without that
+    # in mind PyTorch takes from its cache all the same, and computes wrong gradients
+    functorch.donated_buffer = False
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
+    torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
 
 
 def objective(name: str, device: torch.device) -> AbstractContextManager[Any]:

@@ -12,6 +12,7 @@ from harness.axes import parallel
 from harness.cell import UsageError
 from harness.training.transfers import Ahead, Copied, together
 
+INDEX = "which samples"  # no name of a tensor
 Derive = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -130,7 +131,7 @@ class WithNoise(Batches):
         if type(own) is Shuffled:
             own.advance(size)
             chosen = self._ahead.next(size, 1 + (len(own.order) - own.position) // size)
-            batch = own.at(chosen.pop("index")) | chosen
+            batch = own.at(chosen.pop(INDEX)) | chosen
         else:  # it may draw in a way of its own
             batch = own.draw(size)
             batch |= together(self.draw_random(size, self.generator), own.device)
@@ -139,11 +140,11 @@ class WithNoise(Batches):
     def choose(self, size: int, ahead: int) -> dict[str, Tensor]:
         """Return what is random in the batch ``ahead`` of the next one, on the CPU.
 
-        ``index``: which samples are in it; and what is drawn for them.
+        INDEX: which samples are in it; and what is drawn for them.
         """
         end = self.batches.position + ahead * size
         random = self.draw_random(size, self.generator)
-        return {"index": self.batches.order[end - size : end], **random}
+        return {INDEX: self.batches.order[end - size : end], **random}
 
     def draw_random(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return what is drawn for ``size`` samples, on the CPU."""

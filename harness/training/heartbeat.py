@@ -6,6 +6,7 @@ share; elsewhere nobody looks.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 from torch.nn.modules.module import register_module_forward_hook
 
+TICKS = 1800  # seconds that a compiler may take
 SLOTS = 4  # numbers in a heartbeat's memory: those below
 AT, STEP, STEPPED_AT, STEP_S = range(SLOTS)
 
@@ -63,6 +65,26 @@ def pulse(memory: MutableSequence[float], begun: float) -> Pulse:
 def own_pulse(begun: float) -> Pulse:
     """Read this process's own heartbeat."""
     return pulse(_memory, begun)
+
+
+@contextmanager
+def ticking() -> Iterator[None]:
+    """Beat every second of the block, for TICKS seconds at most: a compiler cannot."""
+    over = threading.Event()
+
+    def tick() -> None:
+        for _ in range(TICKS):
+            beat()
+            if over.wait(1):
+                return
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ class Training:
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         half = budget.steps // 2
         self.failure_checks = {half + half * part // 5 for part in range(1, 6)}
-        self.step = 0
+        self.step = self.begun = 0
         self.losses: list[Tensor] = []
         self.checked = 0
         self.watched_steps = watched_steps
@@ -132,7 +132,11 @@ class Training:
 
     def advance(self) -> None:
         """Make one step: each player takes its turns, on this rank's shard of a global batch."""
-        with precision.step(self.cell.precision, self.device):
+        compiles = self.cell.precision == "compiled" and self.step == self.begun
+        with (
+            heartbeat.ticking() if compiles else nullcontext(),
+            precision.step(self.cell.precision, self.device),
+        ):
             self._take_turns()
         self.step += 1
         self.layout.after_step(self.step, last=self.step == self.budget.steps)
@@ -193,6 +197,8 @@ class Training:
         """
         with precision.objective(self.cell.precision, self.device):
             loss = player.objective(self.layout.called[player.name], batch)
+        if self.cell.precision == "compiled":
+            loss = loss.clone()  # a CUDA graph's output is overwritten at the next step
         if self.cell.parallel == "dp" and loss.numel() > 1:
             size = self.budget.batch_size // self.accumulate
             shares = [len(share) for share in torch.arange(size).chunk(len(self.gpus))]
@@ -338,7 +344,7 @@ class Training:
         self.layout.load_state_dict(own.get("memory", {}))
         self.batches.load_state_dict(tree["batches"])
         set_random_state(tree["random"], self.generator, self.gpus)
-        self.step = tree["step"]
+        self.step = self.begun = tree["step"]
         kept = tree.get("history", {"losses": torch.empty(0), "rates": torch.empty(0)})
         self.losses = list(kept["losses"].to(self.device))
         self.rates = kept["rates"].tolist()

@@ -114,11 +114,12 @@ def compare(alone: FirstSteps, got: FirstSteps, task: Task) -> Parity:
         _apart(a / parts, b) <= allowed
         for a, b in [(torch.tensor(alone.losses[0]), torch.tensor(got.losses[0])), *both]
     )
-    why = PRECISE.get(task.cell.precision) or (
+    why = (
         f"they are 1/{parts} of single's, as if its objective summed over its batch, of which parts"
         " are averaged: let it return the mean"
-        if summed
-        else "no layer or random number explains it; does its objective return a mean over the "
+        if summed and parts > 1
+        else PRECISE.get(task.cell.precision)
+        or "no layer or random number explains it; does its objective return a mean over the "
         "batch, each sample on its own, of networks called as they are given?"
     )
     reason = (

@@ -152,9 +152,10 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
             population.update_members()
             population.update_histories()
 
-    first = min(cost.FIRST_STEPS, task.middle)
+    begun = population.step  # by now it was timed for some steps
+    first = max(0, min(cost.FIRST_STEPS, task.middle - begun))
     with cost.peak_memory(population.device) as peak_mb:
-        train_to(first, "first_steps_s")
+        train_to(begun + first, "first_steps_s")
         train_to(task.middle)
         for member in running():
             saved[member.cell] = save(tasks[member.cell], member, "middle")
@@ -180,7 +181,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     for member in population.members:
         name = member.cell.id
         seconds = shares | {"eval_s": evaluation_s[name]}
-        own_cost = cost.of_training(member, seconds, memory_mb, energy_j, first=first)
+        own_cost = cost.of_training(member, seconds, memory_mb, energy_j, begun, first)
         found[name] = replace(found[name], cost=own_cost)
     return found
 

@@ -51,7 +51,8 @@ def _train(task: Task, rank: int) -> Outcome:
     film = Film(task, training, clock)
     saved = _resume(task, training) if task.attempt else None
     held_out, begun = HeldOut(task, training, clock), training.step
-    first = min(cost.FIRST_STEPS, task.middle - begun)
+    near = task.middle if begun < task.middle else task.middle + task.replayed_steps
+    first = min(cost.FIRST_STEPS, near - begun)
 
     def look(step: int) -> None:
         film.look(step)
@@ -77,8 +78,8 @@ def _train(task: Task, rank: int) -> Outcome:
         return outcome
     if found:
         parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
-        how = task.cell.parallel if task.cell.precision == FP32 else task.cell.precision
-        outcome = outcome.with_parity(found, f"{how}{parts}")
+        precise = "" if task.cell.precision == FP32 else f" in {task.cell.precision}"
+        outcome = outcome.with_parity(found, f"{task.cell.parallel}{precise}{parts}")
     for spent in (clock.seconds, clock.joules):
         spent["train_s"] += spent["first_steps_s"]
     clock.seconds["wall_s"] = clock.elapsed()

@@ -4,6 +4,7 @@ import pytest
 from torch import nn
 
 from harness.axes.parallel import shared_apart, shares
+from harness.axes.parallel.replicas import Replicas
 
 
 class OwnNorm(nn.BatchNorm1d):
@@ -95,3 +96,13 @@ def test_each_kind_of_layer_is_named_once_a_network():
 )
 def test_what_a_batch_is_shared_out_to(name, ranks, accumulate, each):
     assert shares(name, ranks, accumulate) == each
+
+
+def test_what_dp_does_not_know_to_join_torch_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(nn.DataParallel, "gather", lambda self, values, where: asked.append(values))
+    replicas = Replicas(nn.Linear(3, 3))
+    assert replicas.gather([("a", None, 2)] * 2, 0) == ("a", None, 2) and not asked
+    unknown = object()
+    replicas.gather([[unknown], [unknown]], 0)
+    assert asked == [(unknown, unknown)]

@@ -108,3 +108,10 @@ def test_the_race_that_tells_recipes_apart_has_their_precisions(written):
     assert found["command"].endswith(" -k mine --precision bf16,fp32") and found["recipes"] == 2
     plain = told.race(cells[cells["precision"] == "fp32"], ["mine"])
     assert "--precision" not in plain["command"]
+
+
+def test_costs_of_cells_that_trained_together_are_not_held_against_one_that_trained_alone(written):
+    cells = written[1].cells
+    together = cells.assign(population=cells["precision"].map({"fp32": 8, "bf16": 1}))
+    beside = answers.pairs(answers.ranked(together), "precision", "fp32")
+    assert beside["samples_per_s_plain"].isna().all() and beside["quality_plain"].notna().all()

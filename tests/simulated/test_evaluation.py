@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.cell import Cell
-from harness.topics.generators import feature_extractor, fid, styles
+from harness.topics.generators import base, feature_extractor, fid, style_gan, styles
 
 GPU = torch.device("cuda", 0)
 GENERATORS = ["gan/dcgan", "vae/vae", "pixelcnn/pixelcnn", "style_gan/style_gan"]
@@ -31,7 +31,8 @@ def net(device):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_more_images_bring_back_no_more_often(name, training, topics, log, tmp_path, monkeypatch):
-    monkeypatch.setattr(fid, "cache_folder", lambda: None)
+    for module in (base, style_gan):
+        monkeypatch.setattr(module, "cache_folder", lambda name: None)
     few, many = (70, 520) if name != "style_gan/style_gan" else (16 * 70, 16 * 140)
     for count in (few, many):
         topic, cell, networks = trained(training, topics, name, fid_samples=count)

@@ -1,5 +1,6 @@
 """A training repeats, resumes and diverges as it should."""
 
+import threading
 from dataclasses import dataclass, replace
 
 import pytest
@@ -11,6 +12,7 @@ from harness import checkpoint
 from harness.axes import schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint.tree import digest
+from harness.training import heartbeat
 from harness.training.loop import Diverged, Training
 from harness.training.topic import Player
 
@@ -202,3 +204,15 @@ def test_a_parameter_of_two_networks_moves_with_either():
     assert tied.requires_grad and not training.networks["head"][1].weight.requires_grad
     training.layout.freeze_others("head")
     assert tied.requires_grad and not training.networks["body"][0].weight.requires_grad
+
+
+def test_a_heart_ticks_while_a_compiler_is_at_work():
+    memory = [0.0] * heartbeat.SLOTS
+    heartbeat.beat_in(memory)
+    before = threading.active_count()
+    with heartbeat.ticking():
+        assert threading.active_count() == before + 1
+        while not memory[heartbeat.AT]:
+            pass
+    assert threading.active_count() == before
+    heartbeat.beat_in([0.0] * heartbeat.SLOTS)

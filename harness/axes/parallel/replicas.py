@@ -49,8 +49,11 @@ class Replicas(DataParallel):
     def _joined(self, values: Sequence[Any], output_device: int | torch.device) -> Any:
         """Return what the replicas return in one place of their outputs as one value."""
         first = values[0]
-        if not isinstance(first, Tensor) or first.dim() or not first.is_floating_point():
-            return super().gather(values, output_device) if isinstance(first, Tensor) else first
+        if not isinstance(first, Tensor):
+            plain = first is None or isinstance(first, str | bool | int | float)
+            return first if plain else super().gather(values, output_device)
+        if first.dim() or not first.is_floating_point():
+            return super().gather(values, output_device)
         check_equal(self.sizes)
         return super().gather([value[None] for value in values], output_device).mean()
 

@@ -1,7 +1,7 @@
 """Decide what the seeds of two runs say of a metric, against the noise that seeds have.
 
 Seeds count as independent: what a change of code does to a seed's rounding is another draw. Each
-configuration (model, loss, schedule, rate, swept settings, inexact parallel configuration) has a
+configuration (model, loss, schedule, rate, precision, swept settings, inexact parallel one) has a
 test of its own, so that a fault in one loss is seen beside others that are as they were. Their mean
 has one more, which knows that a seed's configurations go up and down together.
 """

@@ -152,7 +152,8 @@ def pairs(group: pd.DataFrame, axis: str, plain: str) -> pd.DataFrame:
     """Join each finished cell with the one that differs from it in having ``plain`` on an axis.
 
     axis: parallel or precision; plain: single, or fp32. Columns ``*_plain`` hold that cell's
-    quality, samples_per_s, peak_mb and train_s.
+    quality, samples_per_s, peak_mb and train_s. A cell's cost is not told beside that of
+    one that trained in another number of them at once (``population``).
     """
     done = group[group["status"] == "done"]
     taken = {
@@ -163,13 +164,17 @@ def pairs(group: pd.DataFrame, axis: str, plain: str) -> pd.DataFrame:
         "parity.difference": "difference",
     }
     key = [name for name in (*AXES, "settings", "seed") if name != axis]
-    table = done[[*key, "id", axis, "world_size"]].assign(
+    table = done[[*key, "id", axis, "world_size", "population"]].assign(
         **{short: _finite(done, name) for name, short in taken.items()}
     )
     alone = table[table[axis] == plain].drop_duplicates(key)
-    alone = alone[[*key, "quality", "samples_per_s", "peak_mb", "train_s"]]
+    costs = ["samples_per_s", "peak_mb", "train_s"]
+    alone = alone[[*key, "quality", "population", *costs]]
     others = table[table[axis] != plain]
-    return others.merge(alone, on=key, suffixes=("", "_plain"))
+    both = others.merge(alone, on=key, suffixes=("", "_plain"))
+    apart = both["population"] != both["population_plain"]
+    both.loc[apart, [f"{name}_plain" for name in costs]] = np.nan
+    return both
 
 
 def _finite(frame: pd.DataFrame, column: str) -> pd.Series:

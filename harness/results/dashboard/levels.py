@@ -10,7 +10,7 @@ import pandas as pd
 from harness.results.dashboard import figures
 from harness.results.dashboard.text import escaped, rounded
 
-AXES = ("loss", "schedule", "model")
+AXES = ("loss", "schedule", "model", "precision")
 
 
 def dots(effects: pd.DataFrame, metric: str, better: str) -> figures.Figure:

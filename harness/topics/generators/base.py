@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.axes.losses import pixels
 from harness.cell import Cell
+from harness.files import cache_folder
 from harness.topics import datasets
 from harness.topics.generators import feature_extractor, fid
 from harness.topics.options import SHAPES, FIDOptions, ImageOptions
@@ -99,7 +100,7 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         device = next(next(iter(networks.values())).parameters()).device
         eyes = feature_extractor.load(weights=self.fid_weights, samples=len(real), device=device)
         made = self.sample(networks, cell, len(real), noise)
-        found = fid.evaluate(real, made, eyes, fid_seed, fid.cache_folder())
+        found = fid.evaluate(real, made, eyes, fid_seed, cache_folder("fid"))
         return found | fid.describe(real, made, eyes)
 
     def failure(self, networks: Networks, cell: Cell) -> str | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -48,14 +47,6 @@ class Statistics(NamedTuple):
     covariance_FF: Tensor
     reach_N: Tensor
     kernel: Tensor
-
-
-def cache_folder() -> Path:
-    """Return the folder for cached statistics, by default ``~/.cache/decathlon/fid``.
-
-    It is under ``$XDG_CACHE_HOME`` if that is set.
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "decathlon", "fid")
 
 
 def features(x_NCHW: Tensor, extractor: Extractor) -> Tensor:
@@ -237,7 +228,7 @@ def evaluate(
 
     fid_se: the standard error that fid_low and fid_high stem from. ``seed`` is the bootstrap's,
     None to leave the interval out; ``cache`` the folder for the real images' statistics, see
-    ``cache_folder``. Raises UsageError for no more images than features on either side.
+    ``files.cache_folder``. Raises UsageError for no more images than features on either side.
     """
     sides = reference(real, extractor, cache), statistics(features(generated, extractor))
     found, spread = frechet(*sides), {}

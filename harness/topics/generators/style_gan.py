@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from harness.axes.losses import adversarial
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
+from harness.files import cache_folder
 from harness.topics.generators import fid, styles
 from harness.topics.generators.base import FID_SEED, GeneratorTopic
 from harness.topics.generators.style_networks import Critic, Painter, Reader, StyleEncoder
@@ -195,7 +196,7 @@ class StyleGAN(GeneratorTopic):
             real = styles.render(content, style)
             example = real.roll(1, 0)
             made = self.transfer(networks, content, example)
-            scores = fid.evaluate(_to_uint8(real), made, eyes, FID_SEED, fid.cache_folder())
+            scores = fid.evaluate(_to_uint8(real), made, eyes, FID_SEED, cache_folder("fid"))
             found.append(scores)
             rest[f"fid.{style.name}"] = scores["fid"]
             moved = self.transfer(networks, held_out, example[pick])

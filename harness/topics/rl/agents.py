@@ -127,6 +127,11 @@ class RL(EnvironmentOptions, Topic):
         made.close()
         return registration.own_classes_of(made)
 
+    def skip(self, cell: Cell) -> str | None:
+        if cell.model == "policy_gradient" and cell.precision == "compiled":
+            return "each of its episodes has a length of its own, and would be compiled anew"
+        return None
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"": registration.carried(self.env)}
 

@@ -21,7 +21,8 @@ def share(first: Batches, other: Batches) -> str | None:
     Only plain data can be drawn as one, shuffled and with noise or not: a stream that acts with
     the networks cannot.
     """
-    if type(first) is not type(other) or type(first) not in (Shuffled, WithNoise):
+    plain = type(first) in (Shuffled, WithNoise) and type(_shuffled(first)) is Shuffled
+    if type(first) is not type(other) or not plain:
         return "its batches are not drawn from plain data"
     own, theirs = _shuffled(first), _shuffled(other)
     if own is theirs:

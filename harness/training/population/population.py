@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from harness.axes import registry
+from harness.axes import precision, registry
 from harness.axes.optimizers import Optimizer
 from harness.axes.schedules import Schedule
 from harness.cell import Budget, Cell
@@ -109,6 +109,7 @@ class Population:
 
     def compile(self) -> None:
         """Compile the players' steps, tried on copies. Raises whatever ``torch.compile`` raises."""
+        precision.set_compiler()
         for rows in self.players:
             rows.compile(self.values_NP, self.streams.example(self.budget.batch_size))
 

@@ -245,11 +245,6 @@ def test_a_cache_that_cannot_be_written_is_done_without(net, tmp_path):
     fid.reference(REAL, net, tmp_path / "file")
 
 
-def test_the_cache_folder_is_xdgs(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert fid.cache_folder() == tmp_path / "decathlon" / "fid"
-
-
 # Extractors
 
 
