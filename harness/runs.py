@@ -381,7 +381,9 @@ class Run:
         apart = [task]
         reason = outcome.reason if isinstance(outcome, Outcome) else outcome.separate
         if isinstance(outcome, PopulationOutcome):
-            apart = self._grouping.separate(task, self.executor.pending())
+            running = self.executor.running()  # those will say for themselves
+            waiting = [other for other in self.executor.pending() if other not in running]
+            apart = self._grouping.separate(task, waiting)
         for one in apart:
             self.report(f"{label(one)} run one by one: {bounds.line(reason)}")
         self.executor.requeue([own for one in apart for own in one.tasks], instead_of=apart)

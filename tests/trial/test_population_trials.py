@@ -139,3 +139,11 @@ def test_replay_of_a_member_is_within_the_tolerance_and_says_so(tmp_path, capsys
     assert main(["replay", some[0].id, "--profile", "smoke", "--run-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert ("a population of 8" if found.records[some[0]].population == 8 else "bit") in said
+
+
+def test_populations_at_work_at_once_that_are_refused_train_each_cell_once(tmp_path):
+    some = [cell for loss in ("mse", "huber") for cell in cells(model="dropout", loss=loss)]
+    found, lines = run(tmp_path, Crowded(), some)
+    assert len(found.records) == 16
+    assert len([line for line in lines if "run one by one" in line]) == 2
+    assert len([line for line in lines if line.startswith("[")]) == 16
