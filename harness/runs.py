@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import matrix
 from harness.axes import parallel, registry
-from harness.cell import Budget, Cell, Status, UsageError
+from harness.cell import FP32, Budget, Cell, Status, UsageError
 from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
 from harness.files import write_atomically
@@ -191,7 +191,9 @@ class Run:
         budget, topic = self.budget(cell), self.topic(cell)
         if not self.gpus or cell.model in topic.fits:
             return budget.expected_s * cost.slowness()
-        launched_s = 0.0 if cell.model in topic.populates else budget.steps * cost.LAUNCH_S
+        plain = (cell.parallel, cell.precision) == ("single", FP32)
+        together = plain and cell.model in topic.populates
+        launched_s = 0.0 if together else budget.steps * cost.LAUNCH_S
         return max(budget.expected_s, launched_s)
 
     def start(self, cells: Iterable[Cell]) -> str:

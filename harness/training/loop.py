@@ -199,12 +199,9 @@ class Training:
             loss = player.objective(self.layout.called[player.name], batch)
         if self.cell.precision == "compiled":
             loss = loss.clone()  # a CUDA graph's output is overwritten at the next step
-        if self.cell.parallel == "dp" and loss.numel() > 1:
+        if self.cell.parallel == "dp":
             size = self.budget.batch_size // self.accumulate
-            shares = [len(share) for share in torch.arange(size).chunk(len(self.gpus))]
-            if loss.shape == (len(shares),):
-                parallel.check_equal(shares)
-                return loss.mean()
+            loss = parallel.mean_over_gpus(loss, size, len(self.gpus))
         return loss
 
     def _gradient(self, player: Player) -> Tensor:

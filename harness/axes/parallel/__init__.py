@@ -27,7 +27,7 @@ from harness.axes.parallel.configurations import (
     skip_reason,
 )
 from harness.axes.parallel.layout import AVERAGE_EVERY, COMPRESS_FROM, Layout
-from harness.axes.parallel.replicas import check_equal
+from harness.axes.parallel.replicas import mean_over_gpus
 from harness.axes.parallel.sharing import DRAWS, kind, shared_apart, shares
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "Layout",
     "Parallel",
     "average",
-    "check_equal",
     "full_tensors",
     "gather_to_rank_zero",
     "inexact",
@@ -51,6 +50,7 @@ __all__ = [
     "is_sharded",
     "kind",
     "laid_out_like",
+    "mean_over_gpus",
     "mean_over_ranks",
     "mean_over_replicas",
     "part",

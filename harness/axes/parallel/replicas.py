@@ -54,11 +54,23 @@ class Replicas(DataParallel):
             return first if plain else super().gather(values, output_device)
         if first.dim() or not first.is_floating_point():
             return super().gather(values, output_device)
-        check_equal(self.sizes)
+        _check_equal(self.sizes)
         return super().gather([value[None] for value in values], output_device).mean()
 
 
-def check_equal(sizes: Sequence[int]) -> None:
+def mean_over_gpus(loss: Tensor, batch_size: int, gpus: int) -> Tensor:
+    """Return a loss of one value a GPU, as dp may leave it, as their mean; any other as it is.
+
+    Raises UsageError if the GPUs' shares of the batch are not equal.
+    """
+    shares = [len(share) for share in torch.arange(batch_size).chunk(gpus)]
+    if loss.numel() <= 1 or loss.shape != (len(shares),):
+        return loss
+    _check_equal(shares)
+    return loss.mean()
+
+
+def _check_equal(sizes: Sequence[int]) -> None:
     """Raise UsageError if the shares of a batch, whose means are averaged, are not equal."""
     if len(set(sizes)) > 1:
         raise UsageError(
