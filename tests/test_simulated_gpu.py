@@ -35,9 +35,11 @@ def run(tmp_path_factory):
             "OMP_NUM_THREADS": "1",
             "SIMULATED_GPUS": str(gpus),
         }
+        hidden = ("PYTEST", "CUDA_VISIBLE_DEVICES")  # the latter by a test of --device cpu
+        own = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
         done = subprocess.run(
             [sys.executable, *arguments],
-            env={k: v for k, v in os.environ.items() if "PYTEST" not in k} | told,
+            env=own | told,
             cwd=FOLDER.parents[1],
             capture_output=True,
             text=True,
