@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.axes import precision
 from harness.cell import PRECISIONS, Cell
 from harness.topics.registry import registered_topics
 from harness.training.loop import Training
@@ -69,12 +70,8 @@ def training_of(topic, model, gpu, precision="fp32", **changes):
 def test_peaks(gpu):
     peaks = {"fp32": flops.measured_peak(gpu), "fp32_1024": flops.measured_peak(gpu, 1024)}
     peaks["bf16"] = flops.measured_peak(gpu, dtype=torch.bfloat16)
-    products = torch.backends.cuda.matmul
-    before, products.allow_tf32 = products.allow_tf32, True
-    try:
+    with precision.step("tf32", gpu):
         peaks["tf32"] = flops.measured_peak(gpu)
-    finally:
-        products.allow_tf32 = before
     say(what="peaks", **{f"{name}_tflops": peak / 1e12 for name, peak in peaks.items()})
     if maker := flops.makers_peak(gpu):
         given = {name: peak for name, peak in maker._asdict().items() if peak}
@@ -122,11 +119,11 @@ PRECISELY = [(topic, model, {}) for topic, model in FIRST.items()]
 def test_precision(topic, model, changes, gpu):
     figures = {}
     with repeatable("cuda"):
-        for precision in PRECISIONS:
-            training = training_of(topic, model, gpu, precision, **changes)
+        for name in PRECISIONS:
+            training = training_of(topic, model, gpu, name, **changes)
             first_s = 3 * seconds(training.advance, 3)
             times = 5 if topic == "rl" else 20
-            figures[f"{precision}_ms"] = 1e3 * min(seconds(training.advance, times) for _ in "abc")
+            figures[f"{name}_ms"] = 1e3 * min(seconds(training.advance, times) for _ in "abc")
     about = {"model": model, "batch_size": training.budget.batch_size}
     say(what="precision", topic=topic, **about, **figures, compile_s=first_s)
     assert min(figures.values()) > 0

@@ -91,7 +91,7 @@ class Run:
         if self.per_gpu > 1 and not self.gpus:
             raise UsageError(f"per gpu {self.per_gpu}: there is no GPU here for trainings to share")
         self.environment = cost.environment(self.device)
-        self._cpu = cost.environment("cpu")
+        self._cpu = self.environment if self.device == "cpu" else cost.environment("cpu")
         if self.gpus:
             self.environment["per_gpu"] = self.per_gpu
         self._grouping = Grouping(self.population, self.compile)

@@ -73,6 +73,11 @@ class Clock:
             self.joules[name] = self.joules.get(name, 0.0) + spent_j - inside_j
             self._inside = outside_s + spent_s, outside_j + spent_j
 
+    def include(self, part: str, whole: str) -> None:
+        """Count what was measured as ``part`` in ``whole`` too."""
+        for spent in (self.seconds, self.joules):
+            spent[whole] += spent[part]
+
     def _read(self) -> tuple[float, float]:
         synchronise(self._device)
         return time.perf_counter(), self._counter()

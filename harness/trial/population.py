@@ -173,8 +173,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
         outcome = finish(tasks[cell], member, *seen, saved.get(cell), diverged, own)
         found[cell.id] = replace(outcome, population=len(population))
         evaluation_s[cell.id] = own.seconds["eval_s"]
-    for spent in (clock.seconds, clock.joules):
-        spent["train_s"] += spent["first_steps_s"]
+    clock.include("first_steps_s", "train_s")
     shares = {name: clock.seconds[name] for name in ("train_s", "first_steps_s")}
     shares = {n: s / len(population) for n, s in {**shares, "wall_s": clock.elapsed()}.items()}
     energy_j = clock.joules["train_s"] / len(population)

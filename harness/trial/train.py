@@ -80,8 +80,7 @@ def _train(task: Task, rank: int) -> Outcome:
         parts = f" in {task.accumulate} parts" if task.accumulate > 1 else ""
         precise = "" if task.cell.precision == FP32 else f" in {task.cell.precision}"
         outcome = outcome.with_parity(found, f"{task.cell.parallel}{precise}{parts}")
-    for spent in (clock.seconds, clock.joules):
-        spent["train_s"] += spent["first_steps_s"]
+    clock.include("first_steps_s", "train_s")
     clock.seconds["wall_s"] = clock.elapsed()
     energy_j = clock.joules["train_s"]
     measured_cost = cost.of_training(training, clock.seconds, memory_mb, energy_j, begun, first)

@@ -212,7 +212,5 @@ def test_a_heart_ticks_while_a_compiler_is_at_work():
     before = threading.active_count()
     with heartbeat.ticking():
         assert threading.active_count() == before + 1
-        while not memory[heartbeat.AT]:
-            pass
-    assert threading.active_count() == before
+    assert threading.active_count() == before and memory[heartbeat.AT] > 0
     heartbeat.beat_in([0.0] * heartbeat.SLOTS)
