@@ -93,9 +93,9 @@ def _versions(sources: Mapping[Path, str]) -> list[str]:
     """
     own = {path: name for path, name in sources.items() if _is_projects(path)}
     imports = (name for path, module in own.items() for name in _imports(module, path))
-    tops = {name.split(".")[0] for name in imports} - {"pytest", __name__.split(".")[0]}
-    installed = _distributions()
-    found = {dist for name in tops for dist in installed.get(name, ())}
+    beside = {name.split(".")[0] for name in own.values()} | sys.stdlib_module_names
+    tops = {name.split(".")[0] for name in imports} - {"pytest", __name__.split(".")[0], *beside}
+    found = {dist for name in tops for dist in _distributions(name)}
     return sorted(f"{dist}=={metadata.version(dist)}" for dist in found)
 
 
@@ -104,9 +104,17 @@ def _is_projects(path: Path) -> bool:
     return path.suffix == ".py" and not path.is_relative_to(HERE) and _package(path) is None
 
 
+def _distributions(top: str) -> list[str]:
+    """Return the installed distributions that bring a top-level module."""
+    try:
+        return [metadata.distribution(top).name]
+    except metadata.PackageNotFoundError:
+        return _by_module().get(top, [])
+
+
 @cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Return the installed distributions by the top-level modules that they bring."""
+def _by_module() -> Mapping[str, list[str]]:
+    """Return the installed distributions by module; half a second, for names of their own."""
     return metadata.packages_distributions()
 
 

@@ -1,6 +1,7 @@
 """Settings and fixtures shared by the tests."""
 
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,17 @@ collect_ignore = [] if "SIMULATED_GPUS" in os.environ else ["simulated"]
 
 settings.register_profile("decathlon", deadline=None, max_examples=50)  # no timing asserts
 settings.load_profile("decathlon")
+
+
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path_factory):
+    """What a test imported from its own folder is gone after it: many call theirs ``mine``."""
+    before = set(sys.modules)
+    yield
+    folder = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint import CheckpointException
 
 from harness.axes import parallel
 from harness.checkpoint import sharded
@@ -51,7 +50,7 @@ def save(path: Path, tree: Mapping[str, object]) -> int:
         dist.barrier()
         if temporary.is_dir():  # on a machine of its own
             replace(temporary, path)
-    except (OSError, CheckpointException) as error:
+    except OSError as error:
         raise CheckpointError(f"{path} was not saved: {_line(error)}") from error
     return size
 

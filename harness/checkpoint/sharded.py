@@ -15,17 +15,18 @@ import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.tensor import DTensor
 
 from harness.axes import parallel
 from harness.checkpoint.tree import CheckpointError
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.tensor import DTensor
 
 MARK = "sharded tensor"
 INDEX = ".metadata"
@@ -44,7 +45,7 @@ def split(tree: Any) -> tuple[Any, dict[str, DTensor]]:
     found: dict[str, DTensor] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> Any:
-        if isinstance(value, DTensor):
+        if parallel.is_sharded_tensor(value):
             name = "/".join(path)
             found[name] = value
             return {MARK: name, "shape": list(value.shape), "dtype": str(value.dtype)}
@@ -61,10 +62,16 @@ def write(folder: Path, tensors: dict[str, DTensor]) -> tuple[dict[str, str], in
     """Write this rank's part of sharded tensors into a folder; all ranks call it together.
 
     Returns each file's SHA-256 by name, and the bytes of all files, on rank 0; elsewhere an empty
-    dict and 0. The ranks' folders may be one or, on several machines, each its own.
+    dict and 0. The ranks' folders may be one or, on several machines, each its own. Raises OSError
+    if a rank could not write.
     """
-    with _quietly():
-        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
+    import torch.distributed.checkpoint as dcp  # late: it takes half a second
+
+    try:
+        with _quietly():
+            dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
+    except dcp.CheckpointException as error:
+        raise OSError(str(error)) from error
     own = [*folder.glob(f"__{dist.get_rank()}_*")]
     if parallel.is_rank_zero():
         own.append(folder / INDEX)
@@ -84,6 +91,8 @@ def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
             raise CheckpointError(f"{folder} is damaged: its part {name} is missing")
         if _sha256(folder / name) != expected:
             raise CheckpointError(f"{folder} is damaged: its part {name} does not match its hash")
+    import torch.distributed.checkpoint as dcp
+
     tensors: dict[str, Tensor] = {}
 
     def walk(value: Any) -> Any:
@@ -97,7 +106,7 @@ def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
         return value
 
     try:
-        tree, reader = walk(tree), _Reader(folder)
+        tree, reader = walk(tree), _reader(folder)
         reader.read_metadata()
         with _quietly():
             dcp.load(dict(tensors), storage_reader=reader, no_dist=True)
@@ -107,14 +116,19 @@ def join(tree: Any, folder: Path, files: Mapping[str, str]) -> Any:
     return tree
 
 
-class _Reader(dcp.FileSystemReader):
-    """A reader of DCP's files that unpickles nothing but the classes of DCP's index."""
+def _reader(folder: Path) -> FileSystemReader:
+    """Return a reader of DCP's files that unpickles nothing but the classes of DCP's index."""
+    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.metadata import Metadata
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        index = _Unpickler(io.BytesIO((Path(self.path) / INDEX).read_bytes())).load()
-        if not isinstance(index, Metadata):
-            raise pickle.UnpicklingError(f"{INDEX} is no index")
-        return index
+    class Reader(FileSystemReader):
+        def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+            index = _Unpickler(io.BytesIO((folder / INDEX).read_bytes())).load()
+            if not isinstance(index, Metadata):
+                raise pickle.UnpicklingError(f"{INDEX} is no index")
+            return index
+
+    return Reader(folder)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -5,13 +5,13 @@ Everything is checked before anything in memory changes.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn, optim
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -20,6 +20,9 @@ from harness.axes.muon import Muon
 from harness.checkpoint import compare, load_network
 from harness.checkpoint.networks import fits, shape_of
 from harness.checkpoint.tree import CheckpointError, plain
+
+if TYPE_CHECKING:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
 
 SCALARS = ("step", "eta", "mu", "mu_product")  # optimizer state without its parameter's shape
 SHAPED = (  # optimizers whose other state has its parameter's shape
@@ -195,7 +198,7 @@ def _check_schedule(name: str, state: Mapping[str, Any], schedule: LRScheduler) 
 
 def _state(thing: Optimizer | LRScheduler) -> dict[str, Any]:
     """Return an optimizer's or schedule's class name and state; under zero1 on rank 0 only."""
-    if isinstance(thing, ZeroRedundancyOptimizer):  # rank 0 gets all of it
+    if _is_zero1(thing):  # rank 0 gets all of it
         thing.consolidate_state_dict(0)
         if thing.rank != 0:
             return {"kind": _kind(thing), "state": {}}
@@ -211,4 +214,10 @@ def _kind(thing: object) -> str:
 
 def _inner(thing: Any) -> Any:
     """Return the optimizer that zero1 wraps on this rank; anything else as it is."""
-    return thing.optim if isinstance(thing, ZeroRedundancyOptimizer) else thing
+    return thing.optim if _is_zero1(thing) else thing
+
+
+def _is_zero1(thing: Any) -> TypeGuard[ZeroRedundancyOptimizer]:
+    """Whether an optimizer is one that ranks share; nobody makes one without loading its class."""
+    loaded = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
+    return loaded is not None and isinstance(thing, loaded.ZeroRedundancyOptimizer)

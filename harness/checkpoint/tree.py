@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from harness.axes import parallel
 
 
 class CheckpointError(Exception):
@@ -70,7 +71,7 @@ def plain(value: Any) -> Any:
 
     A sharded tensor's copy is sharded, and stays on its device.
     """
-    if isinstance(value, DTensor):
+    if parallel.is_sharded_tensor(value):
         return value.detach().clone()
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)

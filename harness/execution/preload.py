@@ -6,7 +6,10 @@ fork does not have, and every worker would refuse to train.
 """
 
 import torch
-import torchvision  # noqa: F401  (imported for the workers forked from here)
+import torch.distributed.checkpoint
+import torch.distributed.fsdp
+import torch.distributed.optim
+import torchvision  # noqa: F401  (the same)
 
 import harness.execution.process
 import harness.trial.population  # noqa: F401  (the same)

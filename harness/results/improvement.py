@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from harness.results.counted import competitors, counted
 from harness.results.effects import direction
+from harness.results.quantiles import beta_quantile
 
 SETTING = ["topic", "loss", "schedule", "parallel", "precision", "settings"]
 COLUMNS = [
@@ -70,8 +70,8 @@ def probability(one: np.ndarray, other: np.ndarray, better: str) -> tuple[float,
     share = float((worse + no_better).sum() / 2 / len(one) / len(other))
     trials = min(len(one), len(other))
     wins = share * trials
-    low = 0.0 if wins <= 0 else float(beta.ppf(0.025, wins, trials - wins + 1))
-    high = 1.0 if wins >= trials else float(beta.ppf(0.975, wins + 1, trials - wins))
+    low = 0.0 if wins <= 0 else beta_quantile(0.025, wins, trials - wins + 1)
+    high = 1.0 if wins >= trials else beta_quantile(0.975, wins + 1, trials - wins)
     return share, low, high
 
 

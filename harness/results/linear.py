@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from harness.results.quantiles import f_tail, t_quantile
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def test(without: Fit, whole: Fit, residual: Fit, count: int, total: float) -> t
     if not noise:
         return (explained / total, 0.0) if explained else (0.0, 1.0)
     omega = (explained - own * noise) / (total + noise)
-    return max(omega, 0.0), float(stats.f.sf(explained / own / noise, own, left))
+    return max(omega, 0.0), f_tail(explained / own / noise, own, left)
 
 
 def level_effects(
@@ -86,6 +87,6 @@ def level_effects(
     effect_L = np.where(known_L, contrast_LP @ found.weights_P, np.nan)
     spread_L = np.einsum("lp,pq,lq->l", contrast_LP, found.gram_PP, contrast_LP)
     noise = found.rss / left if left > 0 else np.nan
-    wide_L = stats.t.ppf(0.975, max(left, 1)) * np.sqrt(np.maximum(spread_L, 0) * noise)
+    wide_L = t_quantile(0.975, max(left, 1)) * np.sqrt(np.maximum(spread_L, 0) * noise)
     ends = zip(effect_L, effect_L - wide_L, effect_L + wide_L, strict=True)
     return [(float(value), float(low), float(high)) for value, low, high in ends]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+
+from harness.results.quantiles import NORMAL, t_quantile, t_tail
 
 ERROR = 0.05  # chance that the truly best recipe is called worse
 
@@ -18,8 +19,8 @@ def interval(
     """
     known = count > 1
     wide = np.full(len(mean), np.nan)
-    seeds = stats.t.ppf(0.975, count[known] - 1) * sd[known] / np.sqrt(count[known])
-    wide[known] = np.hypot(seeds, stats.norm.ppf(0.975) * error[known])
+    seeds = t_quantile(0.975, count[known] - 1) * sd[known] / np.sqrt(count[known])
+    wide[known] = np.hypot(seeds, NORMAL * error[known])
     return mean - wide, mean + wide
 
 
@@ -48,7 +49,7 @@ def standings(
     degrees = np.square(ours) / (count[leader] - 1) + np.square(theirs) / (count[able] - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = (mean[leader] - mean[able]) / np.sqrt(both)
-        p = stats.t.sf(t, np.square(both) / degrees)
+        p = t_tail(t, np.square(both) / degrees)
     worse = (both > 0) & (p < ERROR / max(1, len(able) - 1))
     found[able] = np.where(worse, "worse", "tied")
     others = np.delete(found, leader)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from harness.topics import folds, tables
 from harness.topics.options import IMAGE_DATASETS
 
 LEVELS = {"digits": 17, "binary-mnist": 2}  # of a pixel, where they are not 256
+
+DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
 
 
 class Split(NamedTuple):
@@ -57,6 +60,13 @@ def _split(
     return Split(train_x, train_y, test_x, test_y, sha.hexdigest()[:12], notes)
 
 
+def _of_sklearn(name: str, delimiter: str = ",") -> np.ndarray:
+    """Read a table that scikit-learn brings, without importing it: that takes a second."""
+    found = find_spec("sklearn")
+    assert found is not None and found.origin is not None
+    return np.loadtxt(Path(found.origin).parent / "datasets/data" / name, delimiter=delimiter)
+
+
 def one_in_five(n: int) -> tuple[Tensor, Tensor]:
     """Return training and test indices of a fixed 80/20 split, equal for every cell and seed."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(98))
@@ -75,11 +85,9 @@ def images(name: str, folder: str | None = None, download: bool = False) -> Spli
     if name not in IMAGE_DATASETS:
         raise unknown("dataset", name, IMAGE_DATASETS)
     if name == "digits":
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        x = torch.from_numpy((bunch.images * 255 / 16).round().astype("uint8"))[:, None]
-        y = torch.from_numpy(bunch.target.astype("int64"))
+        rows = _of_sklearn("digits.csv.gz")
+        x = (torch.from_numpy(rows[:, :-1]) * 255 / 16).round().byte().view(-1, 1, 8, 8)
+        y = torch.from_numpy(rows[:, -1]).long()
         train, test = one_in_five(len(x))
         return _split(x[train], y[train], x[test], y[test])
     if folder is None:
@@ -112,10 +120,8 @@ def table(file: str | None = None, target: str | None = None, batch_size: int = 
     the rows must suffice for. Raises UsageError for what cannot be used.
     """
     if file is None:
-        from sklearn.datasets import load_diabetes
-
-        bunch = load_diabetes(scaled=False)
-        own = tables.Table(bunch.feature_names, bunch.data, bunch.target, ())
+        features = _of_sklearn("diabetes_data_raw.csv.gz", delimiter=" ")
+        own = tables.Table(DIABETES, features, _of_sklearn("diabetes_target.csv.gz"), ())
     elif target is None:
         raise UsageError(f"--table {file} needs --target COLUMN")
     else:

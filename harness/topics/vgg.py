@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import vgg
 
 from harness.axes import losses
 from harness.axes.optimizers import OptimizerSpec
@@ -67,6 +66,8 @@ class VGG(ImageOptions, Topic):
         return OptimizerSpec("adam", lr=1e-3, adaptive_lr=5e-4)
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
+        from torchvision.models import vgg  # a second, of which the process that plans has no need
+
         width = self.width or (16 if self.dataset == "digits" else 64)
         plan = [n if n == "M" else int(n) * width // 64 for n in vgg.cfgs[LAYERS[cell.model]]]
         channels = 8 * width

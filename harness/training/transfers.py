@@ -1,4 +1,4 @@
-"""Bring tensors from the CPU to a GPU without having it wait: one, several in one copy, ahead."""
+"""Bring tensors to a GPU without having it wait: one, several in one copy (also back), ahead."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def together(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Copy named tensors from the CPU to a device as ``onto`` does, to a GPU in a single copy."""
-    if device.type != "cuda":
+    """Copy named tensors to a device: from the CPU to a GPU, or back, in a single copy.
+
+    To a GPU as ``onto`` does; the CPU waits for what comes back.
+    """
+    if all(tensor.device.type == device.type for tensor in tensors.values()):
         return {name: tensor.to(device) for name, tensor in tensors.items()}
     parts = [tensor.contiguous().flatten().view(torch.uint8) for tensor in tensors.values()]
     padded = [F.pad(part, (0, -len(part) % ALIGNED)) for part in parts]
-    there = onto(torch.cat(padded), device).split([len(part) for part in padded])
+    whole = torch.cat(padded)
+    copied = onto(whole, device) if device.type == "cuda" else whole.to(device)
+    there = copied.split([len(part) for part in padded])
     return {
-        name: copied[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        for (name, tensor), copied in zip(tensors.items(), there, strict=True)
+        name: part[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        for (name, tensor), part in zip(tensors.items(), there, strict=True)
     }
 
 

@@ -67,7 +67,6 @@ def test_a_fault_is_one_line_and_exit_code_1(project):
 )
 def test_bad_input_gets_one_line(arguments, said, project, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(project))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     assert cli.main(["check", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"decathlon: {said}") and error.count("\n") == 1
@@ -87,7 +86,6 @@ def test_what_is_declared_wrong_is_the_only_finding(project, capsys, monkeypatch
         "from mine import Clean\n\n\nclass Wrong(Clean):\n    name = 'No Name'\n"
     )
     monkeypatch.syspath_prepend(str(project))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     assert cli.main(["check", "wrong:Wrong"]) == 1
     out = capsys.readouterr().out
     assert out.startswith("fails declared: ") and "No Name" in out

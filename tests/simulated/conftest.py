@@ -27,8 +27,8 @@ def log():
 def training(topics):
     """Make a cell's training on the GPU, in smoke's budget."""
 
-    def make(cell, device=GPU, **more):
-        topic = topics[cell.topic]
+    def make(cell, device=GPU, topic=None, **more):
+        topic = topic or topics[cell.topic]
         return Training(topic, cell, topic.budget("smoke", cell.model), device, **more)
 
     return make

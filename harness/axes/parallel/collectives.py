@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 WAIT_S = 7 * 86_400.0  # no limit in practice; none at all cannot be said
 _left: list[dist.ProcessGroup | None] = []  # the group that this process left last
@@ -72,12 +75,18 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def is_sharded_tensor(value: object) -> TypeGuard[DTensor]:
+    """Whether a value is a DTensor: a tensor of which each rank has a part."""
+    loaded = sys.modules.get("torch.distributed.tensor")  # half a second, where there can be none
+    return loaded is not None and isinstance(value, loaded.DTensor)
+
+
 def full_tensors(tree: Any) -> Any:
     """Replace a tree's sharded tensors by whole ones on the CPU; all ranks call it together.
 
     Everything else is returned as it is.
     """
-    if isinstance(tree, DTensor):
+    if is_sharded_tensor(tree):
         return tree.full_tensor().cpu()
     if isinstance(tree, dict):
         return {key: full_tensors(value) for key, value in tree.items()}
@@ -88,7 +97,9 @@ def full_tensors(tree: Any) -> Any:
 
 def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
     """Shard a whole tensor as ``own`` is sharded; if ``own`` is not, return the tensor itself."""
-    if isinstance(own, DTensor):
+    if is_sharded_tensor(own):
+        from torch.distributed.tensor import distribute_tensor
+
         value = value.to(own.device_mesh.device_type)
         return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
     return value

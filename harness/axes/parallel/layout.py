@@ -20,8 +20,6 @@ from torch import nn, optim
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.distributed.algorithms.model_averaging.utils import average_parameters
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
@@ -67,6 +65,8 @@ class Layout:
         if self.name == "dp":
             return Replicas(network)
         if is_sharded(self.name):
+            from torch.distributed.fsdp import fully_shard  # late: it takes half a second
+
             # FSDP warns of outputs that are views: changing one in place would lose its gradient,
             # which no objective here does, and parity would show
             warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
@@ -103,6 +103,8 @@ class Layout:
     ) -> optim.Optimizer:
         """Build an optimizer of class ``kind``; under zero1 the ranks shard its state."""
         if self.name == "zero1":
+            from torch.distributed.optim import ZeroRedundancyOptimizer
+
             sharded = ZeroRedundancyOptimizer(parameters, optimizer_class=kind, **settings)  # type: ignore[arg-type]
             if hasattr(sharded.optim, "eval"):
                 raise UsageError("zero1 knows no optimizer with modes: let its skip say so")
@@ -124,6 +126,8 @@ class Layout:
 
     def sync_gradients(self, player: str, now: bool) -> None:
         """Set whether the player's next backward pass exchanges gradients among ranks."""
+        from torch.distributed.fsdp import FSDPModule
+
         for key in self.moves[player]:
             network = self.wrapped[key]
             if isinstance(network, DistributedDataParallel):

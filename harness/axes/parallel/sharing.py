@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 STATISTICS, DRAWS = "statistics", "random numbers"
+FSDP = "torch.distributed.fsdp"  # where the classes are that it makes of layers' classes
 
 
 def shares(name: str, world_size: int, accumulate: int) -> str:
@@ -39,7 +39,7 @@ def shared_apart(networks: Mapping[str, nn.Module], accumulate: int = 1) -> list
 
 def kind(layer: nn.Module) -> str:
     """Return the name of a layer's class, without what FSDP makes of it."""
-    return next(c for c in type(layer).__mro__ if not issubclass(c, FSDPModule)).__name__
+    return next(c for c in type(layer).__mro__ if not c.__module__.startswith(FSDP)).__name__
 
 
 def _of_its_own(layer: nn.Module, accumulate: int) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.cell import FP32
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
+from harness.results.quantiles import t_quantile
 
 GROUPS = 50
 LISTED = 100
@@ -231,7 +231,7 @@ def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
         n=("seed", "nunique"),
         trained=("done", "sum"),
     )
-    whole["half"] = stats.t.ppf(0.975, whole["n"] - 1) * whole["error"]
+    whole["half"] = t_quantile(0.975, whole["n"] - 1) * whole["error"]
     table = whole.join(gains.add_prefix("gain."), how="left").sort_values(
         "delta_m", ascending=False, kind="stable"
     )

@@ -21,6 +21,7 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.topics.options import EnvironmentOptions
 from harness.topics.rl import registration
+from harness.topics.rl.acting import Acting
 from harness.topics.rl.environments import Environments, play
 from harness.topics.rl.networks import Q, Torso
 from harness.topics.rl.registration import TIME_LIMIT, traits
@@ -28,6 +29,7 @@ from harness.topics.rl.rewards import SUPPORT, support
 from harness.topics.rl.rollouts import Episodes, Replay, Segments
 from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
+from harness.training.transfers import onto
 
 BUFFER_BYTES = 2**28
 EVALUATION_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # added to a cell's seed
@@ -218,10 +220,16 @@ class RL(EnvironmentOptions, Topic):
         device: torch.device,
     ) -> Batches:
         form, agent = self._form(cell), AGENTS[cell.model]
+        acting = self._acting(cell, networks, device)
+
+        def answers(networks: Networks, name: str, obs: Tensor) -> Tensor:
+            return networks[name](onto(obs, acting.device))
+
         if isinstance(agent, DQN):
             return Replay(
                 Environments(self.env, self.num_envs, generator),
-                lambda obs: form.decode(networks["q"](obs)),
+                acting,
+                lambda networks, obs: form.decode(answers(networks, "q", obs)).cpu(),
                 device,
                 capacity=self.buffer_size,
                 max_bytes=BUFFER_BYTES,
@@ -234,12 +242,22 @@ class RL(EnvironmentOptions, Topic):
         count = self.num_envs if segments else budget.batch_size
         return (Segments if segments else Episodes)(
             Environments(self.env, count, generator),
-            lambda obs: networks["policy"](obs),
-            lambda obs: form.decode(networks["value"](obs)),
+            acting,
+            lambda networks, obs: answers(networks, "policy", obs).cpu(),
+            lambda networks, obs: form.decode(answers(networks, "value", obs)).cpu(),
             device,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
+
+    def _acting(self, cell: Cell, networks: Networks, device: torch.device) -> Acting:
+        """Return how networks that learn on a device act."""
+        if device.type == "cpu" or traits(self.env).observed.channels:
+            return Acting(networks, device)
+        with torch.random.fork_rng(devices=[]):  # the training's own numbers stay as they are
+            copies = self.networks(cell)
+        copies.pop("target", None)  # it judges, and does not act
+        return Acting(networks, device, copies)
 
     def each_step(self, networks: Networks, cell: Cell, step: int, steps: int) -> None:
         if "target" in networks and step % max(1, steps // self.target_updates) == 0:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.topics.rl.acting import Acting
 from harness.topics.rl.environments import Environments, Step
 from harness.training.batches import Batches
-from harness.training.transfers import onto, together
+from harness.training.topic import Networks
+from harness.training.transfers import together
 
-Values = Callable[[Tensor], Tensor]
+Values = Callable[[Networks, Tensor], Tensor]  # of observations, by networks as they act
 
 
 class Replay(Batches):
@@ -32,6 +34,7 @@ class Replay(Batches):
     def __init__(
         self,
         envs: Environments,
+        acting: Acting,
         q_values: Values,
         device: torch.device,
         *,
@@ -42,7 +45,7 @@ class Replay(Batches):
         epsilon_batches: int,
         epsilon_end: float,
     ) -> None:
-        self.envs, self.q_values, self.device = envs, q_values, device
+        self.envs, self.acting, self.q_values, self.device = envs, acting, q_values, device
         self.learning_starts = learning_starts
         self.epsilon_batches, self.epsilon_end = epsilon_batches, epsilon_end
         self.rounds = max(1, train_frequency // envs.count)
@@ -70,21 +73,22 @@ class Replay(Batches):
 
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return obs_BO, next_obs_BO, action_B, reward_B, terminated_B (1 if nothing follows)."""
+        networks = self.acting.now()
         while self.filled < min(self.learning_starts, self.capacity):
-            self._act(1.0)
+            self._act(networks, 1.0)
         for _ in range(self.rounds):
-            self._act(self.epsilon)
+            self._act(networks, self.epsilon)
         self.drawn += 1
         index_B = torch.randint(self.filled, (size,), generator=self.envs.generator)
         drawn = {name: kept.index_select(0, index_B) for name, kept in self.stored.items()}
         return together(drawn, self.device)
 
     @torch.no_grad()
-    def _act(self, epsilon: float) -> None:
+    def _act(self, networks: Networks, epsilon: float) -> None:
         """Take one epsilon-greedy step in every environment, and store it."""
         obs_NO = self.envs.obs
         chance_N = torch.rand(len(obs_NO), generator=self.envs.generator)
-        values_NA = self.q_values(onto(obs_NO, self.device)).cpu()
+        values_NA = self.q_values(networks, obs_NO)
         random_N = torch.randint(values_NA.shape[1], (len(obs_NO),), generator=self.envs.generator)
         action_N = torch.where(chance_N < epsilon, random_N, values_NA.argmax(1))
         self.keep(obs_NO, action_N, self.envs.step(action_N))
@@ -131,6 +135,7 @@ class Segments(Batches):
     def __init__(
         self,
         envs: Environments,
+        acting: Acting,
         logits: Values,
         values: Values,
         device: torch.device,
@@ -138,39 +143,39 @@ class Segments(Batches):
         gamma: float,
         gae_lambda: float,
     ) -> None:
-        self.envs, self.logits, self.values, self.device = envs, logits, values, device
+        self.envs, self.acting, self.device = envs, acting, device
+        self.logits, self.values = logits, values
         self.gamma, self.gae_lambda = gamma, gae_lambda
 
     @torch.no_grad()
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return obs_BO, action_B, advantage_B, target_B (of the critic), weight_B of 1."""
+        networks = self.acting.now()
         steps: list[Step] = []
         seen, acted = [], []
         for _ in range(max(1, size // self.envs.count)):
-            seen.append(onto(self.envs.obs, self.device))
-            acted.append(sample(self.logits(seen[-1]).cpu(), self.envs.generator))
+            seen.append(self.envs.obs)
+            acted.append(sample(self.logits(networks, seen[-1]), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
         obs_TNO = torch.stack(seen)
-        advantage_TN, target_TN = self._advantages(obs_TNO, steps, self.gae_lambda)
+        advantage_TN, target_TN = self._advantages(networks, obs_TNO, steps, self.gae_lambda)
         batch = {
+            "obs": obs_TNO,
             "action": torch.stack(acted),
             "advantage": advantage_TN,
             "target": target_TN,
             "weight": torch.ones_like(target_TN),
         }
-        batch = together({name: part.flatten(0, 1) for name, part in batch.items()}, self.device)
-        return {"obs": obs_TNO.flatten(0, 1), **batch}
+        return together({name: part.flatten(0, 1) for name, part in batch.items()}, self.device)
 
     def _advantages(
-        self, obs_TNO: Tensor, steps: list[Step], gae_lambda: float
+        self, networks: Networks, obs_TNO: Tensor, steps: list[Step], gae_lambda: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the advantages of played steps and the values' targets, (T, N), on the CPU."""
-        next_TNO = onto(torch.stack([step.next_obs for step in steps]), self.device)
-        value_TN, next_value_TN = torch.stack([self.values(obs_TNO), self.values(next_TNO)]).cpu()
+        """Return the advantages of played steps and the values' targets, (T, N)."""
         return advantages(
             torch.stack([step.reward for step in steps]),
-            value_TN,
-            next_value_TN,
+            self.values(networks, obs_TNO),
+            self.values(networks, torch.stack([step.next_obs for step in steps])),
             torch.stack([step.terminated for step in steps]),
             torch.stack([step.truncated for step in steps]),
             self.gamma,
@@ -200,27 +205,28 @@ class Episodes(Segments):
     @torch.no_grad()
     def draw(self, size: int) -> dict[str, Tensor]:
         """Return obs_NTO, action_NT, advantage_NT, target_NT, weight_NT; size is N."""
+        networks = self.acting.now()
         self.envs.reset()
         going_N = torch.ones(size, dtype=torch.bool)
         seen, acted, steps, played = [], [], [], []
         while going_N.any():
-            seen.append(onto(self.envs.obs, self.device))
-            acted.append(sample(self.logits(seen[-1]).cpu(), self.envs.generator))
+            seen.append(self.envs.obs)
+            acted.append(sample(self.logits(networks, seen[-1]), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
             played.append(going_N)
             going_N = going_N & ~(steps[-1].terminated | steps[-1].truncated)
         obs_TNO, played_TN = torch.stack(seen), torch.stack(played)
-        advantage_TN, target_TN = self._advantages(obs_TNO, steps, gae_lambda=1.0)
+        advantage_TN, target_TN = self._advantages(networks, obs_TNO, steps, gae_lambda=1.0)
         kept_TN = advantage_TN[played_TN]
         advantage_TN = (advantage_TN - kept_TN.mean()) / (kept_TN.std() + 1e-8)
         batch = {
+            "obs": obs_TNO,
             "action": torch.stack(acted),
             "advantage": advantage_TN,
             "target": target_TN,
             "weight": played_TN * (played_TN.numel() / played_TN.sum()),
         }
-        batch = together({name: part.transpose(0, 1) for name, part in batch.items()}, self.device)
-        return {"obs": obs_TNO.transpose(0, 1), **batch}
+        return together({name: part.transpose(0, 1) for name, part in batch.items()}, self.device)
 
 
 def advantages(

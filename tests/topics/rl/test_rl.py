@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from harness.axes import losses
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint.tree import digest
+from harness.topics.rl.acting import CPU, Acting
 from harness.topics.rl.agents import AGENTS, RL
 from harness.topics.rl.environments import Environments, play
 from harness.topics.rl.registration import make
@@ -59,14 +60,17 @@ def environments(env="CartPole-v1", count=3, seed=0):
 def replay(envs, **changed):
     settings = {"capacity": 300, "max_bytes": 2**20, "learning_starts": 60, "train_frequency": 3}
     chosen = settings | {"epsilon_batches": 10, "epsilon_end": 0.1} | changed
-    return Replay(envs, lambda obs: torch.zeros(len(obs), 2), torch.device("cpu"), **chosen)
+    return Replay(envs, Acting({}, CPU), lambda _, obs: torch.zeros(len(obs), 2), CPU, **chosen)
 
 
 def segments(envs, kind=Segments, value=lambda obs: torch.zeros(obs.shape[:-1])):
-    def logits(obs):
+    def logits(_, obs):
         return torch.zeros(len(obs), 2)
 
-    return kind(envs, logits, value, torch.device("cpu"), gamma=0.9, gae_lambda=0.95)
+    def values(_, obs):
+        return value(obs)
+
+    return kind(envs, Acting({}, CPU), logits, values, CPU, gamma=0.9, gae_lambda=0.95)
 
 
 def test_autoreset_is_off_so_that_observations_are_the_true_ones():
@@ -88,7 +92,7 @@ def test_the_replay_keeps_within_its_memory_and_forgets_the_oldest_first():
     assert stream.capacity == 9, "of a transition's 48 bytes ten fit, in whole steps of three"
     steps = [stream.envs.obs]
     for _ in range(4):
-        stream._act(1.0)
+        stream._act({}, 1.0)
         steps.append(stream.envs.obs)
     assert torch.equal(stream.stored["obs"], torch.cat([steps[3], steps[1], steps[2]]))
 
