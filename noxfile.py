@@ -54,8 +54,9 @@ def full(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The project's own tests."""
     setup(session)
-    workers = ["-n", "2", "--dist", "loadfile"]
-    session.run(PYTHON, "-m", "pytest", "tests", *workers, *session.posargs)
+    workers = min((os.cpu_count() or 1) + 1, 6)  # a test often waits for what it has started
+    parallel = ["-n", str(workers), "--dist", "loadfile"]
+    session.run(PYTHON, "-m", "pytest", "tests", *parallel, *session.posargs)
 
 
 @nox.session

@@ -16,6 +16,8 @@ pytest_plugins = ["pytester"]
 # test_simulated_gpu.py runs these, in a Python of its own
 collect_ignore = [] if "SIMULATED_GPUS" in os.environ else ["simulated"]
 
+torch.set_num_threads(1)  # as in a worker process; more would wait for those of other workers
+
 settings.register_profile("decathlon", deadline=None, max_examples=50)  # no timing asserts
 settings.load_profile("decathlon")
 
@@ -37,15 +39,6 @@ def executor():
     made = LocalExecutor(cores=4)
     yield made
     made.close()
-
-
-@pytest.fixture
-def one_thread():
-    """As in a worker process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_four_ranks_goes_on_in_the_right_mode(executor, tmp_path
     holds(outcome(executor, tmp_path, 4, schedule="schedule_free", parallel="ddp"))
 
 
-def test_looking_at_the_mean_leaves_the_training_as_it_is(one_thread):
+def test_looking_at_the_mean_leaves_the_training_as_it_is():
     pytest.importorskip("schedulefree")
 
     def training(looks):

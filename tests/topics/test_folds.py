@@ -53,7 +53,7 @@ def test_no_training_sees_what_validates_it(name):
 
 
 @pytest.mark.parametrize("name", sorted(TOPICS))
-def test_each_topic_validates_by_the_metrics_that_it_reports(name, one_thread):
+def test_each_topic_validates_by_the_metrics_that_it_reports(name):
     topic = TOPICS[name]
     loss, schedule = topic.recipe
     cell = Cell(name, topic.models[0], loss, schedule)
@@ -74,7 +74,7 @@ def untrained(topic, model, seed):
 
 @pytest.mark.parametrize(("name", "model"), [("vgg", "vgg11"), ("regression", "linear")])
 @pytest.mark.parametrize("seed", [0, 3])
-def test_what_validates_is_the_fold_of_the_seed(name, model, seed, one_thread):
+def test_what_validates_is_the_fold_of_the_seed(name, model, seed):
     topic = TOPICS[name]
     cell, networks = untrained(topic, model, seed)
     seen = []

@@ -17,7 +17,7 @@ MODELS = [(name, topic.models[0]) for name, topic in sorted(TOPICS.items())]
 
 
 @pytest.mark.parametrize(("name", "model"), [*MODELS, ("regression", "mlp"), ("gan", "wgan_gp")])
-def test_each_loss_is_a_training_of_its_own(name, model, one_thread):
+def test_each_loss_is_a_training_of_its_own(name, model):
     topic = TOPICS[name]
     digests = {}
     for loss in losses.FAMILIES:

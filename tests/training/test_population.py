@@ -20,9 +20,6 @@ from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
 from harness.training.population.stacking import NotStackable
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 BUDGET = Budget(steps=100, batch_size=64)
 
 

@@ -7,8 +7,6 @@ from torch import nn
 from harness.axes.optimizers import OptimizerSpec
 from harness.training.population import optimizers as rules
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "rmsprop"])
 @pytest.mark.parametrize("decay", [0.0, 0.1])

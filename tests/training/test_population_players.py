@@ -16,8 +16,6 @@ from harness.training import agreement
 from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SGD = OptimizerSpec("sgd", lr=0.01, momentum=0.5)
 
 

@@ -14,7 +14,6 @@ from harness.trial.grouping import Grouping
 from harness.trial.task import Task
 from harness.trial.train import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CELL = Cell("toy", "dropout", "mse", "cosine")
 
 

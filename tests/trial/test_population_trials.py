@@ -17,8 +17,6 @@ from harness.trial.grouping import Grouping
 from harness.trial.outcome import PopulationOutcome
 from harness.trial.task import Task
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(
     ("topic", "left"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -62,44 +63,39 @@ def render(
     status = cells["status"]
     table = sections.cells_table(cells, TABLE_ROWS)
     here = files(__package__)
-    return (
-        _environment()
-        .from_string((here / "page.html.j2").read_text("utf-8"))
-        .render(
-            title=title,
-            damaged=damaged,
-            plotly=get_plotlyjs(),
-            style=(here / "style.css").read_text("utf-8"),
-            script="".join((here / name).read_text("utf-8") for name in ("charts.js", "tables.js")),
-            data=text.script_json(
-                {"figures": [topic["figures"] for topic in topics], "cells": table}
-            ),
-            topics=topics,
-            races=race.races(tables.answers),
-            machine=_machine(cells),
-            counts=status.value_counts().to_dict(),
-            trust=sections.trust(cells),
-            diverged=sections.diverged(cells[status == "diverged"]),
-            failures=sections.grouped(cells[status.isin(FAULTS)]),
-            skips=sections.grouped(cells[status == "skipped"]),
-            effects=told.effects(tables.effects, {t["name"]: t["metric"] for t in topics}),
-            improvement=sections.improvement(tables.improvement),
-            benchmark=sections.throughput(tables.benchmark),
-            parity=sections.parity(tables.parity),
-            scaling=sections.scaling(tables.scaling),
-            resharding=sections.resharding(tables.resharding),
-            table=table,
-        )
+    return _template().render(
+        title=title,
+        damaged=damaged,
+        plotly=get_plotlyjs(),
+        style=(here / "style.css").read_text("utf-8"),
+        script="".join((here / name).read_text("utf-8") for name in ("charts.js", "tables.js")),
+        data=text.script_json({"figures": [topic["figures"] for topic in topics], "cells": table}),
+        topics=topics,
+        races=race.races(tables.answers),
+        machine=_machine(cells),
+        counts=status.value_counts().to_dict(),
+        trust=sections.trust(cells),
+        diverged=sections.diverged(cells[status == "diverged"]),
+        failures=sections.grouped(cells[status.isin(FAULTS)]),
+        skips=sections.grouped(cells[status == "skipped"]),
+        effects=told.effects(tables.effects, {t["name"]: t["metric"] for t in topics}),
+        improvement=sections.improvement(tables.improvement),
+        benchmark=sections.throughput(tables.benchmark),
+        parity=sections.parity(tables.parity),
+        scaling=sections.scaling(tables.scaling),
+        resharding=sections.resharding(tables.resharding),
+        table=table,
     )
 
 
-def _environment() -> jinja2.Environment:
-    """Return a Jinja environment with autoescaping and the number formats of ``text``."""
+@cache
+def _template() -> jinja2.Template:
+    """Return the page's template, with autoescaping and the number formats of ``text``."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     for name in ("number", "seconds", "amount", "percent", "finite", "chance"):
         environment.filters[name] = getattr(text, name)
     environment.filters["recipe"] = answers.recipe
-    return environment
+    return environment.from_string((files(__package__) / "page.html.j2").read_text("utf-8"))
 
 
 def _topic(

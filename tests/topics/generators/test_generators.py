@@ -76,7 +76,7 @@ def test_mode_collapse_is_seen_with_its_step():
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae"])
-def test_a_vae_s_latents_are_used_under_each_numeric_loss(loss, one_thread):
+def test_a_vae_s_latents_are_used_under_each_numeric_loss(loss):
     topic = VAE()
     training = Training(topic, Cell("vae", "vae", loss, "one_cycle"), Budget(250, 32))
     training.failure_checks = set()  # it comes alive in the second half of so short a training
