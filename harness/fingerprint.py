@@ -94,7 +94,8 @@ def _versions(sources: Mapping[Path, str]) -> list[str]:
     own = {path: name for path, name in sources.items() if _is_projects(path)}
     imports = (name for path, module in own.items() for name in _imports(module, path))
     beside = {name.split(".")[0] for name in own.values()} | sys.stdlib_module_names
-    tops = {name.split(".")[0] for name in imports} - {"pytest", __name__.split(".")[0], *beside}
+    tops = {name.split(".")[0] for name in imports}
+    tops -= {"", "pytest", __name__.split(".")[0], *beside}  # "": of what is relative to nothing
     found = {dist for name in tops for dist in _distributions(name)}
     return sorted(f"{dist}=={metadata.version(dist)}" for dist in found)
 
@@ -105,16 +106,20 @@ def _is_projects(path: Path) -> bool:
 
 
 def _distributions(top: str) -> list[str]:
-    """Return the installed distributions that bring a top-level module."""
+    """Return the installed distributions that bring a top-level module.
+
+    As a rule one of its name; only else are all looked through, which takes half a second.
+    """
     try:
-        return [metadata.distribution(top).name]
+        named = metadata.distribution(top)
     except metadata.PackageNotFoundError:
         return _by_module().get(top, [])
+    brings = any(line.startswith(f"{top}/") for line in (named.read_text("RECORD") or "").split())
+    return [named.name] if brings else _by_module().get(top, [])
 
 
 @cache
 def _by_module() -> Mapping[str, list[str]]:
-    """Return the installed distributions by module; half a second, for names of their own."""
     return metadata.packages_distributions()
 
 

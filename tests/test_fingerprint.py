@@ -128,6 +128,26 @@ def test_versions_of_what_it_imports_count(own_topic, tmp_path, monkeypatch):
     assert own_topic() != before
 
 
+def test_an_import_relative_to_nothing_is_passed_over(own_topic, tmp_path):
+    before = own_topic()
+    with open(tmp_path / "mine.py", "a") as file:
+        file.write("\n\ntry:\n    from .layers import line\nexcept ImportError:\n    pass\n")
+    assert own_topic() != before
+
+
+def test_a_distribution_that_is_only_named_like_a_module_does_not_count(tmp_path, monkeypatch):
+    """As sklearn and bs4 on PyPI, which bring nothing."""
+    info = tmp_path / "sklearn-0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sklearn\nVersion: 0.0\n")
+    (info / "RECORD").write_text("sklearn-0.0.dist-info/METADATA,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fingerprint.metadata.version("sklearn") == "0.0"
+    assert fingerprint._distributions("sklearn") == ["scikit-learn"]
+    assert fingerprint._distributions("numpy") == ["numpy"]
+    assert fingerprint._distributions("nowhere") == []
+
+
 def test_a_project_that_moved_is_the_same(own_topic, tmp_path, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "project"
     before = own_topic()

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from harness import asked, project, race, typed
+from harness import asked, project, typed
 from harness.api.results import Results
 from harness.axes import registry
 from harness.axes.losses import Loss
@@ -212,6 +212,8 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
             for name in _in_no_file(run.topics.values()):
                 console.line(f"{name} is written in no file: only this session reuses its cells")
             if run.profile == "race":
+                from harness import race  # scipy.stats takes a second
+
                 race.hold(run, cells, minutes or 0)
             else:
                 console.line(run.start(cells))

@@ -32,6 +32,8 @@ def train(task: Task) -> Outcome | None:
     It is the outcome that the local executor would give; other ranks return None. The audit runs in
     fresh processes.
     """
+    import harness.execution.preload  # noqa: F401  (else its memory would be the training's)
+
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
     where = ("env://", task.device, WAITS * task.budget.timeout_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
 HALVES = (1e-9, 1e9)  # half of a prior's degrees of freedom, between which it is looked for
@@ -38,6 +37,8 @@ def prior(variances_G: np.ndarray, df_G: np.ndarray) -> tuple[float, float]:
     if spread >= polygamma(1, least):
         half = least
     else:
+        from scipy.optimize import brentq  # late: it takes a fifth of a second
+
         inside = (math.log(least), math.log(most))
         half = math.exp(brentq(lambda x: math.log(polygamma(1, math.exp(x)) / spread), *inside))
     return float(np.exp(log_G.mean() + digamma(half) - math.log(half))), 2 * half

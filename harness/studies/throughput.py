@@ -34,7 +34,8 @@ class Case:
 
         samples_per_s, step_ms, peak_memory_mb, flops_per_step, and share_of_peak: FLOP/s as a share
         of what this device was just measured to reach on a float32 matrix product. Of a GPU whose
-        maker's figure is known, share_of_makers_peak is the share of that.
+        maker's figure is known, share_of_makers_peak is the share of that. An agent's passes to act
+        count, on the CPU too.
         """
         flops_per_step = flops.count(self.step)
         with cost.peak_memory(self.device) as memory:

@@ -1,4 +1,4 @@
-"""Bring tensors to a GPU without having it wait: one, several in one copy (also back), ahead."""
+"""Copy tensors to a GPU, which works on meanwhile; several in one copy, also back; draw ahead."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def together(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Copy named tensors to a device: from the CPU to a GPU, or back, in a single copy.
+    """Return named tensors on a device; those that are not there yet go in a single copy.
 
-    To a GPU as ``onto`` does; the CPU waits for what comes back.
+    To a GPU as ``onto`` copies; the CPU waits for what comes back.
     """
-    if all(tensor.device.type == device.type for tensor in tensors.values()):
+    going = {name: t for name, t in tensors.items() if t.device.type != device.type}
+    if not going:
         return {name: tensor.to(device) for name, tensor in tensors.items()}
-    parts = [tensor.contiguous().flatten().view(torch.uint8) for tensor in tensors.values()]
+    parts = [tensor.contiguous().flatten().view(torch.uint8) for tensor in going.values()]
     padded = [F.pad(part, (0, -len(part) % ALIGNED)) for part in parts]
     whole = torch.cat(padded)
     copied = onto(whole, device) if device.type == "cuda" else whole.to(device)
     there = copied.split([len(part) for part in padded])
-    return {
+    arrived = {
         name: part[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        for (name, tensor), part in zip(tensors.items(), there, strict=True)
+        for (name, tensor), part in zip(going.items(), there, strict=True)
     }
+    return tensors | arrived
 
 
 class Copied:

@@ -144,6 +144,14 @@ def test_noise_beside_a_stream_that_draws_in_a_way_of_its_own(log):
         assert same(own.draw(4), there.draw(4))
 
 
+def test_what_is_there_already_stays_and_what_goes_back_waits(log):
+    there, here = torch.ones(2, device=GPU), torch.zeros(3)
+    with log.phase("copy"):
+        found = together({"there": there, "here": here}, CPU)
+    assert found["here"] is here and found["there"].tolist() == [1.0, 1.0]
+    assert log.counts("copy") == {"d2h": 1}
+
+
 def test_tensors_of_all_types_go_in_one_copy(log):
     tensors = {
         "bytes": torch.arange(3, dtype=torch.uint8),

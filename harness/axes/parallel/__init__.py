@@ -2,6 +2,7 @@
 
 from harness.axes.parallel.collectives import (
     average,
+    full_tensor,
     full_tensors,
     gather_to_rank_zero,
     is_rank_zero,
@@ -43,6 +44,7 @@ __all__ = [
     "Layout",
     "Parallel",
     "average",
+    "full_tensor",
     "full_tensors",
     "gather_to_rank_zero",
     "inexact",

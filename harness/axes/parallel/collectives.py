@@ -81,13 +81,18 @@ def is_sharded_tensor(value: object) -> TypeGuard[DTensor]:
     return loaded is not None and isinstance(value, loaded.DTensor)
 
 
+def full_tensor(value: Tensor) -> Tensor:
+    """Return a tensor whole, on its device; all ranks call it together if it is sharded."""
+    return value.full_tensor() if is_sharded_tensor(value) else value
+
+
 def full_tensors(tree: Any) -> Any:
     """Replace a tree's sharded tensors by whole ones on the CPU; all ranks call it together.
 
     Everything else is returned as it is.
     """
     if is_sharded_tensor(tree):
-        return tree.full_tensor().cpu()
+        return full_tensor(tree).cpu()
     if isinstance(tree, dict):
         return {key: full_tensors(value) for key, value in tree.items()}
     if isinstance(tree, list):

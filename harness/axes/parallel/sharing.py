@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from torch import nn
@@ -10,7 +11,6 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 STATISTICS, DRAWS = "statistics", "random numbers"
-FSDP = "torch.distributed.fsdp"  # where the classes are that it makes of layers' classes
 
 
 def shares(name: str, world_size: int, accumulate: int) -> str:
@@ -39,7 +39,9 @@ def shared_apart(networks: Mapping[str, nn.Module], accumulate: int = 1) -> list
 
 def kind(layer: nn.Module) -> str:
     """Return the name of a layer's class, without what FSDP makes of it."""
-    return next(c for c in type(layer).__mro__ if not c.__module__.startswith(FSDP)).__name__
+    loaded = sys.modules.get("torch.distributed.fsdp")  # half a second, where it has made nothing
+    fsdp = (loaded.FSDPModule,) if loaded else ()
+    return next(c for c in type(layer).__mro__ if not issubclass(c, fsdp)).__name__
 
 
 def _of_its_own(layer: nn.Module, accumulate: int) -> str:

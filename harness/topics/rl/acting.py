@@ -20,19 +20,20 @@ CPU = torch.device("cpu")
 
 
 class Acting:
-    """Networks as they act on ``device``: themselves, or copies on the CPU that follow them.
+    """Networks as they act: themselves, or copies on the CPU that follow them.
 
-    copies: of the same names; None where the networks themselves act.
+    learns_on: the networks' device. copies: on the CPU, of the same names; None where the networks
+    themselves act. device: where whoever acts is.
     """
 
     def __init__(
         self,
         networks: Mapping[str, nn.Module],
-        device: torch.device,
+        learns_on: torch.device,
         copies: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self._networks, self._copies = networks, copies
-        self.device = device if copies is None else CPU
+        self.device = learns_on if copies is None else CPU
 
     def now(self) -> Mapping[str, nn.Module]:
         """Return the networks to act by, with the weights that have been learned by now.
@@ -42,7 +43,7 @@ class Acting:
         if self._copies is None:
             return self._networks
         learned = {
-            f"{name}/{key}": parallel.full_tensors(tensor.detach())
+            f"{name}/{key}": parallel.full_tensor(tensor.detach())
             for name in self._copies
             for key, tensor in self._networks[name].state_dict().items()
         }

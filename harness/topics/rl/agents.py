@@ -29,7 +29,6 @@ from harness.topics.rl.rewards import SUPPORT, support
 from harness.topics.rl.rollouts import Episodes, Replay, Segments
 from harness.training.batches import Batches
 from harness.training.topic import Batch, Networks, Player, Topic
-from harness.training.transfers import onto
 
 BUFFER_BYTES = 2**28
 EVALUATION_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # added to a cell's seed
@@ -221,15 +220,11 @@ class RL(EnvironmentOptions, Topic):
     ) -> Batches:
         form, agent = self._form(cell), AGENTS[cell.model]
         acting = self._acting(cell, networks, device)
-
-        def answers(networks: Networks, name: str, obs: Tensor) -> Tensor:
-            return networks[name](onto(obs, acting.device))
-
         if isinstance(agent, DQN):
             return Replay(
                 Environments(self.env, self.num_envs, generator),
                 acting,
-                lambda networks, obs: form.decode(answers(networks, "q", obs)).cpu(),
+                lambda actors, obs: form.decode(actors["q"](obs)),
                 device,
                 capacity=self.buffer_size,
                 max_bytes=BUFFER_BYTES,
@@ -243,8 +238,8 @@ class RL(EnvironmentOptions, Topic):
         return (Segments if segments else Episodes)(
             Environments(self.env, count, generator),
             acting,
-            lambda networks, obs: answers(networks, "policy", obs).cpu(),
-            lambda networks, obs: form.decode(answers(networks, "value", obs)).cpu(),
+            lambda actors, obs: actors["policy"](obs),
+            lambda actors, obs: form.decode(actors["value"](obs)),
             device,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,

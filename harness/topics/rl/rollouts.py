@@ -17,9 +17,9 @@ from harness.topics.rl.acting import Acting
 from harness.topics.rl.environments import Environments, Step
 from harness.training.batches import Batches
 from harness.training.topic import Networks
-from harness.training.transfers import together
+from harness.training.transfers import onto, together
 
-Values = Callable[[Networks, Tensor], Tensor]  # of observations, by networks as they act
+Values = Callable[[Networks, Tensor], Tensor]  # of observations, where the networks act
 
 
 class Replay(Batches):
@@ -88,7 +88,7 @@ class Replay(Batches):
         """Take one epsilon-greedy step in every environment, and store it."""
         obs_NO = self.envs.obs
         chance_N = torch.rand(len(obs_NO), generator=self.envs.generator)
-        values_NA = self.q_values(networks, obs_NO)
+        values_NA = self.q_values(networks, onto(obs_NO, self.acting.device)).cpu()
         random_N = torch.randint(values_NA.shape[1], (len(obs_NO),), generator=self.envs.generator)
         action_N = torch.where(chance_N < epsilon, random_N, values_NA.argmax(1))
         self.keep(obs_NO, action_N, self.envs.step(action_N))
@@ -154,8 +154,8 @@ class Segments(Batches):
         steps: list[Step] = []
         seen, acted = [], []
         for _ in range(max(1, size // self.envs.count)):
-            seen.append(self.envs.obs)
-            acted.append(sample(self.logits(networks, seen[-1]), self.envs.generator))
+            seen.append(onto(self.envs.obs, self.acting.device))
+            acted.append(sample(self.logits(networks, seen[-1]).cpu(), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
         obs_TNO = torch.stack(seen)
         advantage_TN, target_TN = self._advantages(networks, obs_TNO, steps, self.gae_lambda)
@@ -171,11 +171,14 @@ class Segments(Batches):
     def _advantages(
         self, networks: Networks, obs_TNO: Tensor, steps: list[Step], gae_lambda: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the advantages of played steps and the values' targets, (T, N)."""
+        """Return the advantages of played steps and the values' targets, (T, N), on the CPU."""
+        next_TNO = onto(torch.stack([step.next_obs for step in steps]), self.acting.device)
+        both = [self.values(networks, obs_TNO), self.values(networks, next_TNO)]
+        value_TN, next_value_TN = torch.stack(both).cpu()
         return advantages(
             torch.stack([step.reward for step in steps]),
-            self.values(networks, obs_TNO),
-            self.values(networks, torch.stack([step.next_obs for step in steps])),
+            value_TN,
+            next_value_TN,
             torch.stack([step.terminated for step in steps]),
             torch.stack([step.truncated for step in steps]),
             self.gamma,
@@ -210,8 +213,8 @@ class Episodes(Segments):
         going_N = torch.ones(size, dtype=torch.bool)
         seen, acted, steps, played = [], [], [], []
         while going_N.any():
-            seen.append(self.envs.obs)
-            acted.append(sample(self.logits(networks, seen[-1]), self.envs.generator))
+            seen.append(onto(self.envs.obs, self.acting.device))
+            acted.append(sample(self.logits(networks, seen[-1]).cpu(), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
             played.append(going_N)
             going_N = going_N & ~(steps[-1].terminated | steps[-1].truncated)
