@@ -31,9 +31,9 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, size: int, features: int, latents: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(channels, features, 3, padding=1), nn.SiLU()]
         for _ in range(halvings(size)):
-            layers += [nn.Conv2d(features, features, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(features, features, 4, stride=2, padding=1), nn.SiLU()]
         side = size >> halvings(size)
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(features * side * side, 2 * latents)
@@ -51,13 +51,13 @@ class Decoder(nn.Module):
         side = size >> halvings(size)
         layers: list[nn.Module] = [
             nn.Linear(latents, features * side * side),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Unflatten(1, (features, side, side)),
         ]
         for _ in range(halvings(size)):
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(features, features, 3, padding=1)]
-            layers += [nn.ReLU()]
-        layers += [nn.Conv2d(features, features, 3, padding=1), nn.ReLU()]
+            layers += [nn.SiLU()]
+        layers += [nn.Conv2d(features, features, 3, padding=1), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Conv2d(features, channels * width, 1))
         self.channels = channels
 
@@ -71,7 +71,8 @@ class VAE(GeneratorTopic):
 
     Under kl and log_loss that loss stands for the pixels' likelihood in it. Under mse, mae, huber
     and hinge an image has one scale (``pixels.image_form``), so that the decoder is the textbook's
-    of that noise: what it predicts is each pixel's location.
+    of that noise: what it predicts is each pixel's location. Units are SiLUs (Elfwing et al. 2018),
+    since ReLUs die where a schedule begins at the full rate, and the latents with them.
     """
 
     latents: int = 16

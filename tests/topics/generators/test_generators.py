@@ -85,6 +85,14 @@ def test_a_vae_s_latents_are_used_under_each_numeric_loss(loss):
     assert made > 0.3 * base._mean_distance(topic.real()[:64])
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_vae_survives_a_schedule_that_begins_at_the_full_rate(seed):
+    """With ReLUs it gave one image for all latents; raises Diverged if it does."""
+    topic, cell = VAE(), Cell("vae", "vae", "ce", "constant", seed=seed)
+    training = Training(topic, cell, topic.budget("quick", "vae"))
+    training.run(min(training.failure_checks))
+
+
 def test_halving_stops_at_four_pixels():
     assert [base.halvings(size) for size in (8, 16, 28, 32, 64)] == [1, 2, 2, 3, 4]
 
