@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 import threading
@@ -18,7 +20,8 @@ left, dropped = threading.Event(), threading.Event()
 
 def hooked():
     '''Leave the group to a hook of gloo's thread; of a sum that has ended this one runs it.'''
-    group, own, ended = dist.group.WORLD, threading.get_ident(), True
+    group = dist.new_group() if sys.argv[2] == "own" else dist.group.WORLD
+    own, ended = threading.get_ident(), True
 
     def hook(future):
         nonlocal ended
@@ -29,7 +32,7 @@ def hooked():
 
     while ended:
         ended = False
-        dist.all_reduce(torch.ones(1), async_op=True).get_future().then(hook)
+        dist.all_reduce(torch.ones(1), group=group, async_op=True).get_future().then(hook)
     weakref.finalize(hook, dropped.set)
 
 
@@ -47,7 +50,8 @@ print("fine")
 """
 
 
-def test_a_hook_of_gloos_own_thread_may_outlive_the_block(tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+@pytest.mark.parametrize("group", ["world", "own"])
+def test_a_hook_of_gloos_own_thread_may_outlive_the_block(tmp_path, group):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), group]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout == "fine\n", done.stderr

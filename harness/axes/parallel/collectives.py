@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 WAIT_S = 7 * 86_400.0  # no limit in practice; none at all cannot be said
-_left: list[dist.ProcessGroup | None] = []  # the group that this process left last
+_left: list[dist.ProcessGroup] = []  # the groups that this process left last
 
 
 @contextmanager
@@ -48,14 +49,14 @@ def process_group(
         world_size=world_size,
         timeout=limit,
     )
-    group = dist.group.WORLD
     try:
         yield
     finally:
+        groups = [*distributed_c10d._world.pg_map]  # this one, and all that were made inside
         dist.destroy_process_group()
-        # gloo's own thread may still hold the group, by a hook on gradients that it has just run;
-        # to be the last who does would end the process, as a thread cannot wait for itself
-        _left[:] = [group]
+        # gloo's own threads may still hold them, by a hook on gradients that they have just run; to
+        # be the last who does would end the process, as a thread cannot wait for itself
+        _left[:] = groups
 
 
 def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, Tensor]:
