@@ -5,7 +5,6 @@ Everything is checked before anything in memory changes.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -218,6 +217,6 @@ def _inner(thing: Any) -> Any:
 
 
 def _is_zero1(thing: Any) -> TypeGuard[ZeroRedundancyOptimizer]:
-    """Whether an optimizer is one that ranks share; nobody makes one without loading its class."""
-    loaded = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
-    return loaded is not None and isinstance(thing, loaded.ZeroRedundancyOptimizer)
+    """Whether an optimizer is one that ranks share."""
+    module = "torch.distributed.optim.zero_redundancy_optimizer"
+    return isinstance(thing, parallel.loaded(module, "ZeroRedundancyOptimizer"))

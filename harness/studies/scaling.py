@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 
 from harness.axes import parallel
@@ -140,7 +139,7 @@ def _held(training: Training) -> int:
         local = getattr(optimizer, "optim", optimizer)  # zero1's own part
         for state in local.state.values():
             tensors += [value for value in state.values() if isinstance(value, Tensor)]
-    parts = [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+    parts = [t.to_local() if parallel.is_sharded_tensor(t) else t for t in tensors]
     return sum(part.numel() * part.element_size() for part in parts)
 
 

@@ -13,7 +13,7 @@ BLOCK_BYTES = 2**25  # at most, of what is drawn ahead
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device; a GPU goes on meanwhile, by page-locked memory."""
+    """Copy a tensor to the CPU, or from there to a GPU, which goes on meanwhile: it is pinned."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -29,9 +29,7 @@ def together(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tens
         return {name: tensor.to(device) for name, tensor in tensors.items()}
     parts = [tensor.contiguous().flatten().view(torch.uint8) for tensor in going.values()]
     padded = [F.pad(part, (0, -len(part) % ALIGNED)) for part in parts]
-    whole = torch.cat(padded)
-    copied = onto(whole, device) if device.type == "cuda" else whole.to(device)
-    there = copied.split([len(part) for part in padded])
+    there = onto(torch.cat(padded), device).split([len(part) for part in padded])
     arrived = {
         name: part[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         for (name, tensor), part in zip(going.items(), there, strict=True)

@@ -29,6 +29,7 @@ from harness.axes.parallel.configurations import (
     skip_reason,
 )
 from harness.axes.parallel.layout import AVERAGE_EVERY, COMPRESS_FROM, Layout
+from harness.axes.parallel.loaded import loaded
 from harness.axes.parallel.replicas import mean_over_gpus
 from harness.axes.parallel.sharing import DRAWS, kind, shared_apart, shares
 
@@ -54,6 +55,7 @@ __all__ = [
     "is_sharded_tensor",
     "kind",
     "laid_out_like",
+    "loaded",
     "mean_over_gpus",
     "mean_over_ranks",
     "mean_over_replicas",

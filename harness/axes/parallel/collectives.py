@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import distributed_c10d
 from torch.nn.parallel import DistributedDataParallel
+
+from harness.axes.parallel.loaded import loaded
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -78,8 +79,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 def is_sharded_tensor(value: object) -> TypeGuard[DTensor]:
     """Whether a value is a DTensor: a tensor of which each rank has a part."""
-    loaded = sys.modules.get("torch.distributed.tensor")  # half a second, where there can be none
-    return loaded is not None and isinstance(value, loaded.DTensor)
+    return isinstance(value, loaded("torch.distributed.tensor", "DTensor"))
 
 
 def full_tensor(value: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
+from harness.axes.parallel.loaded import loaded
 from harness.axes.parallel.replicas import Replicas
 from harness.cell import UsageError
 
@@ -126,13 +127,11 @@ class Layout:
 
     def sync_gradients(self, player: str, now: bool) -> None:
         """Set whether the player's next backward pass exchanges gradients among ranks."""
-        from torch.distributed.fsdp import FSDPModule
-
         for key in self.moves[player]:
             network = self.wrapped[key]
             if isinstance(network, DistributedDataParallel):
                 network.require_backward_grad_sync = now
-            elif isinstance(network, FSDPModule):
+            elif isinstance(network, loaded("torch.distributed.fsdp", "FSDPModule")):
                 network.set_requires_gradient_sync(now)
 
     def after_step(self, step: int, last: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+
+from harness.axes.parallel.loaded import loaded
 
 STATISTICS, DRAWS = "statistics", "random numbers"
 
@@ -39,8 +40,7 @@ def shared_apart(networks: Mapping[str, nn.Module], accumulate: int = 1) -> list
 
 def kind(layer: nn.Module) -> str:
     """Return the name of a layer's class, without what FSDP makes of it."""
-    loaded = sys.modules.get("torch.distributed.fsdp")  # half a second, where it has made nothing
-    fsdp = (loaded.FSDPModule,) if loaded else ()
+    fsdp = loaded("torch.distributed.fsdp", "FSDPModule")
     return next(c for c in type(layer).__mro__ if not issubclass(c, fsdp)).__name__
 
 

@@ -49,5 +49,6 @@ class Acting:
         }
         copied = together(learned, CPU)
         for name, copy in self._copies.items():
-            copy.load_state_dict({key: copied[f"{name}/{key}"] for key in copy.state_dict()})
+            for key, tensor in copy.state_dict().items():
+                tensor.copy_(copied[f"{name}/{key}"])
         return self._copies
