@@ -17,6 +17,7 @@ RATES = "rates.csv"
 TRIALS = "trials.csv"
 KEY = ("topic", "model", "loss", "schedule")
 EVIDENCE = (*KEY, "rate", "share", "seed", "status", "value", "metric", "direction")
+LATER = ("second",)  # columns that earlier versions did not write
 
 Recipe = tuple[str, str, str, str]
 
@@ -62,7 +63,7 @@ class Rates:
             whole = {**_evidence(folder / TRIALS), **new}
             rows = [row for own in whole.values() for row in own]
             text = io.StringIO()
-            table = csv.DictWriter(text, EVIDENCE, extrasaction="ignore", lineterminator="\n")
+            table = csv.DictWriter(text, (*EVIDENCE, *LATER), extrasaction="ignore", lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
             write_atomically(folder / TRIALS, text.getvalue().encode())

@@ -94,7 +94,7 @@ STUDIES: dict[str, dict[str, str]] = {
     "trials": {
         **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
         **{"rate": "float64", "share": "int64", "seed": "int64", "status": "str"},
-        **{"metric": "str", "direction": "str", "value": "float64"},
+        **{"metric": "str", "direction": "str", "value": "float64", "second": "float64"},
     },
 }
 MAY_BE_EMPTY = {"reason", "stopped", "settings"}
@@ -102,6 +102,7 @@ MAY_BE_EMPTY = {"reason", "stopped", "settings"}
 LATER: dict[str, dict[str, str | float]] = {
     "speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")},
     "answers": {"settings": "", "precision": FP32},
+    "trials": {"second": float("nan")},
 }
 
 

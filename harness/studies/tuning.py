@@ -4,7 +4,9 @@ The rate is a nuisance parameter: recipes compare fairly when each is tuned (God
 the tuning playbook). Of six rates, half a decade apart, the best ones of a ninth of the steps train
 on a third, and the best of these on all, where the topic's own rate joins them: what is best on a
 ninth of the steps need not be on all (a VAE's is not). A schedule is shrunk with its budget, never
-cut off, since a decay pays late. Rates are told apart by validation data alone.
+cut off, since a decay pays late. Rates are told apart by validation data alone: by the metric that
+the model is judged by, and where that is equal, as an accuracy that none reaches so early, by the
+topic's next one.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so smal
 class Trial(NamedTuple):
     """One training of the search: of a recipe at a rate, on a share of the steps, and its value.
 
-    value: of the model's primary metric on validation data; NaN if it diverged or failed.
+    value: of the metric that the model is judged by, on validation data; NaN if it diverged or
+    failed. second: of the topic's next metric, NaN where it has none.
     """
 
     recipe: Recipe
@@ -47,6 +50,7 @@ class Trial(NamedTuple):
     seed: int
     status: str
     value: float
+    second: float
 
 
 def tune(
@@ -92,7 +96,7 @@ def tune(
             trials += found
             for cell in cells:
                 own = [trial for trial in found if trial.recipe == recipe(cell)]
-                left[cell] = ranked(own, direction(topic, cell.model))[:kept]
+                left[cell] = ranked(own, directions(topic, cell.model))[:kept]
         _write(folder, trials, topics)
     return table
 
@@ -126,7 +130,7 @@ def _rung(
             new = {}
             for cell in rates if widen else ():
                 own = [trial for trial in trials if trial.recipe == recipe(cell)]
-                beyond = outside(rates[cell], own, direction(run.topics[cell.topic], cell.model))
+                beyond = outside(rates[cell], own, directions(run.topics[cell.topic], cell.model))
                 if beyond is not None:
                     new[cell] = [beyond]
                     rates[cell] = sorted([*rates[cell], beyond])
@@ -135,7 +139,9 @@ def _rung(
     return trials
 
 
-def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> float | None:
+def outside(
+    rates: Sequence[float], trials: Sequence[Trial], better: Sequence[str]
+) -> float | None:
     """Return the next rate beyond the end where the best one lies; None if it lies inside."""
     order = ranked(trials, better)
     if not order or order[0] not in (rates[0], rates[-1]):
@@ -144,23 +150,26 @@ def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> flo
     return LADDER[beyond] if 0 <= beyond < len(LADDER) else None
 
 
-def ranked(trials: Sequence[Trial], better: str) -> list[float]:
-    """Return the rates of trials, best mean value first; of equal ones the nearest to 1.
+def ranked(trials: Sequence[Trial], better: Sequence[str]) -> list[float]:
+    """Return the rates of trials, best mean values first; of equal ones the nearest to 1.
 
-    A rate at which a training came to nothing comes after all others, one at which all did is left
-    out.
+    better: ``max`` or ``min`` of the values, and of the second ones, which count where values are
+    equal. A rate at which a training came to nothing comes after all others, one at which all did
+    is left out.
     """
-    by_rate: dict[float, list[float]] = {}
+    by_rate: dict[float, list[Trial]] = {}
     for trial in trials:
-        by_rate.setdefault(trial.rate, []).append(trial.value)
-    sign = 1 if better == "max" else -1
+        by_rate.setdefault(trial.rate, []).append(trial)
+    signs = [1 if one == "max" else -1 for one in better]
 
-    def worth(rate: float) -> tuple[float, float, float]:
-        values = [sign * value for value in by_rate[rate] if not math.isnan(value)]
-        whole = len(values) / len(by_rate[rate])
-        return whole, mean(values), -abs(math.log(rate))
+    def worth(rate: float) -> tuple[float, float, float, float]:
+        whole = [trial for trial in by_rate[rate] if not math.isnan(trial.value)]
+        value = signs[0] * mean(trial.value for trial in whole)
+        second = mean(trial.second for trial in whole)
+        told = -math.inf if math.isnan(second) else signs[-1] * second
+        return len(whole) / len(by_rate[rate]), value, told, -abs(math.log(rate))
 
-    alive = [rate for rate in by_rate if not all(map(math.isnan, by_rate[rate]))]
+    alive = [rate for rate, own in by_rate.items() if not all(math.isnan(t.value) for t in own)]
     return sorted(alive, key=worth, reverse=True)
 
 
@@ -187,7 +196,7 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
         own = [trial for trial in trials if trial.recipe == key]
         topic, model = topics[key[0]], key[1]
         last = [trial for trial in own if trial.share == 1]
-        order = ranked(last, direction(topic, model))
+        order = ranked(last, directions(topic, model))
         best = order[0] if order else 1.0
         values = [trial.value for trial in last if trial.rate == best]
         found = {
@@ -202,9 +211,14 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def direction(topic: Topic, model: str) -> str:
-    """Return whether ``max`` or ``min`` of the metric that a model is judged by is better."""
-    return topic.directions[topic.judged_by(model)[0]]
+def directions(topic: Topic, model: str) -> list[str]:
+    """Return ``max`` or ``min`` of the metrics that tell a model's rates apart, one or two."""
+    return [topic.directions[name] for name in _metrics(topic, model)]
+
+
+def _metrics(topic: Topic, model: str) -> list[str]:
+    """Return the metric that a model is judged by, and the topic's next one, if it has one."""
+    return list(dict.fromkeys([topic.judged_by(model)[0], *topic.directions]))[:2]
 
 
 def _trial(record: Record, topic: Topic, share: int) -> Trial:
@@ -212,9 +226,12 @@ def _trial(record: Record, topic: Topic, share: int) -> Trial:
     cell = record.cell
     assert cell.rate is not None
     measured = record.validation or record.metrics
-    value = measured.get(topic.judged_by(cell.model)[0], math.nan)
-    value = value if record.status is Status.DONE else math.nan
-    return Trial(recipe(cell), cell.rate, share, cell.seed, str(record.status), value)
+    if record.status is not Status.DONE:
+        measured = {}
+    names = _metrics(topic, cell.model)
+    value, second = (measured.get(name, math.nan) for name in (names[0], names[-1]))
+    second = second if names[1:] else math.nan
+    return Trial(recipe(cell), cell.rate, share, cell.seed, str(record.status), value, second)
 
 
 def _write(folder: Path, trials: Sequence[Trial], topics: Mapping[str, Topic]) -> None:
@@ -222,7 +239,7 @@ def _write(folder: Path, trials: Sequence[Trial], topics: Mapping[str, Topic]) -
     rows = []
     for trial in trials:
         topic, model = topics[trial.recipe[0]], trial.recipe[1]
-        by = {"metric": topic.judged_by(model)[0], "direction": direction(topic, model)}
+        by = {"metric": topic.judged_by(model)[0], "direction": directions(topic, model)[0]}
         rows.append(dict(zip(KEY, trial.recipe, strict=True)) | trial._asdict() | by)
     every = pd.DataFrame(rows).drop(columns="recipe")
     for name, table in (("trials", every), ("rates", evidence(trials, topics))):
