@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ def rows(course: Course) -> list[dict[str, Any]]:
     ``worse`` (it left by ``dropped_by``). behind is by how much an arm is worse than the leader on
     validation data, test_behind the same of fresh seeds on test data; both in the metric's unit
     with the ends of their intervals. Figures of test data are those of ``seeds`` fresh seeds;
-    trained counts all.
+    trained counts all. race: a hash of the arms, by which races of a topic are told apart.
     """
     race, measure = course.race, course.measure
     dropped = [arm for arm in race.arms if arm not in race.left]
@@ -53,6 +54,7 @@ def rows(course: Course) -> list[dict[str, Any]]:
             | {"blocks": standing.blocks, "seeds": len(course.fresh.get(arm, []))}
             | {"trained": f"{len(trained)}/{len(records)}", "trained_low": share.low}
             | {"train_s": sum(times) / len(times) if times else None, "stopped": course.stopped}
+            | {"race": _name(course)}
         )
     return found
 
@@ -60,8 +62,12 @@ def rows(course: Course) -> list[dict[str, Any]]:
 def keep(folder: Path, course: Course, report: Callable[[str], None]) -> None:
     """Write a race's rows to the folder's answers.csv, where other races' rows stay."""
     frame = pd.DataFrame(rows(course), columns=list(STUDIES[NAME]))
-    about = {"topic": course.topic.name, "metric": course.measure.metric}
+    about = {"topic": course.topic.name, "metric": course.measure.metric, "race": _name(course)}
     side_files.keep(folder, NAME, frame, about, report)
+
+
+def _name(course: Course) -> str:
+    return hashlib.sha256(" ".join(sorted(course.race.arms)).encode()).hexdigest()[:8]
 
 
 def _verdict(course: Course, arm: str) -> str:

@@ -71,7 +71,7 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
         for key, own in races.items()
     }
     needed_s = {key: guess.predict(wanted) for key, wanted in blocks.items()}
-    whole = sum(needed_s.values()) / (1 - KEPT) / 60
+    whole = sum(map(guess.takes, blocks.values())) / (1 - KEPT) / 60
     if whole > minutes:
         raise UsageError(
             f"minutes {minutes:g}: {FIRST} blocks of {len(raced)} recipes, the least of a race, "

@@ -63,7 +63,8 @@ class Rates:
             whole = {**_evidence(folder / TRIALS), **new}
             rows = [row for own in whole.values() for row in own]
             text = io.StringIO()
-            table = csv.DictWriter(text, (*EVIDENCE, *LATER), extrasaction="ignore", lineterminator="\n")
+            columns = (*EVIDENCE, *LATER)
+            table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
             write_atomically(folder / TRIALS, text.getvalue().encode())

@@ -89,7 +89,7 @@ STUDIES: dict[str, dict[str, str]] = {
         **dict.fromkeys(["test", "test_low", "test_high"], "float64"),
         **dict.fromkeys(["test_behind", "test_behind_low", "test_behind_high"], "float64"),
         **{"blocks": "int64", "seeds": "int64", "trained": "str", "trained_low": "float64"},
-        **{"train_s": "float64", "stopped": "str"},
+        **{"train_s": "float64", "stopped": "str", "race": "str"},
     },
     "trials": {
         **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
@@ -97,11 +97,11 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"metric": "str", "direction": "str", "value": "float64", "second": "float64"},
     },
 }
-MAY_BE_EMPTY = {"reason", "stopped", "settings"}
+MAY_BE_EMPTY = {"reason", "stopped", "settings", "race"}
 # columns that earlier versions did not write, and what stands for them
 LATER: dict[str, dict[str, str | float]] = {
     "speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")},
-    "answers": {"settings": "", "precision": FP32},
+    "answers": {"settings": "", "precision": FP32, "race": ""},
     "trials": {"second": float("nan")},
 }
 

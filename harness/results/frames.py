@@ -129,4 +129,5 @@ def _record(row: Mapping[Any, Any]) -> dict[str, Any]:
     for name in LINES:
         if record.get(name):
             record[name] = record[name].splitlines()
+    record["rate_used"] = 1.0 if record.get("rate") is None else float(record["rate"])
     return record | asdict(Cell.parse(row["id"]))

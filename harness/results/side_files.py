@@ -75,7 +75,8 @@ def keep(
     try:
         old = study(folder, name)
         other = (old[list(about)] != pd.Series(about)).any(axis=1)
-        whole = pd.concat([old[other], rows], ignore_index=True) if other.any() else rows
+        parts = [part for part in (old[other], rows) if len(part)]
+        whole = pd.concat(parts, ignore_index=True) if parts else rows
     except FileNotFoundError:
         pass
     except ValueError as error:

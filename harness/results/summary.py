@@ -80,9 +80,10 @@ def _chosen(
         sign = 1.0 if better == "max" else -1.0
         mean, sd, n = (used[name] for name in _USED)
         trained = rows["trained"].to_numpy()
-        rows["standing"] = standings(sign * mean, sd, n, np.nan_to_num(error), trained)
         done = np.bincount(group[part["status"] == "done"], minlength=count)
-        rows.loc[(rows["n"] == 0) & (done > 0), "standing"] = ""  # its model has no such metric
+        has = ((rows["n"] > 0) | (done == 0)).to_numpy()  # else its model has no such metric
+        given = (sign * mean, sd, n, np.nan_to_num(error), trained)
+        rows.loc[has, "standing"] = standings(*(values[has] for values in given))
     return rows
 
 

@@ -14,6 +14,7 @@ from harness.cell import unknown
 from harness.execution.local import LocalExecutor
 from harness.matrix import recipes
 from harness.results import side_files
+from harness.results.columns import STUDIES
 from harness.runs import Run
 from harness.trial.task import Task
 
@@ -46,7 +47,7 @@ def own_executor(fresh: bool = False) -> Iterator[LocalExecutor]:
 
 def keep(run: Run, name: str, task: Task, rows: list[dict]) -> pd.DataFrame:
     """Write a study's rows to its CSV file, where other models' rows stay, and return them."""
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows, columns=None if rows else list(STUDIES[name]))
     about = {"topic": task.cell.topic, "model": task.cell.model}
     side_files.keep(run.folder, name, found, about, run.report)
     return found

@@ -11,6 +11,7 @@ topic's next one.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,9 +23,9 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from harness.cell import Cell, Status
+from harness.cell import Cell, Status, UsageError
 from harness.files import write_atomically
-from harness.rates.table import KEY, Recipe, recipe
+from harness.rates.table import KEY, RATES, TRIALS, Recipe, recipe
 from harness.results.record import Record
 from harness.runs import Run
 from harness.settings import Settings
@@ -41,7 +42,8 @@ class Trial(NamedTuple):
     """One training of the search: of a recipe at a rate, on a share of the steps, and its value.
 
     value: of the metric that the model is judged by, on validation data; NaN if it diverged or
-    failed. second: of the topic's next metric, NaN where it has none.
+    failed. second: of the topic's next metric, negative where less of it is better; NaN if there is
+    none.
     """
 
     recipe: Recipe
@@ -67,13 +69,19 @@ def tune(
     """Find a rate for each recipe, and return the table of rates that is written to ``folder``.
 
     recipes: a cell of each. Beside ``rates.csv`` is ``trials.csv``, all that was trained for it;
-    both grow topic by topic. What was trained before with the same fingerprint is used again.
+    both grow topic by topic, and keep what earlier searches found for other recipes. What was
+    trained before with the same fingerprint is used again. Raises UsageError for earlier tables
+    that cannot be read.
     """
     by_topic: dict[str, list[Cell]] = {}
-    for cell in dict.fromkeys(recipes):
+    recipes = list(dict.fromkeys(recipes))
+    for cell in recipes:
         by_topic.setdefault(cell.topic, []).append(cell)
     trials: list[Trial] = []
-    table = folder / "rates.csv"
+    table = folder / RATES
+    earlier = {name: _earlier(folder / name, recipes) for name in (RATES, TRIALS)}
+    if kept := len(earlier[RATES]):
+        report(f"{table}: the rates of {kept} recipes of earlier searches stay")
     for name, cells in by_topic.items():
         topic = topics[name]
         left = {cell: list(GRID) for cell in cells}
@@ -96,9 +104,22 @@ def tune(
             trials += found
             for cell in cells:
                 own = [trial for trial in found if trial.recipe == recipe(cell)]
-                left[cell] = ranked(own, directions(topic, cell.model))[:kept]
-        _write(folder, trials, topics)
+                left[cell] = ranked(own, direction(topic, cell.model))[:kept]
+        _write(folder, trials, topics, earlier)
     return table
+
+
+def _earlier(path: Path, recipes: Iterable[Cell]) -> pd.DataFrame:
+    """Return the rows of an earlier search's table that are of other recipes, as they stand."""
+    new = {recipe(cell) for cell in recipes}
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        other = [key not in new for key in rows[list(KEY)].itertuples(index=False, name=None)]
+    except FileNotFoundError:
+        return pd.DataFrame(columns=list(KEY))
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    return rows[other]
 
 
 def _rung(
@@ -130,7 +151,7 @@ def _rung(
             new = {}
             for cell in rates if widen else ():
                 own = [trial for trial in trials if trial.recipe == recipe(cell)]
-                beyond = outside(rates[cell], own, directions(run.topics[cell.topic], cell.model))
+                beyond = outside(rates[cell], own, direction(run.topics[cell.topic], cell.model))
                 if beyond is not None:
                     new[cell] = [beyond]
                     rates[cell] = sorted([*rates[cell], beyond])
@@ -139,9 +160,7 @@ def _rung(
     return trials
 
 
-def outside(
-    rates: Sequence[float], trials: Sequence[Trial], better: Sequence[str]
-) -> float | None:
+def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> float | None:
     """Return the next rate beyond the end where the best one lies; None if it lies inside."""
     order = ranked(trials, better)
     if not order or order[0] not in (rates[0], rates[-1]):
@@ -150,24 +169,23 @@ def outside(
     return LADDER[beyond] if 0 <= beyond < len(LADDER) else None
 
 
-def ranked(trials: Sequence[Trial], better: Sequence[str]) -> list[float]:
-    """Return the rates of trials, best mean values first; of equal ones the nearest to 1.
+def ranked(trials: Sequence[Trial], better: str) -> list[float]:
+    """Return the rates of trials, best mean value first; of equal ones the nearest to 1.
 
-    better: ``max`` or ``min`` of the values, and of the second ones, which count where values are
-    equal. A rate at which a training came to nothing comes after all others, one at which all did
-    is left out.
+    Where values are equal, the second ones count first. A rate at which a training came to nothing
+    comes after all others, one at which all did is left out.
     """
     by_rate: dict[float, list[Trial]] = {}
     for trial in trials:
         by_rate.setdefault(trial.rate, []).append(trial)
-    signs = [1 if one == "max" else -1 for one in better]
+    sign = 1 if better == "max" else -1
 
     def worth(rate: float) -> tuple[float, float, float, float]:
         whole = [trial for trial in by_rate[rate] if not math.isnan(trial.value)]
-        value = signs[0] * mean(trial.value for trial in whole)
+        value = mean(trial.value for trial in whole)
         second = mean(trial.second for trial in whole)
-        told = -math.inf if math.isnan(second) else signs[-1] * second
-        return len(whole) / len(by_rate[rate]), value, told, -abs(math.log(rate))
+        told = -math.inf if math.isnan(second) else second
+        return len(whole) / len(by_rate[rate]), sign * value, told, -abs(math.log(rate))
 
     alive = [rate for rate, own in by_rate.items() if not all(math.isnan(t.value) for t in own)]
     return sorted(alive, key=worth, reverse=True)
@@ -196,9 +214,9 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
         own = [trial for trial in trials if trial.recipe == key]
         topic, model = topics[key[0]], key[1]
         last = [trial for trial in own if trial.share == 1]
-        order = ranked(last, directions(topic, model))
+        order = ranked(last, direction(topic, model))
         best = order[0] if order else 1.0
-        values = [trial.value for trial in last if trial.rate == best]
+        values = [t.value for t in last if t.rate == best and not math.isnan(t.value)]
         found = {
             "rate": best,
             "metric": topic.judged_by(model)[0],
@@ -211,14 +229,9 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def directions(topic: Topic, model: str) -> list[str]:
-    """Return ``max`` or ``min`` of the metrics that tell a model's rates apart, one or two."""
-    return [topic.directions[name] for name in _metrics(topic, model)]
-
-
-def _metrics(topic: Topic, model: str) -> list[str]:
-    """Return the metric that a model is judged by, and the topic's next one, if it has one."""
-    return list(dict.fromkeys([topic.judged_by(model)[0], *topic.directions]))[:2]
+def direction(topic: Topic, model: str) -> str:
+    """Return whether ``max`` or ``min`` of the metric that a model is judged by is better."""
+    return topic.directions[topic.judged_by(model)[0]]
 
 
 def _trial(record: Record, topic: Topic, share: int) -> Trial:
@@ -228,20 +241,28 @@ def _trial(record: Record, topic: Topic, share: int) -> Trial:
     measured = record.validation or record.metrics
     if record.status is not Status.DONE:
         measured = {}
-    names = _metrics(topic, cell.model)
-    value, second = (measured.get(name, math.nan) for name in (names[0], names[-1]))
-    second = second if names[1:] else math.nan
+    primary = topic.judged_by(cell.model)[0]
+    value = measured.get(primary, math.nan)
+    further = next((name for name in topic.directions if name != primary), "")
+    second = measured.get(further, math.nan) * (1 if topic.directions.get(further) == "max" else -1)
     return Trial(recipe(cell), cell.rate, share, cell.seed, str(record.status), value, second)
 
 
-def _write(folder: Path, trials: Sequence[Trial], topics: Mapping[str, Topic]) -> None:
-    """Write the table of rates and all trials as CSV files."""
+def _write(
+    folder: Path,
+    trials: Sequence[Trial],
+    topics: Mapping[str, Topic],
+    earlier: Mapping[str, pd.DataFrame],
+) -> None:
+    """Write the table of rates and all trials as CSV files, after the rows of earlier ones."""
     rows = []
     for trial in trials:
         topic, model = topics[trial.recipe[0]], trial.recipe[1]
-        by = {"metric": topic.judged_by(model)[0], "direction": directions(topic, model)[0]}
+        by = {"metric": topic.judged_by(model)[0], "direction": direction(topic, model)}
         rows.append(dict(zip(KEY, trial.recipe, strict=True)) | trial._asdict() | by)
     every = pd.DataFrame(rows).drop(columns="recipe")
-    for name, table in (("trials", every), ("rates", evidence(trials, topics))):
+    for name, table in ((TRIALS, every), (RATES, evidence(trials, topics))):
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-        write_atomically(folder / f"{name}.csv", text.encode())
+        new = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        whole = pd.concat([earlier[name], new]).fillna("")[list(new)]
+        write_atomically(folder / name, whole.to_csv(index=False, lineterminator="\n").encode())

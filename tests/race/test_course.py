@@ -157,6 +157,22 @@ def test_other_topics_answers_stay(held, tmp_path):
     assert set(found["topic"]) == {"other", "toy"} and len(found) == len(answers) + 1
 
 
+def test_answers_of_another_race_of_the_topic_stay(tmp_path):
+    raced(tmp_path, CELLS[:2])
+    _, found, _ = raced(tmp_path, CELLS[1:3])
+    assert found["race"].nunique() == 2 and len(found) == 4
+    _, again, _ = raced(tmp_path, CELLS[:2])
+    assert again.groupby("race").size().tolist() == [2, 2]
+
+
+def test_a_race_whose_blocks_are_there_is_not_refused_for_their_seconds(tmp_path, monkeypatch):
+    raced(tmp_path)
+    monkeypatch.setattr("harness.race.blocks._seconds", lambda record: 600.0)
+    monkeypatch.setattr(Run, "predict", lambda self, cell: 600.0)
+    run, answers, _ = raced(tmp_path)
+    assert len(answers) == len(CELLS) and answers["stopped"].notna().all()
+
+
 def test_damaged_answers_are_moved_aside_and_named(tmp_path):
     (tmp_path / "answers.csv").write_text("topic,model\ntoy")
     _, found, said = raced(tmp_path, CELLS[:1])

@@ -128,6 +128,19 @@ def test_every_metric_counts(metric, value, verdict):
     assert {row.aspect for row in found.rows if row.verdict != "same"} == {metric}
 
 
+@pytest.mark.parametrize("solved", ["baseline", "candidate"])
+def test_what_is_never_reached_counts_as_all_its_steps(solved):
+    """One seed of six that solves its environment, or no longer does, may be chance."""
+    steps = dict(zip(range(6), (500.0, 900.0, 700.0, 1200.0, 800.0, 600.0), strict=True))
+    about = {"directions": {"steps_to_solve": "min"}, "evaluation": {"env_steps": 1500}}
+    seeds = [{"metrics": {"steps_to_solve": steps[seed]}} | about for seed in steps]
+    fewer = [*seeds[:-1], {"metrics": {"steps_to_solve": None}} | about]
+    runs = {"baseline": seeds, "candidate": fewer}
+    whole, part = (run([record(seed, **own[seed]) for seed in steps]) for own in runs.values())
+    pair = (whole, part) if solved == "baseline" else (part, whole)
+    assert compare.compare(*pair).verdict == "not enough evidence"
+
+
 def test_a_metric_that_is_gone_is_worse_and_a_new_one_is_named():
     without = {"metrics": {"accuracy": 0.8, "ece": 0.1}}
     without["directions"] = {"accuracy": "max", "ece": "min"}

@@ -27,6 +27,7 @@ RECORDS = [
         checkpoint={"state_equal": True, "resume_equal": None, "metrics_equal": False},
         parity={"difference": 0.5, "exact": False, "equal": None, "reason": "by design"},
         environment={"python": "3.12", "cpu": "7763", "threads": 1, "cores": 2},
+        rate_used=0.3,
     ),
     Record(
         Cell("vgg", "vgg11", "ce", "cosine"),

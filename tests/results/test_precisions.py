@@ -105,7 +105,9 @@ def test_the_page_has_it_beside_fp32(written):
 def test_the_race_that_tells_recipes_apart_has_their_precisions(written):
     cells = written[1].cells.assign(**{"cost.wall_s": 6.0})
     found = told.race(cells, ["mine"])
-    assert found["command"].endswith(" -k mine --precision bf16,fp32") and found["recipes"] == 2
+    axes = "--model mlp --loss ce --schedule cosine"
+    assert found["command"].endswith(f" -k mine {axes} --precision bf16,fp32")
+    assert found["recipes"] == 2
     plain = told.race(cells[cells["precision"] == "fp32"], ["mine"])
     assert "--precision" not in plain["command"]
 

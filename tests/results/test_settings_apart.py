@@ -114,4 +114,5 @@ def test_the_page_draws_the_metric_against_what_was_swept(written):
 def test_the_race_that_the_page_offers_has_the_same_settings():
     cells = answers.ranked(run(fixed={"sizes": "64+64"}))
     command = told.race(cells, ["mine"])["command"]
-    assert command.endswith("-k mine --set mine.lr=0.01,0.1 --set mine.sizes=64+64")
+    axes = "--model mlp --loss ce --schedule cosine"
+    assert command.endswith(f"-k mine {axes} --set mine.lr=0.01,0.1 --set mine.sizes=64+64")

@@ -45,14 +45,14 @@ def trials(values, share=1):
 def test_the_best_mean_comes_first_and_what_came_to_nothing_last():
     nan = math.nan
     some = {(0.1, 0): 3.0, (0.1, 1): 1.0, (1.0, 0): 1.0, (1.0, 1): nan, (3.0, 0): 1.5, (3.0, 1): 1}
-    assert ranked(trials(some), ["max"]) == [0.1, 3.0, 1.0]
-    assert ranked(trials(some), ["min"]) == [3.0, 0.1, 1.0]
-    assert ranked(trials({(1.0, 0): nan}), ["min"]) == []
+    assert ranked(trials(some), "max") == [0.1, 3.0, 1.0]
+    assert ranked(trials(some), "min") == [3.0, 0.1, 1.0]
+    assert ranked(trials({(1.0, 0): nan}), "min") == []
 
 
 @given(st.lists(st.sampled_from(LADDER), min_size=1, unique=True))
 def test_of_equal_rates_the_nearest_to_the_topics_own_wins(rates):
-    order = ranked(trials({(rate, 0): 0.5 for rate in rates}), ["max"])
+    order = ranked(trials({(rate, 0): 0.5 for rate in rates}), "max")
     distance = [abs(math.log(rate)) for rate in order]
     assert distance == sorted(distance) and set(order) == set(rates)
 
@@ -60,20 +60,18 @@ def test_of_equal_rates_the_nearest_to_the_topics_own_wins(rates):
 def test_rates_of_equal_value_are_told_apart_by_the_second_metric():
     by_rate = {0.3: 0.2, 1.0: 0.1, 3.0: 0.5, 10.0: math.nan}
     equal = [Trial(table.recipe(MSE), r, 9, 0, "done", 0.0, s) for r, s in by_rate.items()]
-    assert ranked(equal, ["max", "max"]) == [3.0, 0.3, 1.0, 10.0]
-    assert ranked(equal, ["max", "min"]) == [1.0, 0.3, 3.0, 10.0]
-    better = equal[1]._replace(value=0.1)
-    assert ranked([*equal, better._replace(seed=1)], ["max", "max"])[0] == 1.0
+    assert ranked(equal, "max") == ranked(equal, "min") == [3.0, 0.3, 1.0, 10.0]
+    assert ranked([*equal, equal[1]._replace(seed=1, value=0.1)], "max")[0] == 1.0
 
 
 def test_a_best_rate_at_the_end_asks_for_the_next_one_beyond():
     values = {(rate, 0): rate for rate in tuning.GRID}
-    assert outside(tuning.GRID, trials(values), ["max"]) == 30.0
-    assert outside(tuning.GRID, trials(values), ["min"]) == 0.01
+    assert outside(tuning.GRID, trials(values), "max") == 30.0
+    assert outside(tuning.GRID, trials(values), "min") == 0.01
     inside = {(rate, 0): -abs(rate - 1) for rate in tuning.GRID}
-    assert outside(tuning.GRID, trials(inside), ["max"]) is None
-    assert outside([1000.0], trials({(1000.0, 0): 1.0}), ["max"]) is None
-    assert outside([1.0], trials({(1.0, 0): math.nan}), ["max"]) is None
+    assert outside(tuning.GRID, trials(inside), "max") is None
+    assert outside([1000.0], trials({(1000.0, 0): 1.0}), "max") is None
+    assert outside([1.0], trials({(1.0, 0): math.nan}), "max") is None
 
 
 @pytest.fixture(scope="module")

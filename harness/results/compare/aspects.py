@@ -14,7 +14,7 @@ from scipy import stats
 
 from harness.cell import Status
 from harness.results.compare.rows import Row, alike, flags, mean, naming, numbers, texts
-from harness.results.compare.statistic import beyond
+from harness.results.compare.statistic import beyond, measured
 from harness.results.record import TRAINED
 from harness.results.verdict import Verdict
 
@@ -89,7 +89,7 @@ def gaps(
     worse than any other, by the metric's direction.
     """
     known = (texts(baseline, f"direction.{name}") != "").any()
-    a_N, b_N = numbers(baseline, f"metric.{name}"), numbers(candidate, f"metric.{name}")
+    a_N, b_N = measured(baseline, name), measured(candidate, name)
     finite = np.isfinite(a_N) & np.isfinite(b_N)
     sign = 1 if higher else -1
     endless = ~finite & ~np.isnan(a_N) & ~np.isnan(b_N)

@@ -21,9 +21,10 @@ from harness.cell import FP32, Status
 from harness.results.chance import holm
 from harness.results.compare.noise import moderated
 from harness.results.compare.rows import numbers, texts
+from harness.results.counted import TIMES
 from harness.results.verdict import Verdict
 
-ALPHA = 0.05  # chance of any false alarm in a comparison, over all that it looks at
+ALPHA = 0.05  # chance of any false alarm, for metrics, divergence, memory and speed each
 POWER = 0.8  # at which a difference counts as one that the seeds could have shown
 RELEVANT = 0.01  # of the baseline's mean: less is no difference, however certain
 MARGIN = 0.05  # of what a metric wins over the untrained model: within it two runs are the same
@@ -81,8 +82,18 @@ class Difference:
 def values(cells: pd.DataFrame, metric: str) -> np.ndarray:
     """Return a metric of trained cells; one that diverged is worth what it was untrained."""
     diverged = (texts(cells, "status") == Status.DIVERGED).to_numpy()
-    trained_N, plain_N = (numbers(cells, f"{kind}.{metric}") for kind in ("metric", "baseline"))
-    return np.where(diverged, plain_N, trained_N)
+    return np.where(diverged, numbers(cells, f"baseline.{metric}"), measured(cells, metric))
+
+
+def measured(cells: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return a metric of cells that are done, NaN where it was not measured.
+
+    A number of steps to something that was never reached is all the steps that there were.
+    """
+    found = numbers(cells, f"metric.{metric}")
+    if not metric.startswith(TIMES):
+        return found
+    return np.where(np.isnan(found), numbers(cells, "evaluation.env_steps"), found)
 
 
 def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> list[Difference]:

@@ -69,7 +69,7 @@ def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
     The leader is the first of those that are best or tied, or the first of all where no recipe has
     two seeds. tied: the names of what cannot be told apart from it, itself included; equal: how
     many have the very same ``chosen``; counts: recipes by standing. ``near``: the one that trains
-    fastest of those tied (without evidence, of those within 1 %), None if that is the leader;
+    fastest of those tied (of one seed each, of those within 1 %), None if that is the leader;
     ``times``: how many times less training time it takes. None if there are no recipes.
     """
     own = own[own["standing"] != ""]
@@ -79,7 +79,8 @@ def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
     known = len(able) > 0
     first = plain((able if known else own).head(1))[0]
     margin = NEAR * abs(first["chosen"])
-    close = able if known else own[(own["chosen"] - first["chosen"]).abs() <= margin]
+    alike = own[(own["chosen"] - first["chosen"]).abs() <= margin]
+    close = able if known or first["standing"] != "one seed" else alike
     found = {
         **first,
         "tied": [recipe(row) for row in plain(able)],

@@ -15,13 +15,18 @@ BEST = ("best", "tied best", "undecided")
 def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Return each race: why it stopped, its arms that are left, those that are worse.
 
-    name: its topic, with the metric where models of it are judged by several.
+    name: its topic, with the metric where models of it are judged by several, and a number where
+    it was raced more than once.
     headline: the best arm and how many cannot be told apart from it. own: the topic's recipe, None
     if it is among those left or was not raced. more: how many of the worse are not listed.
     """
     found = []
-    races = () if frame is None else frame.groupby(["topic", "metric"], sort=False)
-    for (topic, metric), part in races:
+    races = (
+        ()
+        if frame is None
+        else frame.groupby(["topic", "metric", "race"], sort=False, dropna=False)
+    )
+    for (topic, metric, _), part in races:
         alone = frame is not None and frame.loc[frame["topic"] == topic, "metric"].nunique() == 1
         rows = plain(part)
         left = [row for row in rows if row["verdict"] in BEST]
@@ -29,7 +34,7 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
         first = rows[0]
         found.append(
             {
-                "name": topic if alone else f"{topic} by {metric}",
+                "name": _name(found, topic if alone else f"{topic} by {metric}"),
                 "topic": topic,
                 "left": left,
                 "worse": worse[:LISTED],
@@ -40,3 +45,9 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
             | {"chosen_by": first["chosen_by"]}
         )
     return found
+
+
+def _name(found: list[dict[str, Any]], name: str) -> str:
+    """Return a race's name, with its number if earlier ones have it."""
+    earlier = sum(race["name"].split(", race ")[0] == name for race in found)
+    return f"{name}, race {earlier + 1}" if earlier else name

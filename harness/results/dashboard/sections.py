@@ -125,7 +125,8 @@ def throughput(benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
 def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
     """Return the parity table: a row per topic and model, a column per parallel configuration.
 
-    why: the reasons for each configuration that is inexact, of all topics.
+    why: the reasons for each configuration that is inexact, of all topics; broken: for each that
+    should be exact and is not.
     """
     if frame is None:
         return {}
@@ -135,15 +136,21 @@ def parity(frame: pd.DataFrame | None) -> dict[str, Any]:
     for (topic, model), part in frame.groupby(["topic", "model"]):
         found = {row["parallel"]: row for row in plain(part)}
         rows.append({"name": f"{topic}/{model}", "values": [found.get(name) for name in columns]})
-    why = {
-        name: "; ".join(filter(None, part["reason"].unique()))
-        for name, part in frame.groupby("parallel", sort=False)
-    }
-    bad = frame["exact"] & ~frame["equal"].astype("boolean").fillna(True).astype(bool)
+    exact = frame["exact"].astype(bool)
+    bad = exact & ~frame["equal"].astype("boolean").fillna(True).astype(bool)
     return {
         **{"columns": columns, "rows": rows, "bad": int(bad.sum()), "ranks": frame["ranks"].max()},
-        "why": {name: reason for name, reason in why.items() if reason},
+        **{"why": _reasons(frame[~exact]), "broken": _reasons(frame[bad])},
     }
+
+
+def _reasons(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the reasons for each parallel configuration that has any."""
+    found = {
+        str(name): "; ".join(filter(None, part["reason"].unique()))
+        for name, part in frame.groupby("parallel", sort=False)
+    }
+    return {name: reason for name, reason in found.items() if reason}
 
 
 def scaling(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -217,7 +224,7 @@ def improvement(found: pd.DataFrame | None) -> list[dict[str, Any]]:
 def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
     """Return a topic's multi-task gains, means over seeds, the 100 highest first.
 
-    half: of the 95 % interval of delta_m, Student's t over seeds; None for one seed.
+    half: of the 95 % interval of delta_m, Student's t over the seeds that have one; None for one.
     """
     own = found[found["topic"] == topic] if found is not None and len(found) else None
     if own is None or own.empty:
@@ -229,9 +236,10 @@ def transfer(found: pd.DataFrame | None, topic: str) -> dict[str, Any] | None:
         delta_m=("delta_m", "mean"),
         error=("delta_m", "sem"),
         n=("seed", "nunique"),
+        known=("delta_m", "count"),
         trained=("done", "sum"),
     )
-    whole["half"] = t_quantile(0.975, whole["n"] - 1) * whole["error"]
+    whole["half"] = t_quantile(0.975, whole["known"] - 1) * whole["error"]
     table = whole.join(gains.add_prefix("gain."), how="left").sort_values(
         "delta_m", ascending=False, kind="stable"
     )

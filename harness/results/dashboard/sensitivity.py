@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.results.dashboard import figures
@@ -33,7 +34,7 @@ def curves(trials: pd.DataFrame | None, topic: str, metric: str, better: str) ->
             at = rows.groupby("rate")["value"].mean().sort_index()
             if len(at) < 2 or at.isna().all():
                 continue
-            best = at.idxmin() if better == "min" else at.idxmax()
+            best = _best(rows, better)
             data.append(
                 {
                     "type": "scatter",
@@ -63,3 +64,12 @@ def curves(trials: pd.DataFrame | None, topic: str, metric: str, better: str) ->
 def _of(trials: pd.DataFrame, topic: str, metric: str) -> pd.Series:
     """Return which trainings are of a topic's models that are judged by a metric."""
     return (trials["topic"] == topic) & (trials["metric"] == metric)
+
+
+def _best(trials: pd.DataFrame, better: str) -> float:
+    """Return the rate that the search took: the most trained, the best value, second, nearest 1."""
+    trials = trials.assign(value=trials["value"] * (1 if better == "max" else -1))
+    rates = trials.groupby("rate")[["value", "second"]].mean().fillna(-np.inf)
+    rates.insert(0, "whole", trials["value"].notna().groupby(trials["rate"]).mean())
+    rates["near"] = -np.log(rates.index).to_series(rates.index).abs()
+    return float(rates.sort_values(list(rates), ascending=False).index[0])

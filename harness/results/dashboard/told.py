@@ -13,7 +13,6 @@ from harness.cell import FP32
 from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
-FEW = 4  # values of an axis that a command names; a run without a choice has more
 BEYOND = 0.05  # the p below which an interaction is called one
 
 
@@ -64,11 +63,13 @@ def cannot(
         return None
     said = []
     counts = best["counts"]
-    if not sum(counts.get(name, 0) for name in ("best", "tied", "worse", "only")):
-        said.append("which recipe is best: each has one seed")
+    judged = sum(counts.get(name, 0) for name in ("best", "tied", "worse", "only"))
+    if not judged:
+        why = "each has one seed" if counts.get("one seed") else "none has trained"
+        said.append(f"which recipe is best: {why}")
     elif counts.get("tied", 0) > 1:
         said.append(f"which of {counts['tied']} recipes is best")
-    if counts.get("one seed") and said[:1] != ["which recipe is best: each has one seed"]:
+    if judged and counts.get("one seed"):
         said.append(f"how good the {counts['one seed']} recipes of one seed are")
     axes = shares[shares["kind"] == "share"].set_index("axis")["df"].to_dict()
     if aliased := [name for name in ("loss", "schedule") if axes.get(name) == 0]:
@@ -85,13 +86,13 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
 
     The minutes are those of ROUNDS trainings of each recipe (every model, loss, schedule,
     precision and swept value that the cells have) at their mean wall time, on all cores. Empty
-    where no time is known.
+    where no time is known, or there is nothing to race with.
     """
     tried = group[group["status"].isin(["done", "diverged"])]
     axes = {"model", "loss", "schedule", "precision", "settings"} & set(tried)
     arms = math.prod(int(tried[axis].nunique()) for axis in axes)
     seconds = tried["cost.wall_s"].mean() if "cost.wall_s" in tried else math.nan
-    if not arms or not math.isfinite(seconds):
+    if arms < 2 or not math.isfinite(seconds):
         return {}
     known = tried["environment.cores"].dropna().tolist() if "environment.cores" in tried else []
     most = max([1, *(int(float(cores)) for cores in known)])
@@ -100,21 +101,16 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic
     command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
-    command += _few(tried) + _precisions(tried) + _set(tried)
+    command += _axes(tried) + _precisions(tried) + _set(tried)
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
 
 
-def _few(cells: pd.DataFrame) -> str:
-    """Return the losses and schedules as a command line has them, where only a few were tried.
-
-    Of a single recipe nothing is said: there is nothing to race it with.
-    """
+def _axes(cells: pd.DataFrame) -> str:
+    """Return the models, losses and schedules as a command line has them, a space before each."""
     found = ""
-    if len(cells[["loss", "schedule"]].drop_duplicates()) < 2:
-        return found
-    for axis in ("loss", "schedule"):
+    for axis in ("model", "loss", "schedule"):
         values = list(dict.fromkeys(cells[axis])) if axis in cells else []
-        found += f" --{axis} {','.join(values)}" if 0 < len(values) <= FEW else ""
+        found += f" --{axis} {','.join(values)}" if values else ""
     return found
 
 

@@ -25,6 +25,11 @@ def test_what_is_left_comes_first_and_the_recipe_is_always_shown():
     assert races(answers(["best", "worse"]))[0]["own"] is None
 
 
+def test_races_of_the_same_topic_are_told_apart():
+    one, two = (answers(["best"]).assign(race=name) for name in ("a", "b"))
+    assert [race["name"] for race in races(pd.concat([one, two]))] == ["toy", "toy, race 2"]
+
+
 def test_each_topic_has_its_race_and_long_lists_are_cut():
     frame = pd.concat(
         [answers(["best"], "one"), answers(["best"] + ["worse"] * (LISTED + 7), "two")]

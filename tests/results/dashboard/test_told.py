@@ -24,10 +24,10 @@ def test_one_seed_and_a_tied_design_name_the_race_and_its_minutes():
     assert "the effect of loss or schedule alone" in found["said"]
     assert found["said"].startswith("which recipe is best: each has one seed; nor the effect")
     # 2 losses x 2 schedules, five times, at 24 s on two cores
-    assert (
-        found["command"]
-        == "decathlon run --profile race --minutes 4 -k gan --loss ce,mse --schedule a,b"
+    command = (
+        "decathlon run --profile race --minutes 4 -k gan --model m --loss ce,mse --schedule a,b"
     )
+    assert found["command"] == command
     assert (found["recipes"], found["minutes"]) == (4, 4)
 
 
@@ -55,7 +55,18 @@ def test_a_topic_within_another_ones_name_is_chosen_alone():
     assert " -k '[gan/' " in command
 
 
-def test_a_race_names_losses_and_schedules_where_few_were_tried():
-    many = pd.concat([cells(loss=name) for name in ("mse", "ce", "kl", "hinge", "huber")])
-    assert told.race(many, ())["command"].endswith(" -k gan --schedule a,b")
-    assert told.race(cells().head(1), ())["command"].endswith(" -k gan")
+def test_a_race_names_all_that_was_tried_and_counted():
+    losses = ("mse", "ce", "kl", "hinge", "huber")
+    found = told.race(pd.concat([cells(loss=name) for name in losses]), ())
+    told_losses = f"--loss {','.join(losses)}"
+    assert found["command"].endswith(f" -k gan --model m {told_losses} --schedule a,b")
+    assert found["recipes"] == 10
+
+
+def test_a_single_recipe_has_nothing_to_race_with():
+    assert told.race(cells().head(1), ()) == {}
+
+
+def test_where_nothing_trained_that_is_what_is_said():
+    found = told.cannot(cells(), shares(loss=1, residual=3), {"counts": {"untrained": 4}}, ())
+    assert found["said"] == "which recipe is best: none has trained"
