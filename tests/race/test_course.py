@@ -169,7 +169,7 @@ def test_a_race_whose_blocks_are_there_is_not_refused_for_their_seconds(tmp_path
     raced(tmp_path)
     monkeypatch.setattr("harness.race.blocks._seconds", lambda record: 600.0)
     monkeypatch.setattr(Run, "predict", lambda self, cell: 600.0)
-    run, answers, _ = raced(tmp_path)
+    _, answers, _ = raced(tmp_path)
     assert len(answers) == len(CELLS) and answers["stopped"].notna().all()
 
 
