@@ -43,6 +43,7 @@ The verdict of all rows is the first of these that holds, and decides the exit c
                   0  numbers changed, or speed may have, and seeds or processes are too few to say
                      for better or worse; the row says how small a difference they could have shown
   same            0  every row is the same, bit for bit or within a margin
-All that is judged together is to be wrong in 5 % of comparisons of equal code at most:
+Metrics, divergence, memory and speed are each to be wrong in 5 % of comparisons of equal code
+at most:
 docs/comparing.md says what was measured, and where it was more.
 """

@@ -67,9 +67,14 @@ def _of_sklearn(name: str, delimiter: str = ",") -> np.ndarray:
     return np.loadtxt(Path(found.origin).parent / "datasets/data" / name, delimiter=delimiter)
 
 
+def random_order(n: int) -> Tensor:
+    """Return n indices in a fixed random order, equal for every cell and seed."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(98))
+
+
 def one_in_five(n: int) -> tuple[Tensor, Tensor]:
     """Return training and test indices of a fixed 80/20 split, equal for every cell and seed."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(98))
+    order = random_order(n)
     return order[n // 5 :], order[: n // 5]
 
 
@@ -119,6 +124,8 @@ def table(file: str | None = None, target: str | None = None, batch_size: int = 
     which rows are left out, is in the split's notes. batch_size: the largest training batch that
     the rows must suffice for. Raises UsageError for what cannot be used.
     """
+    if file is None and target is not None:
+        raise UsageError(f"--target {target} needs --table FILE")
     if file is None:
         features = _of_sklearn("diabetes_data_raw.csv.gz", delimiter=" ")
         own = tables.Table(DIABETES, features, _of_sklearn("diabetes_target.csv.gz"), ())

@@ -14,15 +14,16 @@ def classification(probabilities_NK: Tensor, target_N: Tensor, bins: int = 15) -
     """Compute accuracy and top3 in 0..1, and ece: expected calibration error over equal-width bins.
 
     ece follows Guo et al. 2017: |accuracy - confidence| per bin, weighted by the bin's share.
-    accuracy_se and top3_se: standard errors over the samples.
+    accuracy_se and top3_se: standard errors over the samples. All are NaN if a probability is.
     """
     confidence_N, predicted_N = probabilities_NK.double().max(-1)
-    right_N = (predicted_N == target_N).double()
+    unknown_N = confidence_N.isnan()  # the maximum of a row with a NaN
+    right_N = (predicted_N == target_N).double().masked_fill(unknown_N, torch.nan)
     top_N3 = probabilities_NK.topk(min(3, probabilities_NK.shape[-1]), -1).indices
-    bin_N = (confidence_N * bins).ceil().clamp(1, bins).long() - 1
+    bin_N = (confidence_N.nan_to_num() * bins).ceil().clamp(1, bins).long() - 1
     gap = torch.zeros(bins, dtype=torch.float64, device=bin_N.device)
     gap.index_add_(0, bin_N, right_N - confidence_N)
-    top_N = (top_N3 == target_N[:, None]).any(-1).double()
+    top_N = (top_N3 == target_N[:, None]).any(-1).double().masked_fill(unknown_N, torch.nan)
     return {
         "accuracy": right_N.mean().item(),
         "top3": top_N.mean().item(),
@@ -47,10 +48,12 @@ def share(right: Tensor) -> float:
 def regression(predicted_N: Tensor, target_N: Tensor) -> dict[str, float]:
     """Compute mse, mae in the target's (standardised) units, and r2 against the samples' mean.
 
-    mse_se and mae_se: standard errors over the samples.
+    r2 is NaN where targets are all the same. mse_se and mae_se: standard errors over the samples.
     """
     error_N = predicted_N.double() - target_N.double()
     variance = (target_N.double() - target_N.double().mean()).square().mean()
+    if target_N.min() == target_N.max():  # nothing to explain; rounding may leave a variance
+        variance = torch.full_like(variance, torch.nan)
     return {
         "mse": error_N.square().mean().item(),
         "mae": error_N.abs().mean().item(),

@@ -1,5 +1,7 @@
 """Command-line options of the built-in topics, as dataclasses that topics derive from.
 
+They refuse sizes and counts that are too small, whatever sets them.
+
 Nothing here imports torch, so that a command line is read fast.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.cell import UsageError
 from harness.options import option
 
 SHAPES = {  # of the image datasets: channels and size
@@ -17,10 +20,30 @@ SHAPES = {  # of the image datasets: channels and size
     "cifar10": (3, 32),
 }
 IMAGE_DATASETS = tuple(SHAPES)
+IMAGE_SIZES = ("width", "features", "latents", "code", "depth", "fid_samples")
+TABLE_SIZES = ("hidden", "trees", "depth", "kernel_points")
+AGENT_SIZES = ("num_envs", "buffer_size", "train_frequency", "target_updates")
+LEAST = {"learning_starts": 0} | dict.fromkeys((*IMAGE_SIZES, *TABLE_SIZES, *AGENT_SIZES), 1)
+
+
+class Sized:
+    """A topic with sizes and counts among its fields. Raises UsageError for one it cannot have."""
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = vars(self).get(name)
+            if isinstance(value, int) and value < least:
+                raise UsageError(f"{name} {value}: it must be {least} or more")
+
+    def _refuse_remainder(self, name: str, divisor: int) -> None:
+        """Raise UsageError for a field that is no multiple of the divisor."""
+        value = getattr(self, name)
+        if value % divisor:
+            raise UsageError(f"{name} {value}: it must be a multiple of {divisor}")
 
 
 @dataclass(frozen=True)
-class ImageOptions:
+class ImageOptions(Sized):
     """Options of topics that learn from images: the dataset, and the folder it is in."""
 
     dataset: str = option("digits", f"images: {', '.join(IMAGE_DATASETS)}")
@@ -36,14 +59,14 @@ class FIDOptions:
 
 
 @dataclass(frozen=True)
-class EnvironmentOptions:
+class EnvironmentOptions(Sized):
     """Option of reinforcement learning: the Gymnasium environment."""
 
     env: str = option("CartPole-v1", "rl in this Gymnasium environment", "ID")
 
 
 @dataclass(frozen=True)
-class TableOptions:
+class TableOptions(Sized):
     """Options of regression: the table's file, and the column to predict."""
 
     table: str | None = option(

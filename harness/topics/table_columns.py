@@ -25,6 +25,7 @@ MOSTLY = 0.9  # share of numbers from which texts among them are taken for mista
 UNNAMED = r"|None|Unnamed: \d+(_level_\d+)?(\.\d+)?"
 IDENTIFIER = re.compile(rf"{UNNAMED}|(?i:(.*[ _.-])?(id|idx|index|uuid|row|rownum))|.*[a-z]I[Dd]")
 DAYS = "read as days since 1970-01-01"
+DAY = pd.Timedelta(days=1).as_unit("s")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _typed(series: pd.Series) -> Column | None:
     if kind in ("datetime64", "datetime", "date"):
         return Column(_days(pd.to_datetime(series, utc=True)), f"dates, {DAYS}")
     if kind in ("timedelta64", "timedelta"):
-        durations = pd.to_timedelta(series) / pd.Timedelta(days=1)
+        durations = pd.to_timedelta(series) / DAY
         return Column(durations.astype("float64"), "durations, read as days")
     if kind in ("string", "empty"):
         return None
@@ -141,7 +142,8 @@ def _written(
         return Column(None, wrong=f"{error}: write dates as YYYY-MM-DD")
     if moments is not None:
         first = text.max()
-        day = moments[text.index[text == first][0]].date()
+        moment = moments[text.index[text == first][0]]
+        day = f"{moment.year:04}-{moment.month:02}-{moment.day:02}"
         return Column(_days(moments).reindex(index), f"dates, {DAYS} ({first!r} is {day})", gaps)
     if wrong := _mistakes(text):
         return Column(None, wrong=wrong)
@@ -196,5 +198,8 @@ def _levels(text: pd.Series, gaps: tuple[str, ...], index: pd.Index) -> Column:
 
 
 def _days(moments: pd.Series) -> pd.Series:
-    """Return moments (UTC) as days since 1970-01-01, gaps as NaN."""
-    return ((moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).astype("float64")
+    """Return moments (UTC) as days since 1970-01-01, gaps as NaN.
+
+    They stay in their own unit, at least seconds: nanoseconds reach from 1677 to 2262 only.
+    """
+    return ((moments - pd.Timestamp(0, tz="UTC").as_unit("s")) / DAY).astype("float64")

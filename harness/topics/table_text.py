@@ -96,4 +96,4 @@ def dates(text: pd.Series) -> pd.Series | None:
     moments, *others = found
     if any(not moments.equals(other) for other in others):
         raise ValueError(f"{min(distinct)!r} can be read with the day or the month first")
-    return text.map(dict(zip(distinct, moments, strict=True)))
+    return text.map(pd.Series(moments.array, index=distinct))

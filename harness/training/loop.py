@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -79,6 +79,12 @@ class Training:
         self.networks = {
             name: network.to(self.device) for name, network in topic.networks(cell).items()
         }
+        self.frozen = {
+            key
+            for name, network in self.networks.items()
+            for key, parameter in network.named_parameters(prefix=name)
+            if not parameter.requires_grad
+        }
         self.players = [
             replace(player, optimizer=player.optimizer.scaled(rate))
             for player in topic.players(cell)
@@ -101,7 +107,8 @@ class Training:
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
         self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
         half = budget.steps // 2
-        self.failure_checks = {half + half * part // 5 for part in range(1, 6)}
+        rest = budget.steps - half
+        self.failure_checks = {half + rest * part // 5 for part in range(1, 6)}
         self.step = self.begun = 0
         self.losses: list[Tensor] = []
         self.checked = 0
@@ -114,8 +121,8 @@ class Training:
     def run(self, until: int, each_step: Callable[[int], None] | None = None) -> None:
         """Train up to and including step ``until``; ``each_step`` is called with every step made.
 
-        Raises Diverged when the loss is not finite, or when the topic finds in the second half of
-        the training (at five steps) that it has failed.
+        Raises Diverged when the loss is not finite, or when it is found in the second half of the
+        training (at five steps, the last one among them) that networks have failed.
         """
         for network in self.networks.values():
             network.train()
@@ -239,11 +246,33 @@ class Training:
                 yield
 
     def check_failure(self) -> None:
-        """Raise Diverged if the topic finds that the networks have failed, whatever the loss."""
+        """Raise Diverged if networks have failed, whatever the loss; all ranks call it together.
+
+        They have if their weights are not finite, which no loss shows after the last step, or if
+        the topic finds that they have.
+        """
         with self._evaluation():
-            reason = self.topic.failure(self.full_networks(), self.cell)
+            networks = self.full_networks()
+            finite = self._finite(networks)
+            shares = torch.stack([*finite.values()]).float()
+            if self.world_size > 1:
+                shares = parallel.mean_over_ranks(shares)
+            lost = [name for name, share in zip(finite, shares.tolist(), strict=True) if share < 1]
+            if lost:
+                raise Diverged(self.step, f"weights of {', '.join(lost)} are not finite")
+            reason = self.topic.failure(networks, self.cell)
         if reason:
             raise Diverged(self.step, reason)
+
+    def _finite(self, networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Return by name whether all weights that a network learns are finite, if it learns any."""
+        found = {}
+        for name, network in networks.items():
+            named = network.named_parameters(prefix=name)
+            finite = [value.isfinite().all() for key, value in named if key not in self.frozen]
+            if finite:
+                found[name] = torch.stack(finite).all()
+        return found
 
     def check_finite(self) -> None:
         """Raise Diverged if a loss since the last check, averaged over ranks, is not finite."""
@@ -273,10 +302,15 @@ class Training:
         return self.batches.summary() | found
 
     def validate(self) -> dict[str, Any]:
-        """Return metrics on validation data, if any, on rank 0; all ranks call it together."""
+        """Return metrics on validation data, if any, on rank 0; all ranks call it together.
+
+        Empty too where weights are not finite: a training that they end is not measured on its way.
+        """
         with self._evaluation():
             networks = self.full_networks()
-            return {} if self.rank else self.topic.validate(networks, self.cell)
+            if self.rank or not all(self._finite(networks).values()):
+                return {}
+            return self.topic.validate(networks, self.cell)
 
     def sample(self, count: int) -> Tensor:
         """Generate ``count`` images, always from the same noise: uint8 (N, C, H, W) on the CPU.

@@ -51,10 +51,33 @@ def test_an_image_s_location_is_called_back_from_outside_of_the_levels(family):
 
 
 @pytest.mark.parametrize("family", ["mae", "hinge", "huber"])
-def test_over_the_levels_alone_a_location_outside_has_no_gradient(family):
-    outputs = torch.tensor([[-1.5, 0.0]], dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("location", [-20.0, -1.5, 1.5, 20.0])
+def test_a_location_outside_has_no_slope_over_the_levels_and_comes_back_all_the_same(
+    family, location
+):
+    outputs = torch.tensor([[location, 0.0]], dtype=torch.float64, requires_grad=True)
+    form, level = pixels.form(family, 17), torch.tensor([8])
+    (slope,) = torch.autograd.grad(form.nll(outputs, level).sum(), outputs)
+    assert abs(slope[0, 0].item()) < 1e-12
+    form.loss(outputs, level).sum().backward()
+    assert outputs.grad[0, 0].item() == pytest.approx(math.copysign(1.0, location))
+
+
+@pytest.mark.parametrize("family", NUMERIC)
+@pytest.mark.parametrize("log_scale", [-20.0, 9.0])
+def test_a_scale_beyond_all_effect_comes_back(family, log_scale):
+    outputs = torch.tensor([[0.0, log_scale]], dtype=torch.float64, requires_grad=True)
     pixels.form(family, 17).loss(outputs, torch.tensor([8])).sum().backward()
-    assert abs(outputs.grad[0, 0].item()) < 1e-12
+    assert outputs.grad[0, 1].item() == pytest.approx(math.copysign(1.0, log_scale))
+
+
+@pytest.mark.parametrize("family", NUMERIC)
+def test_a_pixel_s_loss_is_its_nll_where_location_and_scale_have_effect(family):
+    outputs = torch.randn(500, 2, dtype=torch.float64).clamp(-1, 1)
+    level, form = torch.randint(17, (500,)), pixels.form(family, 17)
+    assert torch.equal(form.loss(outputs, level), form.nll(outputs, level))
+    far = outputs + torch.tensor([9.0, 0.0])
+    assert (form.loss(far, level) >= form.nll(far, level)).all()
 
 
 @pytest.mark.parametrize("family", NUMERIC)

@@ -108,7 +108,8 @@ def test_the_race_that_tells_recipes_apart_has_their_precisions(written):
     axes = "--model mlp --loss ce --schedule cosine"
     assert found["command"].endswith(f" -k mine {axes} --precision bf16,fp32")
     assert found["recipes"] == 2
-    plain = told.race(cells[cells["precision"] == "fp32"], ["mine"])
+    plain = cells[cells["precision"] == "fp32"]
+    plain = told.race(pd.concat([plain, plain.assign(loss="mse")]), ["mine"])
     assert "--precision" not in plain["command"]
 
 

@@ -119,3 +119,11 @@ def test_classification_metrics_against_scikit_learn():
     right = (p.argmax(-1) == y).double().numpy()
     assert got["accuracy_se"] == pytest.approx(scipy.stats.sem(right))
     assert metrics.classification(sure, (y + 1) % 10)["ece"] == pytest.approx(1.0)
+
+
+def test_classification_metrics_of_what_is_no_number_are_none():
+    unknown = torch.full((4, 10), torch.nan)
+    names = {"accuracy", "top3", "ece", "accuracy_se", "top3_se"}
+    for p in (unknown, torch.cat([torch.eye(10), unknown])):
+        found = metrics.classification(p, torch.arange(len(p)) % 10)
+        assert set(found) == names and all(value != value for value in found.values())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.cell import UsageError
 from harness.topics import datasets, tables
 from harness.topics.regression import Regression
-from harness.topics.table_columns import take
+from harness.topics.table_columns import DAYS, take
 
 ROWS = 100
 DRAW = np.random.default_rng(3)
@@ -48,6 +48,10 @@ def load(tmp_path, target="y", **columns):
         (["1970-01-02", "1970-01-03 12:00"], [1, 2.5], "days since 1970-01-01"),
         (["31.01.1970", "01.02.1970"], [30, 31], "('31.01.1970' is 1970-01-31)"),
         (["01/31/1970", "02/01/1970"], [30, 31], "('02/01/1970' is 1970-02-01)"),
+        (["9999-12-31", "1970-01-02", ""], [2932896, 1, np.nan], "'9999-12-31' is 9999-12-31"),
+        (["01.01.1600", "31.12.9999"], [-135140, 2932896], "('31.12.9999' is 9999-12-31)"),
+        (["0001-01-01 06:00", "1970-01-02"], [-719161.75, 1], "'1970-01-02' is 1970-01-02"),
+        (["9999-12-31T19:00-05:00"], [2932897], "-05:00' is 10000-01-01)"),
     ],
 )
 def test_text_is_read_as_numbers_and_said(values, numbers, said):
@@ -67,6 +71,10 @@ def test_text_is_read_as_numbers_and_said(values, numbers, said):
         (pd.array([True, None], "boolean"), [1, np.nan], "booleans, read as 1 and 0"),
         ([datetime.date(1970, 1, 11), None], [10, np.nan], "dates, read as days since 1970-01-01"),
         (pd.to_datetime(["1970-01-01T06"]), [0.25], "dates, read as days since 1970-01-01"),
+        ([datetime.date(9999, 12, 31), None], [2932896, np.nan], f"dates, {DAYS}"),
+        ([datetime.datetime(1600, 1, 1, 6)], [-135139.75], f"dates, {DAYS}"),
+        (np.array(["1600-01-01", "9999-12-31"], "M8[s]"), [-135140, 2932896], f"dates, {DAYS}"),
+        (np.array(["1600-01-01", "9999-12-31"], "M8[us]"), [-135140, 2932896], f"dates, {DAYS}"),
         (pd.to_timedelta(["36h"]), [1.5], "durations, read as days"),
         (["1.5", "2"], [1.5, 2], "text, read as numbers"),
     ],
@@ -75,6 +83,18 @@ def test_typed_columns_become_numbers_and_are_said(values, numbers, said):
     column = taken(values, separator="")
     np.testing.assert_array_equal(column.values, numbers)
     assert column.note == said
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("of", [datetime.date, datetime.datetime])
+def test_a_date_that_stands_for_never_is_read_from_any_file(tmp_path, name, of):
+    ends = [of(2000 + i % 20, 1, 1) if i % 4 else of(9999, 12, 31) for i in range(ROWS)]
+    frame = pd.DataFrame({"x": X, "end": ends, "y": Y})
+    path = tmp_path / name
+    frame.to_csv(path, index=False) if name == "t.csv" else frame.to_parquet(path)
+    table = tables.load(path, "y", 64)
+    assert table.names == ["x", "end"]
+    assert table.features_NF[:2, 1].tolist() == [2932896, 11323]
 
 
 def test_another_column_or_the_separator_decides_what_can_be_read_in_two_ways():

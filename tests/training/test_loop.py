@@ -2,6 +2,8 @@
 
 import threading
 from dataclasses import dataclass, replace
+from itertools import count
+from typing import ClassVar
 
 import pytest
 import torch
@@ -117,6 +119,85 @@ def test_training_helps():
 def test_a_loss_that_is_not_finite_is_seen_with_its_step():
     with pytest.raises(Diverged, match="step 1"):
         train(Cell("toy", "line", "mse", "constant"), topic=Toy(misbehave="nan"))
+
+
+@dataclass(frozen=True)
+class Steep(Toy):
+    """Its loss is always finite; from call ``at`` on, by ``rank``, its gradient is not.
+
+    fixed: whether it has a frozen network too, of weights that are not finite.
+    """
+
+    misbehave: str = "steeply"
+    fixed: bool = False
+
+    name: ClassVar[str] = "steep"
+
+    def networks(self, cell):
+        networks = super().networks(cell)
+        if self.fixed:
+            mask = nn.Linear(3, 3).requires_grad_(False)
+            networks["mask"] = mask.apply(lambda one: one.weight.fill_(-torch.inf))
+        return networks
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+        calls = count()
+
+        def objective(networks, batch):
+            guess_B = networks["model"](batch["x"])[:, 0]
+            loss = (guess_B - batch["y"]).square().mean()
+            slope = (0 * guess_B).sum().abs().sqrt()  # 0, and infinitely steep
+            return loss + slope if self._now(next(calls)) else loss
+
+        return [replace(player, objective=objective)]
+
+    def validate(self, networks, cell):
+        found = super().validate(networks, cell)
+        if found["mse"] != found["mse"]:
+            raise ValueError("a metric that takes no NaN")
+        return found
+
+
+STEEP = Cell("steep", "line", "mse", "constant")
+LOST = "weights of model are not finite at step"
+
+
+@pytest.mark.parametrize("steps", [1, 9, 20])
+def test_weights_that_the_last_update_lost_are_seen_though_the_loss_is_finite(steps):
+    training = Training(Steep(at=steps - 1), STEEP, Budget(steps=steps, batch_size=8))
+    with pytest.raises(Diverged, match=f"{LOST} {steps}$") as caught:
+        training.run(steps)
+    assert caught.value.step == steps == len(training.losses)
+    assert torch.stack(training.losses).isfinite().all()
+
+
+def test_a_network_that_learns_nothing_may_hold_what_it_likes():
+    training = Training(Steep(at=20, fixed=True), STEEP, BUDGET)
+    training.run(20)
+    assert training.validate()["mse"] < 1
+
+
+def test_lost_weights_are_not_measured_on_the_way():
+    training = Training(Steep(at=4), STEEP, BUDGET)
+    training.run(4)
+    assert training.validate()
+    training.run(5)
+    assert training.validate() == {}
+
+
+@pytest.mark.parametrize("configuration", ["ddp", "fsdp", "zero1", "local_sgd"])
+@pytest.mark.parametrize("looks", [0, 2])
+def test_all_ranks_see_that_one_lost_its_weights(configuration, looks, executor, tmp_path):
+    topic, budget = Steep(rank=1, at=19), replace(BUDGET, timeout_s=120)
+    if looks:  # one after step 10, whose update loses them
+        topic, budget = replace(topic, at=9), replace(budget, looks=looks)
+    found = outcome(
+        executor, topic, replace(STEEP, parallel=configuration), tmp_path, budget=budget
+    )
+    assert found.status == "diverged", found.reason
+    if not looks:
+        assert found.reason == f"{LOST} 20" and found.diverged_at == 20
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():

@@ -1,6 +1,6 @@
 """A population's members against the same cells trained alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import brought
 import pytest
@@ -115,6 +115,27 @@ def test_one_that_diverges_leaves_the_others_bit_for_bit_as_they_were():
             assert torch.equal(weights(first), weights(second))
             assert first.curve() == second.curve()
     assert len(wild.members[3].losses) == 10  # up to where it was seen, as alone
+
+
+class Steep(Crowded):
+    """Its loss is finite, its gradient is not."""
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+
+        def objective(networks, batch):
+            slope = (0 * networks["model"](batch["x"])).sum().abs().sqrt()
+            return player.objective(networks, batch) + slope
+
+        return [replace(player, objective=objective)]
+
+
+def test_weights_that_the_last_update_lost_are_seen_as_alone():
+    once = Budget(steps=1, batch_size=8)
+    with pytest.raises(Diverged, match="weights of model are not finite at step 1") as single:
+        alone(Steep(), cells()[0], once)
+    ended = together(Steep(), cells(), once).ended
+    assert [str(error) for error in ended.values()] == [str(single.value)] * len(cells())
 
 
 @pytest.mark.parametrize("schedule", schedules.NAMES)

@@ -24,11 +24,16 @@ from harness.cell import unknown
 CATEGORICAL = ("ce", "kl", "log_loss")
 DELTA = 0.25  # of huber, on values in -1..1
 EPSILON = 0.0625  # of hinge, on values in -1..1: half a level of the digits
+# how far outside of -1..1 a location still changes the density over the levels
+REACH = {"mae": 0.0, "hinge": EPSILON, "huber": DELTA, "mse": math.inf}
+LEAST, MOST = -12.0, 6.0  # of a scale's logarithm
 
 
 def form(family: str, levels: int) -> PixelForm:
     """Return a loss's form for pixels of ``levels`` levels. Raises UsageError if unknown.
 
+    The numeric families' loss is the negative logarithm of their probability, and more where a
+    location or a scale lies where that no longer changes with it: they come back from there.
     One that was brought without a form for pixels has that for classes, each level a class.
     """
     if own := losses.LOSSES.own.get(family):
@@ -47,7 +52,7 @@ def form(family: str, levels: int) -> PixelForm:
         return _numeric_log_mass(family, levels, 0, outputs_N2)
 
     def loss(outputs_N2: Tensor, level_N: Tensor) -> Tensor:
-        return negative_at(log_mass(outputs_N2), level_N)
+        return negative_at(log_mass(outputs_N2), level_N) + _overshoot(family, outputs_N2)
 
     return PixelForm(2, loss, log_mass)
 
@@ -110,11 +115,22 @@ def _numeric_log_mass(family: str, levels: int, beyond: int, outputs_N2: Tensor)
         "huber": _huber,
         "hinge": _hinge,
     }
-    location_N1, log_scale_N1 = outputs_N2[..., :1], outputs_N2[..., 1:].clamp(-12, 6)
+    location_N1, log_scale_N1 = outputs_N2[..., :1], outputs_N2[..., 1:].clamp(LEAST, MOST)
     end, count = 1 + 2 * beyond / (levels - 1), levels + 2 * beyond
     value_L = torch.linspace(-end, end, count, dtype=outputs_N2.dtype, device=outputs_N2.device)
     error_NL = value_L - location_N1
     return (-penalties[family](error_NL) * (-log_scale_N1).exp()).log_softmax(-1)
+
+
+def _overshoot(family: str, outputs_N2: Tensor) -> Tensor:
+    """Return how far each pixel's location and log scale are beyond all effect; mostly 0.
+
+    A gentle slope is enough, since none is against it; one as steep as the density's own tail
+    throws locations about that rest at their bound.
+    """
+    location_N, log_scale_N = outputs_N2.unbind(-1)
+    too_far_N = (location_N.abs() - 1 - REACH[family]).clamp_min(0)
+    return too_far_N + (log_scale_N - log_scale_N.clamp(LEAST, MOST)).abs()
 
 
 def _huber(error: Tensor) -> Tensor:

@@ -20,12 +20,9 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     headline: the best arm and how many cannot be told apart from it. own: the topic's recipe, None
     if it is among those left or was not raced. more: how many of the worse are not listed.
     """
-    found = []
-    races = (
-        ()
-        if frame is None
-        else frame.groupby(["topic", "metric", "race"], sort=False, dropna=False)
-    )
+    found: list[dict[str, Any]] = []
+    key = ["topic", "metric", "race"]
+    races = () if frame is None else frame.groupby(key, sort=False, dropna=False)
     for (topic, metric, _), part in races:
         alone = frame is not None and frame.loc[frame["topic"] == topic, "metric"].nunique() == 1
         rows = plain(part)
@@ -34,7 +31,7 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
         first = rows[0]
         found.append(
             {
-                "name": _name(found, topic if alone else f"{topic} by {metric}"),
+                "name": _name(found, str(topic) if alone else f"{topic} by {metric}"),
                 "topic": topic,
                 "left": left,
                 "worse": worse[:LISTED],

@@ -71,5 +71,6 @@ def _best(trials: pd.DataFrame, better: str) -> float:
     trials = trials.assign(value=trials["value"] * (1 if better == "max" else -1))
     rates = trials.groupby("rate")[["value", "second"]].mean().fillna(-np.inf)
     rates.insert(0, "whole", trials["value"].notna().groupby(trials["rate"]).mean())
-    rates["near"] = -np.log(rates.index).to_series(rates.index).abs()
-    return float(rates.sort_values(list(rates), ascending=False).index[0])
+    rates["near"] = -np.abs(np.log(rates.index.to_numpy()))
+    order = ["whole", "value", "second", "near"]
+    return float(rates.sort_values(order, ascending=False).index[0])

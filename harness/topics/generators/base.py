@@ -54,6 +54,13 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
         """Return how many values a pixel can have: 17 for the digits, 256 for most others."""
         return datasets.LEVELS.get(self.dataset, 256)
 
+    def data_notes(self) -> list[str]:
+        few = min(len(self.real()), len(self.images.test_x))
+        if self.fid_weights is None or few > feature_extractor.INCEPTION_FEATURES:
+            return []
+        least = feature_extractor.INCEPTION_FEATURES + 1
+        return [f"--fid-weights need {least:,} images, {few:,} are compared: digits-net is used"]
+
     def likelihood(self, networks: Networks, cell: Cell, x_NCHW: Tensor) -> dict[str, Any]:
         """Return metrics of the likelihood of images, uint8; empty if the model has none."""
         return {}
@@ -77,7 +84,8 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
     def validate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """Measure as ``evaluate`` does, from other noise and against other real images.
 
-        Those are the first of the test set; a likelihood is that of a fold of the training images.
+        Those are the first of the test set, of which only a likelihood is reported; a likelihood is
+        that of a fold of the training images that the seed does not train on.
         """
         rows = self.images.fold(cell.seed).validation
         likelihood = self.likelihood(networks, cell, self.images.train_x[rows])
@@ -106,10 +114,15 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
     def failure(self, networks: Networks, cell: Cell) -> str | None:
         """Report mode collapse: generated images that differ far less than real ones do."""
         made = self.sample(networks, cell, LOOKED_AT, torch.Generator().manual_seed(cell.seed))
-        share = _mean_distance(made) / _mean_distance(self.real()[:LOOKED_AT])
+        share = mean_distance(made) / mean_distance(self.real()[:LOOKED_AT])
         if share < COLLAPSED:
-            return f"mode collapse (its images differ {share:.0%} as much as real ones)"
+            return collapsed(share)
         return None
+
+
+def collapsed(share: float) -> str:
+    """Return the reason of a training whose images differ a share as much as real ones."""
+    return f"mode collapse (its images differ {share:.0%} as much as real ones)"
 
 
 def halvings(size: int) -> int:
@@ -120,7 +133,7 @@ def halvings(size: int) -> int:
     return 1 + halvings(size // 2) if size % 2 == 0 and size >= 8 else 0
 
 
-def _mean_distance(images_NCHW: Tensor) -> float:
+def mean_distance(images_NCHW: Tensor) -> float:
     """Return the mean Euclidean distance between two of the images."""
     return torch.pdist(images_NCHW.flatten(1).double()).mean().item()
 

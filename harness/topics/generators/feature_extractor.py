@@ -131,9 +131,10 @@ def load(
 ) -> Extractor:
     """Load a feature extractor by its name or by a file of InceptionV3's weights.
 
-    With neither: InceptionV3 if torch-fidelity has once downloaded it and ``samples`` (images on
-    the smaller side; None: enough) are more than its 2,048 features, else digits-net. Raises
-    UsageError for an unknown name, and for weights that are not there or are not right.
+    Without a name: InceptionV3 if its weights are given, or torch-fidelity has once downloaded
+    them, and ``samples`` (images on the smaller side; None: enough) are more than its 2,048
+    features, else digits-net. Raises UsageError for an unknown name, and for weights that are not
+    there or are not right.
     """
     if name not in (None, DIGITS, INCEPTION):
         raise unknown("extractor", str(name), (DIGITS, INCEPTION))
@@ -142,8 +143,8 @@ def load(
     path = Path(weights or Path(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE))
     if name is None:
         enough = samples is None or samples > INCEPTION_FEATURES
-        name = INCEPTION if weights is not None or (path.exists() and enough) else DIGITS
-    if name == INCEPTION and not path.is_file():
+        name = INCEPTION if enough and (weights is not None or path.exists()) else DIGITS
+    if (name == INCEPTION or weights is not None) and not path.is_file():
         raise UsageError(
             f"{INCEPTION} has no weights at {path}: download {INCEPTION_URL} and give it "
             f"by --fid-weights FILE, or use {DIGITS}"

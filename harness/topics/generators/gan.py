@@ -91,6 +91,10 @@ class GAN(GeneratorTopic):
         "full": Budget(steps=2000, batch_size=64, timeout_s=14400, expected_s=500, looks=20),
     }
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._refuse_remainder("features", 8)  # the groups of its GroupNorms
+
     def budget(self, profile: str, model: str) -> Budget:
         return (self.wgan_budgets if model == "wgan_gp" else self.budgets)[profile]
 

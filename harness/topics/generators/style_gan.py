@@ -26,12 +26,20 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.files import cache_folder
 from harness.topics.generators import fid, styles
-from harness.topics.generators.base import FID_SEED, GeneratorTopic
+from harness.topics.generators.base import (
+    COLLAPSED,
+    FID_SEED,
+    LOOKED_AT,
+    GeneratorTopic,
+    collapsed,
+    mean_distance,
+)
 from harness.topics.generators.style_networks import Critic, Painter, Reader, StyleEncoder
 from harness.training.batches import Batches, Shuffled, WithNoise
 from harness.training.topic import Batch, Networks, Player
 
 DIGITS = 10
+OF_DIGITS = ("digits", "mnist", "binary-mnist")
 READ_BACK = 20.0  # weights beside the adversarial loss
 SAME_CODE = 1.0
 READING_NOISE = 0.5
@@ -137,6 +145,11 @@ class StyleGAN(GeneratorTopic):
         """
         return max(16, self.shape[1])
 
+    @property
+    def _has_digits(self) -> bool:
+        """Return whether the content is what styles-net can read."""
+        return self.dataset in OF_DIGITS
+
     def _content(self, images_NCHW: Tensor) -> Tensor:
         """Turn uint8 images into content (N, 1, H, W): brightness in 0..1, at the styled size."""
         grey = images_NCHW.float().mean(1, keepdim=True) / 255
@@ -162,16 +175,18 @@ class StyleGAN(GeneratorTopic):
 
         Each style is judged against its real images. content_accuracy: how often styles-net, which
         never saw these networks, reads the content's digit from a held-out image moved to each
-        style; content_accuracy_real: from the real ones.
+        style; content_accuracy_real: from the real ones. Content that is no digit has neither.
         """
         content = self._content(self.images.train_x[: self.fid_samples // 16])
         found = self._measure(networks, content, *self._held_out)
-        return found | {"content_accuracy_real": _real_accuracy(self)}
+        real = {"content_accuracy_real": _real_accuracy(self)} if self._has_digits else {}
+        return found | real
 
     def validate(self, networks: Networks, cell: Cell) -> dict[str, Any]:
         """Measure as ``evaluate`` does, on other contents: the last ones of the training images.
 
-        Digits are read from a fold of them that is not trained on.
+        They are trained on, as those are that are reported: FID compares with what is imitated.
+        Digits are read from a fold that the seed does not train on.
         """
         content = self._content(self.images.train_x[-(self.fid_samples // 16) :])
         rows = self.images.fold(cell.seed).validation[:500]
@@ -199,15 +214,26 @@ class StyleGAN(GeneratorTopic):
             scores = fid.evaluate(_to_uint8(real), made, eyes, FID_SEED, cache_folder("fid"))
             found.append(scores)
             rest[f"fid.{style.name}"] = scores["fid"]
-            moved = self.transfer(networks, held_out, example[pick])
-            read.append(_accuracy(moved, label_N, device))
-            rest[f"content_accuracy.{style.name}"] = read[-1]
+            if self._has_digits:
+                moved = self.transfer(networks, held_out, example[pick])
+                read.append(_accuracy(moved, label_N, device))
+                rest[f"content_accuracy.{style.name}"] = read[-1]
         mean = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         half = math.hypot(*(each["fid_high"] - each["fid"] for each in found)) / len(found)
         mean |= {"fid_low": max(0.0, mean["fid"] - half), "fid_high": mean["fid"] + half}
         mean["fid_se"] = half / 1.96
-        accuracy = {"content_accuracy": sum(read) / len(read)}
+        accuracy = {"content_accuracy": sum(read) / len(read)} if read else {}
         return mean | accuracy | rest | fid.describe(content, content, eyes)
+
+    def failure(self, networks: Networks, cell: Cell) -> str | None:
+        """Report mode collapse: in each style one picture, whatever the content."""
+        content = self._content(self.images.train_x[:LOOKED_AT])
+        made = real = 0.0
+        for style in styles.STYLES:
+            drawn = styles.render(content, style)
+            made += mean_distance(self.transfer(networks, content, drawn.roll(1, 0)))
+            real += mean_distance(_to_uint8(drawn))
+        return collapsed(made / real) if made / real < COLLAPSED else None
 
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator

@@ -6,6 +6,7 @@ the ground); O outputs a cell; V outputs a number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ def answers_form(family: str, answers: int) -> losses.Form:
     """
     form, ce = losses.categorical(family, answers), losses.categorical("ce", answers)
     target_K = torch.arange(answers)
-    return _scaled(form, _ignorance(ce, answers, target_K) / _ignorance(form, answers, target_K))
+    return _scaled(form, _ratio(_ignorance(ce, answers, target_K), form, answers, target_K))
 
 
 def sides_form(family: str) -> losses.Form:
@@ -44,8 +45,7 @@ def sides_form(family: str) -> losses.Form:
     """
     form, ce = losses.numeric(family, -4, 4), losses.numeric("ce", -4, 4)
     target_N = torch.linspace(-4, 4, 33)
-    ratio = _ignorance(ce, ce.width, target_N) / _ignorance(form, form.width, target_N)
-    return _scaled(form, ratio)
+    return _scaled(form, _ratio(_ignorance(ce, ce.width, target_N), form, form.width, target_N))
 
 
 def _ignorance(form: losses.Form, outputs: int, target_N: Tensor) -> float:
@@ -53,8 +53,19 @@ def _ignorance(form: losses.Form, outputs: int, target_N: Tensor) -> float:
     return form.loss(torch.zeros(len(target_N), outputs), target_N).mean().item()
 
 
+def _ratio(cost: float, form: losses.Form, outputs: int, target_N: Tensor) -> float:
+    """Return how many times a form's own cost of ignorance a cost is; infinite if that is 0."""
+    own = _ignorance(form, outputs, target_N)
+    return cost / own if own else math.inf
+
+
 def _scaled(form: losses.Form, scale: float) -> losses.Form:
-    """Return the form with ``scale`` times its loss."""
+    """Return the form with ``scale`` times its loss, or as it is if that would turn it around.
+
+    A loss of one's own may cost nothing at outputs of 0, or less.
+    """
+    if not 0 < scale < math.inf:
+        return form
     return replace(form, loss=lambda outputs, target: scale * form.loss(outputs, target))
 
 

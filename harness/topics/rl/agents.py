@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.axes import losses
 from harness.axes.optimizers import OptimizerSpec
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, UsageError
 from harness.topics.options import EnvironmentOptions
 from harness.topics.rl import registration
 from harness.topics.rl.acting import Acting
@@ -65,7 +65,10 @@ AGENTS = {
 
 @dataclass(frozen=True)
 class RL(EnvironmentOptions, Topic):
-    """Topic that trains agents in a Gymnasium environment, with the network of CleanRL."""
+    """Topic that trains agents in a Gymnasium environment, with the network of CleanRL.
+
+    Environments step together: train_frequency is a multiple of num_envs.
+    """
 
     gamma: float = 0.99
     hidden_sizes: tuple[int, ...] = (120, 84)
@@ -101,6 +104,17 @@ class RL(EnvironmentOptions, Topic):
             "full": Budget(steps=10_000, batch_size=80, timeout_s=3600, expected_s=50, looks=20),
         },
     }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            sizes = "+".join(map(str, self.hidden_sizes)) or "()"
+            raise UsageError(f"hidden_sizes {sizes}: one or more are needed, each 1 or more")
+        if self.train_frequency % self.num_envs:
+            raise UsageError(
+                f"train_frequency {self.train_frequency}: it must be a multiple of num_envs, "
+                f"{self.num_envs}"
+            )
 
     def dataset_id(self) -> str:
         """Return the environment's id and Gymnasium's version, and a hash of its settings.

@@ -40,8 +40,9 @@ class Environments:
     """Copies of an environment stepped together, whose state can be saved and restored.
 
     count: how many. generator: where all their seeds come from. obs_NO: the current observations.
-    finished: the last WINDOW returns. env_steps: steps of all together. solved_at: env_steps when
-    the mean of WINDOW returns first reached the environment's threshold.
+    finished: the last WINDOW returns. env_steps: steps of all together. Both leave out what
+    ``step`` is told not to count. solved_at: env_steps when the mean of WINDOW returns first
+    reached the environment's threshold.
     """
 
     def __init__(self, env: str, count: int, generator: torch.Generator) -> None:
@@ -66,18 +67,22 @@ class Environments:
         self.returns = np.zeros(self.count)
         self.obs = self._tensor(self.vector.reset(seed=self.seeds)[0])
 
-    def step(self, action_N: Tensor) -> Step:
-        """Step by actions (int64, from 0), and begin a new episode where one ended."""
+    def step(self, action_N: Tensor, going_N: Tensor | None = None) -> Step:
+        """Step by actions (int64, from 0), and begin a new episode where one ended.
+
+        going_N: the environments whose steps and episodes count, a boolean each; None: all.
+        """
         taken = action_N.numpy() + self.first_action
         obs, reward, terminated, truncated, _ = self.vector.step(taken)
         for history, action in zip(self.actions, taken.tolist(), strict=True):
             history.append(action)
-        self.env_steps += self.count
+        counted_N = np.ones(self.count, bool) if going_N is None else going_N.numpy()
+        self.env_steps += int(counted_N.sum())
         self.returns += reward
         self.obs = next_obs = self._tensor(obs)
         done = terminated | truncated
         if done.any():
-            self._begin_again(done)
+            self._begin_again(done, counted_N)
         return Step(
             next_obs,
             torch.from_numpy(reward).float(),
@@ -130,14 +135,16 @@ class Environments:
     def _new_seeds(self, count: int) -> list[int | None]:
         return torch.randint(2**31 - 1, (count,), generator=self.generator).tolist()
 
-    def _begin_again(self, done_N: np.ndarray) -> None:
-        """Keep the returns of the episodes that are done, and reset their environments."""
+    def _begin_again(self, done_N: np.ndarray, counted_N: np.ndarray) -> None:
+        """Keep the returns of episodes that are done and count; reset all that are done."""
         for index, seed in zip(done_N.nonzero()[0], self._new_seeds(done_N.sum()), strict=True):
-            self.finished.append(float(self.returns[index]))
+            if counted_N[index]:
+                self.finished.append(float(self.returns[index]))
             self.seeds[index], self.actions[index], self.returns[index] = seed, [], 0.0
         obs, _ = self.vector.reset(seed=self.seeds, options={"reset_mask": done_N})
         self.obs = self._tensor(obs)
-        self.training_return = float(np.mean(self.finished))
+        if self.finished:
+            self.training_return = float(np.mean(self.finished))
         if (
             self.solved_at is None
             and self.threshold is not None

@@ -202,7 +202,8 @@ class Episodes(Segments):
     """On-policy batches of one whole episode of each environment (REINFORCE, Williams 1992).
 
     Episodes end at different steps: shorter ones are padded with weight 0, and the weights make a
-    mean over the padded batch the mean over the steps that were played.
+    mean over the padded batch the mean over the steps that were played. Padding is played too, but
+    counts neither as steps nor as episodes.
     """
 
     @torch.no_grad()
@@ -215,7 +216,7 @@ class Episodes(Segments):
         while going_N.any():
             seen.append(onto(self.envs.obs, self.acting.device))
             acted.append(sample(self.logits(networks, seen[-1]).cpu(), self.envs.generator))
-            steps.append(self.envs.step(acted[-1]))
+            steps.append(self.envs.step(acted[-1], going_N))
             played.append(going_N)
             going_N = going_N & ~(steps[-1].terminated | steps[-1].truncated)
         obs_TNO, played_TN = torch.stack(seen), torch.stack(played)

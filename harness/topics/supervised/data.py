@@ -45,12 +45,14 @@ class Part:
 class Data:
     """A user's samples: those that train and validate in turn (or only train), and those that test.
 
-    notes: what a person should know of how they were taken.
+    order: rows of those that train in a random order, the same for all runs, since data is often
+    sorted. notes: what a person should know of how they were taken.
     """
 
     train: Part
     test: Part
     validation: Part | None
+    order: Tensor
     notes: tuple[str, ...]
 
     def fold(self, seed: int) -> tuple[Part, Part]:
@@ -60,23 +62,39 @@ class Data:
         """
         if self.validation is not None:
             return self.train, self.validation
-        samples, rows = self.train.samples, self.train.rows
+        samples, rows = self.train.samples, self.order
         fold = folds.fold(len(rows), seed)
         return Part(samples, rows[fold.train]), Part(samples, rows[fold.validation])
+
+    def drawn(self, seed: int, most: int | None) -> Part:
+        """Return the samples that a cell of this seed trains on, ``most`` of them at random."""
+        train = self.fold(seed)[0]
+        if most is None or most >= len(train):
+            return train
+        rows = train.rows if self.validation is None else self.order
+        return Part(train.samples, rows[:most])
 
 
 @lru_cache(maxsize=8)
 def load(data: Given, test: Given | None, validation: Given | None, collate: Given | None) -> Data:
-    """Open a user's data, once in each process. Raises UsageError for what is no data."""
+    """Open a user's data, once in each process. Raises UsageError for what is no data, or too few
+    samples to test on a fifth.
+    """
     samples = opened("data", data, collate)
     notes = [*samples.notes]
-    every = torch.arange(len(samples))
     if test is None:
         train, held = datasets.one_in_five(len(samples))
+        if len(held) == 0:
+            raise UsageError(
+                f"data has {len(samples)} sample{'s' * (len(samples) != 1)}, no fifth of which can "
+                "be the test part: give 5 or more, or test= apart"
+            )
+        order = train
         part, size = Part(samples, held), len(held)
         notes.append(f"a fifth ({size} of {len(samples)} samples) is the test part, for all seeds")
     else:
-        train, other = every, opened("test", test, collate)
+        train, other = torch.arange(len(samples)), opened("test", test, collate)
+        order = datasets.random_order(len(samples))
         part = Part(other, torch.arange(len(other)))
     apart = None
     if validation is not None:
@@ -90,7 +108,7 @@ def load(data: Given, test: Given | None, validation: Given | None, collate: Giv
                 f"{size / 2**20:.0f} MB of data travel to a worker process with every cell: give a "
                 "function that returns it instead"
             )
-    return Data(Part(samples, train), part, apart, tuple(notes))
+    return Data(Part(samples, train), part, apart, order, tuple(notes))
 
 
 def forget() -> None:
@@ -144,7 +162,7 @@ def facts(data: Data, task: str, classes: int | None) -> Facts:
 
     All of a pair is hashed. Of a Dataset all items are read, up to MOST_READ, beyond that as many
     spread evenly; then classes, mean and sd come from its ``targets`` or ``labels`` if those are
-    what its items say, else from reading it whole.
+    what its items say, else from reading it whole. So do text labels, even of known ``classes``.
     """
     sha, notes = hashlib.sha256(), [*data.notes]
     seen: dict[int, np.ndarray] = {}
@@ -163,19 +181,18 @@ def facts(data: Data, task: str, classes: int | None) -> Facts:
     for part in parts:
         y = seen[id(part.samples)]
         ys.append(y[part.rows.numpy()] if len(y) == len(part.samples) else y)
-    train = np.concatenate([ys[0], *ys[2:]])
     target: Classes | Numbers
     if task == "regression":
-        target, more = targets.numbers(ys[0], ys[1])
+        target, more = targets.numbers(*ys)
     elif classes is not None:
-        target, more = targets.counted(classes, *ys), []
+        target, more = targets.counted(classes, *ys)
     else:
-        target, more = targets.classes(train, ys[1], apart=parts[0].samples is not parts[1].samples)
+        target, more = targets.classes(*ys, apart=parts[0].samples is not parts[1].samples)
     return Facts(sha.hexdigest()[:12], target, tuple(notes + more), _outline(data))
 
 
 def _look(samples: Items, sha: Any, notes: list[str], whole: bool, shared: bool) -> np.ndarray:
-    """Hash items, and return the targets of all; unless ``whole`` those of items read may do.
+    """Hash items, and return the targets of all; unless ``whole``, numbers may be those read only.
 
     shared: whether some of them train, and others test or validate.
     """
@@ -201,7 +218,7 @@ def _look(samples: Items, sha: Any, notes: list[str], whole: bool, shared: bool)
             array = np.asarray(told)
             if array.ndim == read.ndim and (array[rows.numpy()] == read).all():
                 return array
-    if not whole:
+    if not whole and read.dtype.kind not in "UO":
         return read
     notes.append(f"{samples.what}: it has no targets to look at: all {count} items were read")
     return _targets(Part(samples, torch.arange(count)), None, samples.what)

@@ -187,7 +187,8 @@ def _pair(what: str, x: Any, y: Any) -> Pair:
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise UsageError(f"{what}: x holds {array.dtype}: numbers are needed")
-        x = torch.from_numpy(np.ascontiguousarray(array))
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        x = torch.from_numpy(np.ascontiguousarray(native))
     x = x.detach()
     if x.dtype == torch.float64:
         notes.append("x is float64: taken as float32")

@@ -50,13 +50,14 @@ class Supervised(Topic):
     test: such data too, by which cells are reported. Without it a fifth of the samples, drawn at
         random but the same for all seeds and runs.
     validation: such data too, by which all is chosen. Without it an eighth of the training samples,
-        another one for each of eight seeds.
+        drawn at random, another one for each of eight seeds.
     collate: a function from a list of items to a batch x, y: torch's ``default_collate`` if None.
     metrics: one's own by name, each a function and ``max`` or ``min``. The function takes
         predictions and targets of all samples on the CPU, and returns a number: probabilities_NK
         and class indices_N, or numbers_N and numbers_N in the data's own units.
     primary: the metric to judge by; None: the first own one, else accuracy or mse.
-    classes: how many there are, so that a large Dataset need not be read whole to count them.
+    classes: how many there are, so that a large Dataset need not be read whole to count them. Text
+        labels are counted all the same, and must be as many.
     optimizer: what the schedules drive, with its learning rate.
     recipe: the default loss and schedule: ce or mse, under cosine.
     steps: of quick. smoke takes as many, but SMOKE at most; full takes FULL times as many.
@@ -266,12 +267,11 @@ class Supervised(Topic):
         generator: torch.Generator,
         device: torch.device,
     ) -> Batches:
-        train, encode = self._data.fold(cell.seed)[0], self._target.encode
-        rows = train.rows[: budget.samples]
+        train, encode = self._data.drawn(cell.seed, budget.samples), self._target.encode
         if isinstance(train.samples, Items):
-            return Read(train.samples, encode, generator, device, rows)
+            return Read(train.samples, encode, generator, device, train.rows)
         tensors = {"x": train.samples.x, "y": encode(train.samples.y)}
-        return Shuffled(tensors, generator, device, rows)
+        return Shuffled(tensors, generator, device, train.rows)
 
     def evaluate(self, networks: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         return self._measure(networks["model"], cell, self._data.test)

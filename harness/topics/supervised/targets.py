@@ -6,6 +6,7 @@ Shapes: N samples, B a batch of them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from harness.cell import LISTED, UsageError
 
+PARTS = ("training", "test", "validation")  # whose targets are looked at, the last if it is apart
 MOST = 0.5  # classes a sample, beyond which labels are taken for numbers
 
 
@@ -59,18 +61,15 @@ class Numbers:
         return value_B.double() * self.sd + self.mean
 
 
-def classes(train: np.ndarray, test: np.ndarray, apart: bool) -> tuple[Classes, list[str]]:
-    """Count the classes of training labels (N of them, validation's too); return notes as well.
+def classes(*parts: np.ndarray, apart: bool) -> tuple[Classes, list[str]]:
+    """Count the classes of labels, in the order of PARTS; return notes as well.
 
-    test: the test part's labels. apart: whether the user gave these apart. Raises UsageError for
-    labels that are no classes.
+    apart: whether the user gave the test part apart. Raises UsageError for labels that are no
+    classes.
     """
     notes: list[str] = []
-    train, test = _labels("y", train, notes), _labels("test y", test, [])
-    if {train.dtype.kind, test.dtype.kind} & {"U"} and train.dtype.kind != test.dtype.kind:
-        raise UsageError(
-            "labels are text in one of training and test data, and numbers in the other"
-        )
+    train, test, *validation = _labels_of(parts, notes)
+    train = np.concatenate([train, *validation])
     own, theirs = Counter(train.tolist()), Counter(test.tolist())
     only = sorted(set(theirs) - set(own))
     if only and apart:
@@ -90,38 +89,70 @@ def classes(train: np.ndarray, test: np.ndarray, apart: bool) -> tuple[Classes, 
         )
     if labels == list(range(len(labels))):
         return Classes(len(labels)), notes
-    told = ", ".join(f"{label!r}: {index}" for index, label in enumerate(labels[:LISTED]))
-    more = ", ..." if len(labels) > LISTED else ""
-    notes.append(f"labels are taken as {len(labels)} classes: {told}{more}")
-    return Classes(len(labels), tuple(labels)), notes
+    return Classes(len(labels), tuple(labels)), [*notes, _told(labels)]
 
 
-def counted(count: int, *parts: np.ndarray) -> Classes:
-    """Return ``count`` classes as the user says. Raises UsageError for labels that are no index."""
-    found = Classes(count)
-    for part in parts:
+def counted(count: int, *parts: np.ndarray) -> tuple[Classes, list[str]]:
+    """Return ``count`` classes as the user says, and notes; parts are those of PARTS.
+
+    Raises UsageError for labels that are no index, and for text of more or fewer different labels.
+    """
+    found = _labels_of(parts, [])
+    if found[0].dtype.kind == "U":
+        labels = sorted({label for part in found for label in part.tolist()})
+        if len(labels) != count:
+            raise UsageError(
+                f"classes={count}, but labels are text of {len(labels)} different ones: give "
+                f"classes={len(labels)}, or none to have them counted"
+            )
+        return Classes(count, tuple(labels)), [_told(labels)]
+    for part in found:
         try:
-            found.encode(_labels("y", part, []))
+            Classes(count).encode(part)
         except UsageError as error:
             raise UsageError(f"{error}: classes={count} are 0 to {count - 1}") from None
-    return found
+    return Classes(count), []
 
 
-def numbers(train: np.ndarray, test: np.ndarray) -> tuple[Numbers, list[str]]:
-    """Return how targets are standardised, and notes. Raises UsageError for what is no number."""
+def numbers(*parts: np.ndarray) -> tuple[Numbers, list[str]]:
+    """Return how targets of PARTS are standardised, and notes. Raises UsageError for what is no
+    number, and for training or test targets that are all the same.
+    """
     values = []
-    for words, part in (("training", train), ("test", test)):
+    for words, part in zip(PARTS, parts, strict=False):
         part = _flat(f"y of the {words} samples", part)
         if part.dtype.kind not in "iuf":
-            raise UsageError(f"y holds {_kind(part)}: regression needs numbers")
+            raise UsageError(
+                f"y of the {words} samples holds {_kind(part)}: regression needs numbers"
+            )
         part = part.astype("float64")
         _refuse_nan(f"y of the {words} samples", part)
-        if np.ptp(part) == 0:
+        if np.ptp(part) == 0 and words != "validation":
             raise UsageError(f"y is {part[0]:g} in all {len(part)} {words} samples")
         values.append(part)
     mean, sd = float(values[0].mean()), float(values[0].std())
     note = f"targets are standardised (mean {mean:.6g}, sd {sd:.6g}): mse and mae are in sd"
     return Numbers(mean, sd), [note]
+
+
+def _labels_of(parts: Sequence[np.ndarray], notes: list[str]) -> list[np.ndarray]:
+    """Return labels of PARTS, all integers or all text. notes: takes those on training labels."""
+    found = []
+    for words, part in zip(PARTS, parts, strict=False):
+        training = words == PARTS[0]
+        found.append(_labels("y" if training else f"{words} y", part, notes if training else []))
+        if (found[0].dtype.kind == "U") != (found[-1].dtype.kind == "U"):
+            raise UsageError(
+                f"labels are text in one of training and {words} data, and numbers in the other"
+            )
+    return found
+
+
+def _told(labels: Sequence[Any]) -> str:
+    """Return a note of which label is which class."""
+    told = ", ".join(f"{label!r}: {index}" for index, label in enumerate(labels[:LISTED]))
+    more = ", ..." if len(labels) > LISTED else ""
+    return f"labels are taken as {len(labels)} classes: {told}{more}"
 
 
 def _labels(what: str, y: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -81,8 +81,8 @@ def test_a_vae_s_latents_are_used_under_each_numeric_loss(loss):
     training = Training(topic, Cell("vae", "vae", loss, "one_cycle"), Budget(250, 32))
     training.failure_checks = set()  # it comes alive in the second half of so short a training
     training.run(250)
-    made = base._mean_distance(training.sample(64))
-    assert made > 0.3 * base._mean_distance(topic.real()[:64])
+    made = base.mean_distance(training.sample(64))
+    assert made > 0.3 * base.mean_distance(topic.real()[:64])
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -116,6 +116,38 @@ def test_style_gan_evaluates_with_fewer_examples_than_held_out_images(samples):
     found = topic.baseline(Cell("style_gan", "style_gan", *topic.recipe))
     assert found["real"] == samples // 16 < len(topic.images.test_x)
     assert 0 <= found["content_accuracy"] <= 1 and found["fid"] > 0
+
+
+@pytest.mark.parametrize("digits", [True, False])
+def test_style_gan_collapses_where_a_style_has_one_picture(digits, monkeypatch):
+    """Plain paper in six colours differs more between styles than grey digits among themselves."""
+    topic, cell = StyleGAN(), Cell("style_gan", "style_gan", *StyleGAN.recipe)
+
+    def transfer(networks, content, example):
+        pictures = example.roll(-1, 0) if digits else example.amax((0, 2, 3), keepdim=True)
+        return (255 * pictures.expand_as(example)).round().to(torch.uint8)
+
+    monkeypatch.setattr(StyleGAN, "transfer", lambda self, *given: transfer(*given))
+    found = topic.failure(topic.networks(cell), cell)
+    assert found == (None if digits else base.collapsed(0.0))
+
+
+def test_style_gan_reads_digits_only_where_contents_are_digits():
+    topic = StyleGAN(dataset="fashion-mnist")
+    assert not topic._has_digits and StyleGAN()._has_digits
+
+
+def test_inceptions_weights_that_serve_no_so_few_images_are_left_out_and_said(tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"")
+    topic = VAE(fid_weights=str(weights), fid_samples=700)
+    found = topic.baseline(Cell("vae", "vae", *VAE.recipe))
+    assert found["extractor"].startswith("digits-net@")
+    (note,) = topic.data_notes()
+    assert note == "--fid-weights need 2,049 images, 359 are compared: digits-net is used"
+    assert VAE(fid_samples=700).data_notes() == []
+    with pytest.raises(UsageError, match="no weights at nowhere"):
+        VAE(fid_weights="nowhere", fid_samples=700).baseline(Cell("vae", "vae", *VAE.recipe))
 
 
 def test_style_gan_says_how_many_samples_it_needs():

@@ -1,5 +1,7 @@
 """Under every family the tasks weigh alike, and a rare digit is worth learning."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from harness.topics.multitask.task_losses import (
     task_losses,
 )
 
+CATEGORICAL = losses.categorical
 CANVAS = Canvas(24, 3)
 
 
@@ -43,6 +46,21 @@ def test_ce_is_left_bit_for_bit():
     outputs, value = torch.randn(50, 32), 2 * torch.randn(50)
     plain = losses.numeric("ce", -4, 4).loss(outputs, value)
     assert torch.equal(sides_form("ce").loss(outputs, value), plain)
+
+
+@pytest.mark.parametrize("constant", [0.0, -1.0])
+def test_a_loss_that_costs_nothing_at_zero_is_not_turned_around(constant, monkeypatch):
+    """Of one's own: what counts the true answer's output with a minus."""
+
+    def minus_the_true_one(outputs, target):
+        return constant - outputs.gather(-1, target[..., None]).squeeze(-1)
+
+    mine = dataclasses.replace(CATEGORICAL("ce", 11), loss=minus_the_true_one)
+    found = {"mine": mine, "ce": CATEGORICAL("ce", 11)}
+    monkeypatch.setattr(losses, "categorical", lambda name, _: found[name])
+    loss, target = answers_form("mine", 11).loss, torch.zeros(1, dtype=torch.int64)
+    right, wrong = torch.eye(11)[:1], torch.eye(11)[1:2]
+    assert loss(right, target) < loss(wrong, target)
 
 
 def test_present_is_as_often_as_it_says(scenes):

@@ -177,6 +177,20 @@ def test_episodes_returns_are_monte_carlo_with_a_bootstrap_where_cut_off():
     torch.testing.assert_close(batch["weight"].mean(), torch.tensor(1.0))
 
 
+def test_steps_and_episodes_of_a_batch_that_nothing_learns_from_do_not_count():
+    envs = environments("Corridor-v0", 6)
+    stream = segments(envs, Episodes)
+    learned, lengths = 0, []
+    for _ in range(4):
+        length_N = (stream.draw(6)["weight"] > 0).sum(1)
+        learned += int(length_N.sum())
+        lengths += length_N.tolist()
+        assert len(set(lengths)) > 1, "environments that are done play on"
+        assert stream.summary() == {"env_steps": learned}
+        assert sorted(envs.finished) == sorted(lengths)
+        assert stream.measures() == {"training_return": pytest.approx(np.mean(lengths))}
+
+
 def test_segments_go_on_where_the_last_ended():
     envs = environments("Corridor-v0", 2)
     stream = segments(envs)
@@ -298,4 +312,14 @@ def test_steps_to_solve_needs_a_whole_window():
     assert envs.solved_at is None
     for _ in range(5):
         envs.step(torch.zeros(10, dtype=torch.int64))
+    assert envs.summary() == {"env_steps": 500.0, "steps_to_solve": 500}
+
+
+def test_steps_to_solve_leaves_out_what_does_not_count():
+    envs = environments("Corridor-v0", 10)
+    envs.threshold = 4.0
+    going = torch.arange(10) < 5
+    for _ in range(100):
+        assert envs.solved_at is None
+        envs.step(torch.zeros(10, dtype=torch.int64), going)
     assert envs.summary() == {"env_steps": 500.0, "steps_to_solve": 500}

@@ -20,6 +20,7 @@ from harness.execution.process import packed
 from harness.restored import _like
 from harness.runs import Run
 from harness.topics import Supervised, metrics
+from harness.topics.datasets import one_in_five
 from harness.training.loop import Training
 from harness.trial.task import Task
 
@@ -104,6 +105,52 @@ def test_data_given_apart_is_used_so():
     parts = {"data": (x[:100], y[:100]), "test": (x[100:], y[100:]), "validation": (x[:9], y[:9])}
     data = classifier(**parts)._data
     assert [len(data.train), len(data.test), len(data.fold(3)[1])] == [100, 140, 9]
+
+
+def by_class():
+    x, y = pieces.blobs()
+    order = y.argsort(kind="stable")
+    return x[order], y[order]
+
+
+def rows(topic, seed=0, samples=None):
+    """The rows that a cell of this seed draws its batches from."""
+    cell, budget = replace(CELL, seed=seed), replace(BUDGET, samples=samples)
+    return topic.batches(cell, budget, {}, torch.Generator(), torch.device("cpu")).rows
+
+
+@pytest.mark.parametrize("given", [{}, {"validation": pieces.blobs}])
+def test_of_data_sorted_by_class_all_classes_train_and_validate(given):
+    topic, y = classifier(data=by_class, test=pieces.blobs, **given), by_class()[1]
+    for seed in range(8):
+        counts = np.bincount(y[rows(topic, seed)], minlength=3)
+        assert counts.sum() == (240 if given else 210) and counts.min() > 60
+        validation = topic._data.fold(seed)[1]
+        assert np.bincount(validation.samples.y[validation.rows], minlength=3).min() > 1
+        few = rows(topic, seed, 64)
+        assert np.bincount(y[few], minlength=3).min() > 10
+        assert torch.equal(rows(topic, seed, 128)[:64], few) and len(few.unique()) == 64
+
+
+def test_samples_that_were_drawn_at_random_already_stay_as_they_are():
+    train, test = one_in_five(240)
+    topic = classifier()
+    assert torch.equal(topic._data.test.rows, test)
+    assert torch.equal(rows(topic, 1), torch.cat([train[:24], train[48:]]))
+    assert torch.equal(rows(topic, 1, 64), rows(topic, 1)[:64])
+    assert torch.equal(rows(classifier(validation=pieces.blobs), 1, 64), train[:64])
+    apart = classifier(test=pieces.blobs, validation=pieces.blobs)
+    assert torch.equal(rows(apart, 1, 240), torch.arange(240))
+
+
+def level():
+    return pieces.plane()[0], np.full(240, 0.1)
+
+
+def test_r2_of_numbers_that_are_all_the_same_is_not_measured():
+    cell = Cell("mine", "single", "mse", "cosine")
+    found = trained(regressor(validation=level), cell, SHORT).validate()
+    assert np.isnan(found["r2"]) and np.isfinite(found["mse"])
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "zero1"])

@@ -13,9 +13,11 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import UsageError
 from harness.topics import Supervised
 from harness.topics.datasets import one_in_five
+from harness.topics.supervised import data
 from harness.training.declaration import check
 
 X, Y = pieces.blobs()
+WORDS = np.array(["ant", "bee", "cat"])[Y]
 
 
 def topic(**settings):
@@ -208,6 +210,24 @@ WRONG = {
         {"test": (X[:2], np.array(["a", "b"]))},
         "labels are text in one of training and",
     ),
+    "text validation": (
+        {"test": (X, Y), "validation": (X[:2], np.array(["a", "b"]))},
+        "labels are text in one of training and validation data, and numbers in the other",
+    ),
+    "known text": (
+        {"classes": 4, "data": (X, WORDS)},
+        "classes=4, but labels are text of 3 different ones: give classes=3, or none",
+    ),
+    "known text test": (
+        {"classes": 3, "test": (X, WORDS)},
+        "labels are text in one of training and test data, and numbers in the other",
+    ),
+    "few": ({"data": (X[:4], Y[:4] % 2)}, "data has 4 samples, no fifth of which can be the test"),
+    "one": ({"data": (X[:1], Y[:1])}, "data has 1 sample, no fifth of which can be the test part"),
+    "few numbers": (
+        {"task": "regression", "data": (X[:2], Y[:2])},
+        "data has 2 samples, no fifth of which can be the test part: give 5 or more, or test=",
+    ),
     "classes": ({"classes": 2}, "label 2 is none of the 2 classes: classes=2 are 0 to 1"),
     "batch": (
         {"batch_size": 200},
@@ -243,7 +263,19 @@ WRONG = {
     ),
     "text regression": (
         {"task": "regression", "data": (X, np.array(["a"] * 240))},
-        "y holds text: regression needs numbers",
+        "y of the training samples holds text: regression needs numbers",
+    ),
+    "nan validation": (
+        {"task": "regression", "validation": (X, with_value(Y, 3, np.nan))},
+        "y of the validation samples is NaN or infinite in 1 of 240 samples, the first is sample 3",
+    ),
+    "text validation numbers": (
+        {"task": "regression", "validation": (X, WORDS)},
+        "y of the validation samples holds text: regression needs numbers",
+    ),
+    "two validation targets": (
+        {"task": "regression", "validation": (X, np.stack([Y, Y], 1))},
+        "y of the validation samples has shape (240, 2): one value a sample is needed",
     ),
     "constant": ({"task": "regression", "data": (X, Y * 0)}, "y is 0 in all 192 training samples"),
     "two targets": (
@@ -267,9 +299,18 @@ RIGHT = {
     "tensor dataset": ({"data": TensorDataset(torch.tensor(X), torch.tensor(Y))}, ""),
     "float64": ({"data": (X.astype("float64"), Y)}, "x is float64: taken as float32"),
     "text": (
-        {"data": (X, np.array(["ant", "bee", "cat"])[Y])},
+        {"data": (X, WORDS)},
         "labels are taken as 3 classes: 'ant': 0, 'bee': 1, 'cat': 2",
     ),
+    "known text": (
+        {"data": (X, WORDS), "classes": 3},
+        "labels are taken as 3 classes: 'ant': 0, 'bee': 1, 'cat': 2",
+    ),
+    "known digits": (
+        {"data": (X, Y.astype(str).astype(object)), "classes": 3},
+        "labels are taken as 3 classes: '0': 0, '1': 1, '2': 2",
+    ),
+    "validation column": ({"validation": (X, Y[:, None])}, ""),
     "from one": ({"data": (X, Y + 1)}, "labels are taken as 3 classes: 1: 0, 2: 1, 3: 2"),
     "floats": ({"data": (X, Y.astype("float32"))}, "labels are floats: taken as integers"),
     "column": ({"data": (X, Y[:, None])}, ""),
@@ -296,6 +337,27 @@ def test_what_is_harmless_is_taken_and_said(case):
     else:
         held = "samples) is the test part, for all seeds"
         assert any(held in line for line in notes) and any(note in line for line in notes)
+
+
+class Words(pieces.Plain):
+    """Text labels, of which the second item alone has the third."""
+
+    def __getitem__(self, index):
+        x, _ = super().__getitem__(index)
+        return x, "cat" if index == 1 else "ant" if index % 2 else "bee"
+
+
+def test_text_labels_of_known_classes_are_all_read(monkeypatch):
+    monkeypatch.setattr(data, "MOST_READ", 10)
+    own = prepared(data=Words(), classes=3, batch_size=32)
+    assert "labels are taken as 3 classes: 'ant': 0, 'bee': 1, 'cat': 2" in own.data_notes()
+    with pytest.raises(UsageError, match="labels are text of 3 different ones"):
+        prepared(data=Words(), classes=2, batch_size=32)
+
+
+def test_numbers_of_the_other_byte_order_are_the_same_data():
+    other = X.astype(X.dtype.newbyteorder())
+    assert prepared(data=(other, Y)).dataset_id() == prepared().dataset_id()
 
 
 def test_fields_stay_plain():
