@@ -112,7 +112,8 @@ def _hold(
         left = {arm: arms[arm] for arm in course.race.left}
         wanted = [cell for seed in seeds for cell in block(left.values(), seed)]
         reserve = min(clock.takes(_reserve(course)), KEPT * clock.given_s)
-        if clock.takes(wanted) + reserve > clock.left():
+        needed = clock.takes(wanted)
+        if needed and needed + reserve > clock.left():
             break
         records = clock.train(wanted)
         for number in range(ahead):

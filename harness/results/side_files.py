@@ -68,13 +68,14 @@ def keep(
 ) -> None:
     """Write rows to a study's CSV file, in the place of those about the same; others stay.
 
-    about: by column, the values that all these rows have. A file that is damaged is moved aside,
-    and named.
+    about: by column, the values that all these rows have; what an earlier version did not write
+    tells no rows apart. A file that is damaged is moved aside, and named.
     """
     path, whole = folder / f"{name}.csv", rows
     try:
         old = study(folder, name)
-        other = (old[list(about)] != pd.Series(about)).any(axis=1)
+        known = old[list(about)]
+        other = ((known != pd.Series(about)) & known.notna()).any(axis=1)
         parts = [part for part in (old[other], rows) if len(part)]
         whole = pd.concat(parts, ignore_index=True) if parts else rows
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,9 +79,9 @@ def tune(
         by_topic.setdefault(cell.topic, []).append(cell)
     trials: list[Trial] = []
     table = folder / RATES
-    earlier = {name: _earlier(folder / name, recipes) for name in (RATES, TRIALS)}
-    if kept := len(earlier[RATES]):
-        report(f"{table}: the rates of {kept} recipes of earlier searches stay")
+    earlier = {name: _earlier(folder / name) for name in (RATES, TRIALS)}
+    if stay := len(_others(earlier[RATES], set(map(recipe, recipes)))):
+        report(f"{table}: the rates of {stay} recipes of earlier searches stay")
     for name, cells in by_topic.items():
         topic = topics[name]
         left = {cell: list(GRID) for cell in cells}
@@ -109,17 +109,23 @@ def tune(
     return table
 
 
-def _earlier(path: Path, recipes: Iterable[Cell]) -> pd.DataFrame:
-    """Return the rows of an earlier search's table that are of other recipes, as they stand."""
-    new = {recipe(cell) for cell in recipes}
+def _earlier(path: Path) -> pd.DataFrame:
+    """Return an earlier search's table as it stands. Raises UsageError if it cannot be read."""
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        other = [key not in new for key in rows[list(KEY)].itertuples(index=False, name=None)]
     except FileNotFoundError:
         return pd.DataFrame(columns=list(KEY))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    return rows[other]
+    if lacking := [name for name in KEY if name not in rows]:
+        raise UsageError(f"{path} lacks the column {lacking[0]}: it is no table of a search")
+    return rows
+
+
+def _others(rows: pd.DataFrame, recipes: Collection[Recipe]) -> pd.DataFrame:
+    """Return the rows that are of other recipes."""
+    keys = rows[list(KEY)].itertuples(index=False, name=None)
+    return rows[[key not in recipes for key in keys]]
 
 
 def _rung(
@@ -260,9 +266,10 @@ def _write(
         topic, model = topics[trial.recipe[0]], trial.recipe[1]
         by = {"metric": topic.judged_by(model)[0], "direction": direction(topic, model)}
         rows.append(dict(zip(KEY, trial.recipe, strict=True)) | trial._asdict() | by)
+    found = {trial.recipe for trial in trials}
     every = pd.DataFrame(rows).drop(columns="recipe")
     for name, table in ((TRIALS, every), (RATES, evidence(trials, topics))):
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
         new = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-        whole = pd.concat([earlier[name], new]).fillna("")[list(new)]
+        whole = pd.concat([_others(earlier[name], found), new]).fillna("")[list(new)]
         write_atomically(folder / name, whole.to_csv(index=False, lineterminator="\n").encode())

@@ -23,16 +23,22 @@ IMAGE_DATASETS = tuple(SHAPES)
 IMAGE_SIZES = ("width", "features", "latents", "code", "depth", "fid_samples")
 TABLE_SIZES = ("hidden", "trees", "depth", "kernel_points")
 AGENT_SIZES = ("num_envs", "buffer_size", "train_frequency", "target_updates")
+NOTES = "__annotations__"
 LEAST = {"learning_starts": 0} | dict.fromkeys((*IMAGE_SIZES, *TABLE_SIZES, *AGENT_SIZES), 1)
 
 
 class Sized:
-    """A topic with sizes and counts among its fields. Raises UsageError for one it cannot have."""
+    """A topic with sizes and counts among its fields. Raises UsageError for one it cannot have.
+
+    A field that a class of someone else's declares is theirs, whatever its name.
+    """
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = vars(self).get(name)
-            if isinstance(value, int) and value < least:
+            declared = (kind for kind in type(self).__mro__ if name in vars(kind).get(NOTES, ()))
+            ours = next((kind.__module__.startswith("harness.") for kind in declared), False)
+            if ours and isinstance(value, int) and value < least:
                 raise UsageError(f"{name} {value}: it must be {least} or more")
 
     def _refuse_remainder(self, name: str, divisor: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from harness.axes import parallel, precision, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
-from harness.training import heartbeat, modes
+from harness.training import heartbeat, modes, weights
 from harness.training.curve import history, thinned
 from harness.training.random_state import (
     evaluation_mode,
@@ -79,12 +79,7 @@ class Training:
         self.networks = {
             name: network.to(self.device) for name, network in topic.networks(cell).items()
         }
-        self.frozen = {
-            key
-            for name, network in self.networks.items()
-            for key, parameter in network.named_parameters(prefix=name)
-            if not parameter.requires_grad
-        }
+        self.frozen = weights.frozen(self.networks)
         self.players = [
             replace(player, optimizer=player.optimizer.scaled(rate))
             for player in topic.players(cell)
@@ -253,7 +248,7 @@ class Training:
         """
         with self._evaluation():
             networks = self.full_networks()
-            finite = self._finite(networks)
+            finite = weights.finite(networks, self.frozen)
             shares = torch.stack([*finite.values()]).float()
             if self.world_size > 1:
                 shares = parallel.mean_over_ranks(shares)
@@ -263,16 +258,6 @@ class Training:
             reason = self.topic.failure(networks, self.cell)
         if reason:
             raise Diverged(self.step, reason)
-
-    def _finite(self, networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-        """Return by name whether all weights that a network learns are finite, if it learns any."""
-        found = {}
-        for name, network in networks.items():
-            named = network.named_parameters(prefix=name)
-            finite = [value.isfinite().all() for key, value in named if key not in self.frozen]
-            if finite:
-                found[name] = torch.stack(finite).all()
-        return found
 
     def check_finite(self) -> None:
         """Raise Diverged if a loss since the last check, averaged over ranks, is not finite."""
@@ -308,7 +293,7 @@ class Training:
         """
         with self._evaluation():
             networks = self.full_networks()
-            if self.rank or not all(self._finite(networks).values()):
+            if self.rank or not all(weights.finite(networks, self.frozen).values()):
                 return {}
             return self.topic.validate(networks, self.cell)
 

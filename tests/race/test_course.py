@@ -165,12 +165,20 @@ def test_answers_of_another_race_of_the_topic_stay(tmp_path):
     assert again.groupby("race").size().tolist() == [2, 2]
 
 
+def test_answers_of_an_earlier_version_give_way_to_those_of_the_race_gone_on_with(tmp_path):
+    _, answers, _ = raced(tmp_path, CELLS[:2])
+    answers.drop(columns="race").to_csv(tmp_path / "answers.csv", index=False)
+    _, found, _ = raced(tmp_path, CELLS[:2])
+    assert len(found) == 2 and found["race"].notna().all()
+
+
 def test_a_race_whose_blocks_are_there_is_not_refused_for_their_seconds(tmp_path, monkeypatch):
-    raced(tmp_path)
+    _, before, _ = raced(tmp_path)
     monkeypatch.setattr("harness.race.blocks._seconds", lambda record: 600.0)
     monkeypatch.setattr(Run, "predict", lambda self, cell: 600.0)
-    _, answers, _ = raced(tmp_path)
-    assert len(answers) == len(CELLS) and answers["stopped"].notna().all()
+    _, answers, _ = raced(tmp_path, minutes=1.0)
+    assert answers["blocks"].tolist() == before["blocks"].tolist() and before["blocks"].min() >= 3
+    assert answers["verdict"].tolist() == before["verdict"].tolist()
 
 
 def test_damaged_answers_are_moved_aside_and_named(tmp_path):

@@ -141,6 +141,23 @@ def test_what_is_never_reached_counts_as_all_its_steps(solved):
     assert compare.compare(*pair).verdict == "not enough evidence"
 
 
+def test_one_that_is_never_reached_leaves_the_margin_of_the_others():
+    """Of six configurations of one seed all that reach it take 2 % longer, which is no news."""
+    about = {"directions": {"steps_to_solve": "min"}, "evaluation": {"env_steps": 1500}}
+
+    def recorded(factor):
+        cells = []
+        for number, loss in enumerate(("ce", "mse", "kl", "hinge", "huber", "mae")):
+            steps = None if loss == "mae" else factor * (1000.0 + number)
+            own = {"id": f"vgg/vgg11-{loss}-cosine-single-s0", "loss": loss, "parallel": "single"}
+            cells.append(record(0, metrics={"steps_to_solve": steps}, **own, **about))
+        return run(cells, count=1)
+
+    found = compare.compare(recorded(1.0), recorded(1.02))
+    (row,) = (row for row in found.rows if row.aspect == "steps_to_solve")
+    assert row.verdict == "same", found.table
+
+
 def test_a_metric_that_is_gone_is_worse_and_a_new_one_is_named():
     without = {"metrics": {"accuracy": 0.8, "ece": 0.1}}
     without["directions"] = {"accuracy": "max", "ece": "min"}

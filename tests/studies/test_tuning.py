@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toy import Toy
 
 from harness.axes.optimizers import OptimizerSpec
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, UsageError
 from harness.rates import table
 from harness.studies import tuning
 from harness.studies.tuning import LADDER, Trial, outside, ranked, tune
@@ -107,6 +107,25 @@ def test_the_table_says_what_it_stands_on(tuned):
 def test_a_search_goes_on_from_what_is_there(tuned):
     lines = [line for line in tuned[1] if line.startswith("cells to train")]
     assert lines and all(line.startswith("cells to train: 0;") for line in lines)
+
+
+def test_another_search_keeps_what_the_first_one_found(tuned, tmp_path):
+    for name in ("rates.csv", "trials.csv"):
+        (tmp_path / name).write_bytes((tuned[0] / name).read_bytes())
+    first, said = table.read(tmp_path / "rates.csv").found, []
+    tune({"toy": Slow()}, [replace(MSE, loss="hinge")], tmp_path, report=said.append)
+    both = table.read(tmp_path / "rates.csv")
+    assert first.items() <= both.found.items() and len(both.found) == len(first) + 1
+    assert set(both.evidence) == set(both.found)
+    assert said[0].endswith("rates.csv: the rates of 2 recipes of earlier searches stay")
+
+
+def test_an_earlier_table_that_is_none_is_refused_and_left(tmp_path):
+    (tmp_path / "rates.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match=r"rates.csv lacks the column topic: it is no table"):
+        tune({"toy": Slow()}, [MSE], tmp_path)
+    assert (tmp_path / "rates.csv").read_text() == "a,b\n1,2\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["rates.csv"]
 
 
 def test_what_is_only_chosen_by_is_neither_reported_nor_saved(tuned):

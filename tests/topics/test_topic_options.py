@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from harness.cell import UsageError
+from harness.cell import Cell, UsageError
 from harness.settings import Settings, of_text, set_topic
 from harness.topics import GAN, RL, VGG
 from harness.topics.options import LEAST
@@ -45,9 +45,6 @@ def test_every_whole_number_has_its_least(name, field):
         ("multitask.features=10", "features 10: it must be a multiple of 4"),
         ("rl.hidden_sizes=()", "hidden_sizes (): one or more are needed, each 1 or more"),
         ("rl.hidden_sizes=64+0", "hidden_sizes 64+0: one or more are needed, each 1 or more"),
-        ("rl.num_envs=16", "train_frequency 10: it must be a multiple of num_envs, 16"),
-        ("rl.num_envs=7", "train_frequency 10: it must be a multiple of num_envs, 7"),
-        ("rl.train_frequency=15", "train_frequency 15: it must be a multiple of num_envs, 10"),
     ],
 )
 def test_what_a_topic_cannot_use_is_refused_fixed_or_swept(text, says):
@@ -58,6 +55,16 @@ def test_what_a_topic_cannot_use_is_refused_fixed_or_swept(text, says):
     with pytest.raises(UsageError) as caught:
         set_topic(TOPICS[name], [tuple(setting.split("="))])
     assert str(caught.value) == f"{text}: {says}"
+
+
+def test_a_rhythm_that_its_environments_cannot_keep_skips_dqn_only():
+    topic = RL(num_envs=16)
+    skipped = {m for m in topic.models if topic.skip(Cell("rl", m, "mse", "cosine"))}
+    assert skipped == {model for model in topic.models if "dqn" in model}
+    assert "a train_frequency of 10 steps is no multiple" in topic.skip(
+        Cell("rl", "dqn", "mse", "cosine")
+    )
+    assert RL(num_envs=16, train_frequency=32).skip(Cell("rl", "dqn", "mse", "cosine")) is None
 
 
 def test_what_it_can_use_is_taken():
@@ -80,6 +87,8 @@ def test_what_it_can_use_is_taken():
 class Shifted(VGG):
     shift: int = -2
     features: tuple[int, ...] = (0,)
+    depth: int = 0
+    latents: bool = False
 
     name: ClassVar[str] = "shifted"
 

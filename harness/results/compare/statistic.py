@@ -234,7 +234,7 @@ def margin(baseline: pd.DataFrame, metric: str) -> float:
 
     MARGIN of what the cells win over untrained models; where that is not known, of their mean.
     """
-    values = numbers(baseline, f"metric.{metric}")
+    values = measured(baseline, metric)
     gain = np.abs(values - numbers(baseline, f"baseline.{metric}"))
     gain = gain[np.isfinite(gain)]
     return MARGIN * float(gain.mean() if len(gain) and gain.mean() else np.abs(values).mean())

@@ -145,6 +145,9 @@ class StyleGAN(GeneratorTopic):
         """
         return max(16, self.shape[1])
 
+    def data_notes(self) -> list[str]:
+        return []  # styles-net measures it, whatever weights there are
+
     @property
     def _has_digits(self) -> bool:
         """Return whether the content is what styles-net can read."""

@@ -67,7 +67,7 @@ AGENTS = {
 class RL(EnvironmentOptions, Topic):
     """Topic that trains agents in a Gymnasium environment, with the network of CleanRL.
 
-    Environments step together: train_frequency is a multiple of num_envs.
+    Environments step together: DQN's train_frequency is a multiple of num_envs.
     """
 
     gamma: float = 0.99
@@ -110,11 +110,6 @@ class RL(EnvironmentOptions, Topic):
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             sizes = "+".join(map(str, self.hidden_sizes)) or "()"
             raise UsageError(f"hidden_sizes {sizes}: one or more are needed, each 1 or more")
-        if self.train_frequency % self.num_envs:
-            raise UsageError(
-                f"train_frequency {self.train_frequency}: it must be a multiple of num_envs, "
-                f"{self.num_envs}"
-            )
 
     def dataset_id(self) -> str:
         """Return the environment's id and Gymnasium's version, and a hash of its settings.
@@ -145,6 +140,11 @@ class RL(EnvironmentOptions, Topic):
     def skip(self, cell: Cell) -> str | None:
         if cell.model == "policy_gradient" and cell.precision == "compiled":
             return "each of its episodes has a length of its own, and would be compiled anew"
+        if isinstance(AGENTS[cell.model], DQN) and self.train_frequency % self.num_envs:
+            return (
+                f"its {self.num_envs} environments step together, which a train_frequency of "
+                f"{self.train_frequency} steps is no multiple of"
+            )
         return None
 
     def __getstate__(self) -> dict[str, Any]:

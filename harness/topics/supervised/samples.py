@@ -187,8 +187,7 @@ def _pair(what: str, x: Any, y: Any) -> Pair:
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise UsageError(f"{what}: x holds {array.dtype}: numbers are needed")
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        x = torch.from_numpy(np.ascontiguousarray(native))
+        x = torch.from_numpy(np.ascontiguousarray(_native(array)))
     x = x.detach()
     if x.dtype == torch.float64:
         notes.append("x is float64: taken as float32")
@@ -202,7 +201,13 @@ def _pair(what: str, x: Any, y: Any) -> Pair:
             )
     if isinstance(y, Tensor):
         y = y.detach().float() if y.dtype == torch.bfloat16 else y.detach()
-    return Pair(x, np.asarray(y), tuple(notes))
+    return Pair(x, _native(np.asarray(y)), tuple(notes))
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Return numbers in this machine's order of bytes."""
+    numbers = array.dtype.kind in "biuf"
+    return array.astype(array.dtype.newbyteorder("="), copy=False) if numbers else array
 
 
 def _seed(seed: int) -> None:

@@ -146,6 +146,7 @@ def test_inceptions_weights_that_serve_no_so_few_images_are_left_out_and_said(tm
     (note,) = topic.data_notes()
     assert note == "--fid-weights need 2,049 images, 359 are compared: digits-net is used"
     assert VAE(fid_samples=700).data_notes() == []
+    assert StyleGAN(fid_weights=str(weights)).data_notes() == []
     with pytest.raises(UsageError, match="no weights at nowhere"):
         VAE(fid_weights="nowhere", fid_samples=700).baseline(Cell("vae", "vae", *VAE.recipe))
 

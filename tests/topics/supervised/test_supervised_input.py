@@ -356,8 +356,8 @@ def test_text_labels_of_known_classes_are_all_read(monkeypatch):
 
 
 def test_numbers_of_the_other_byte_order_are_the_same_data():
-    other = X.astype(X.dtype.newbyteorder())
-    assert prepared(data=(other, Y)).dataset_id() == prepared().dataset_id()
+    other = tuple(part.astype(part.dtype.newbyteorder()) for part in (X, Y))
+    assert prepared(data=other).dataset_id() == prepared().dataset_id()
 
 
 def test_fields_stay_plain():
