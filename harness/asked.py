@@ -83,11 +83,15 @@ def run_of(
         if value != usual or (name in (defaults or {}) and value is not None):
             repeated[name] = value
     topics = settings.applied(topics)
+    if chosen.compile and chosen.executor == "ray":
+        raise UsageError("compile is for populations, which --executor ray does not make")
     executor_class(chosen.executor, chosen.per_gpu)
     if chosen.profile == "race" and chosen.minutes is None:
         raise UsageError("a race needs to know how long it may take: --minutes M")
     if chosen.profile != "race" and chosen.minutes is not None:
         raise UsageError(f"minutes {chosen.minutes} is for --profile race")
+    if chosen.profile == "smoke" and chosen.seeds not in (None, 1):
+        raise UsageError(f"seeds {chosen.seeds} is for --profile quick or full: smoke has one")
     devices = device.gpus(device.choose(chosen.device))
     if chosen.executor == "ray" and devices < 2:
         devices = 0  # a rank's GPU may be another machine's

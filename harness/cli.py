@@ -180,7 +180,9 @@ def _run_of(
 def _replay(chosen: argparse.Namespace) -> int:
     """Train a cell again, apart from its run; return 1 if its record's numbers do not come back."""
     from harness import project
+    from harness.results.record import TRAINED
     from harness.results.store import Store
+    from harness.trial.outcome import same_numbers
 
     configured = project.configure(chosen, OF_CELL)
     kept = options.run_folder(chosen)
@@ -200,6 +202,9 @@ def _replay(chosen: argparse.Namespace) -> int:
             paths = [store.checkpoint(cell, "middle") for store in (Store(kept), run.store)]
             curves = agreement.first_steps([old.curve, new.curve], paths, steps)
     print({"status": str(new.status), **new.metrics})
+    if new.status not in TRAINED:
+        print(new.traceback or new.reason)
+        return 1
     if old is None:
         print(f"{kept} has no record of it to compare with")
         return 0
@@ -223,7 +228,10 @@ def _replay(chosen: argparse.Namespace) -> int:
             f"{agreement.TOLERANCE:g} is allowed; its metrics were {old.metrics}"
         )
         return 0 if apart <= agreement.TOLERANCE else 1
-    same = (old.metrics, old.curve) == (new.metrics, new.curve)
+    same = old.status == new.status and all(
+        same_numbers(one, other)
+        for one, other in ((old.metrics, new.metrics), (old.curve, new.curve))
+    )
     print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
     return 0 if same else 1
 
@@ -243,7 +251,17 @@ def _train(chosen: argparse.Namespace) -> int:
     configured = project.configure(chosen, OF_CELL)
     chosen.world_size = ranks
     run, cell = _run_of(chosen, configured)
-    if outcome := torchrun.train(run.task(cell)):
-        record = run.keep(cell, outcome)
-        print({"status": str(record.status), **record.metrics})
+    if torchrun.is_first():
+        run.lock()
+    outcome = torchrun.train(run.task(cell))
+    if outcome is None:
+        return 0
+    record = run.keep(cell, outcome)
+    run.close()
+    print({"status": str(record.status), **record.metrics})
+    try:
+        record.check()
+    except AssertionError as error:
+        print(error)
+        return 1
     return 0

@@ -59,9 +59,11 @@ def pytest_load_initial_conftests(
 ) -> Generator[None]:
     """Add each option as ``--NAME`` too, unless the project or another plugin has one so named."""
     flags = {name: options.flag(name) for name in options.fields(OPTIONS)}
+    kinds = options.fields(OPTIONS)
+    valued = {flags[name] for name, field in kinds.items() if not isinstance(field.default, bool)}
     paths = early_config.known_args_namespace.file_or_dir
     for flag, value in pairwise(args):  # what pytest took for paths, not knowing the flags yet
-        if flag in flags.values() and value in paths:
+        if flag in valued and value in paths:
             paths.remove(value)
     yield
     free = [name for name, flag in flags.items() if _is_free(parser, flag)]

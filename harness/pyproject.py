@@ -17,7 +17,7 @@ from harness.options import RunOptions
 
 SET = "set"  # the table of settings
 PATHS = ("run_dir", "rates")  # options that are, from the folder of pyproject.toml
-ONLY = {"minutes": ("race",), "seeds": ("quick", "full", "smoke")}  # profiles that a default serves
+ONLY = {"minutes": ("race",), "seeds": ("quick", "full")}  # profiles that a default serves
 
 
 @dataclass(frozen=True)

@@ -46,25 +46,35 @@ def topic_of(
     if set(settings) != fields:
         odd = ", ".join(sorted(set(settings) ^ fields))
         raise UsageError(f"{path} was trained by another version of {name}: {odd} is no setting")
-    settings = {name: _like(getattr(topic, name), value) for name, value in settings.items()}
-    settings |= {k: v for k, v in places.items() if k in fields}
+    given = [field.name for field in dataclasses.fields(topic) if field.init]
+    settings = {name: _like(getattr(topic, name), settings[name]) for name in given}
+    settings |= {k: v for k, v in places.items() if k in given}
     return dataclasses.replace(topic, **settings)
 
 
 def _like(own: Any, saved: Any) -> Any:
     """Return a setting as it was saved: a dataclass, saved as a dict, is made like one's own.
 
-    What holds functions or data cannot be: it stays one's own, as all code is that of now.
+    So are those within it, and in tuples. What holds functions or data cannot be: it stays one's
+    own, as all code is that of now.
     """
-    if not dataclasses.is_dataclass(own) or isinstance(own, type) or not isinstance(saved, dict):
-        return saved
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
     try:
-        made = dataclasses.replace(own, **plain)
-        hash(made)
+        return _made(own, saved)
     except TypeError:
         return own
-    return made
+
+
+def _made(own: Any, saved: Any) -> Any:
+    """Make what ``_like`` returns. Raises TypeError for what cannot be made of what is saved."""
+    if isinstance(own, tuple) and own and isinstance(saved, list | tuple):
+        return tuple(_made(own[min(i, len(own) - 1)], value) for i, value in enumerate(saved))
+    if not dataclasses.is_dataclass(own) or isinstance(own, type) or not isinstance(saved, dict):
+        return tuple(saved) if isinstance(saved, list) else saved
+    held = {field.name: getattr(own, field.name) for field in dataclasses.fields(own) if field.init}
+    within = {name: _like(held[name], saved[name]) for name in held if name in saved}
+    made = dataclasses.replace(own, **within)
+    hash(made)
+    return own if made == own else made
 
 
 def networks(tree: Mapping[str, Any], topic: Topic, cell: Cell) -> dict[str, Any]:

@@ -265,6 +265,10 @@ class Run:
         while self.pump():
             pass
 
+    def lock(self) -> None:
+        """Hold the folder, as ``start`` does. Raises UsageError if another run does."""
+        self._lock.acquire()
+
     def close(self) -> None:
         """End the executor; cells in flight are lost. Another run may use the folder then."""
         if self.executor is not None:

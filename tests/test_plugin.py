@@ -100,6 +100,8 @@ def test_a_corrupt_record_is_reported_and_its_cell_run_again(project):
         (["--table", "no.csv"], "needs --target"),
         (["--run-dir", "test_own.py"], "is a file"),
         (["--executor", "rey"], "unknown executor 'rey': choose from ray, local"),
+        (["--executor", "ray", "--compile"], "compile is for populations, which"),
+        (["--profile", "smoke", "--seeds", "5"], "seeds 5 is for --profile quick or full"),
         (["--executor", "ray", "-p", "without_ray"], "pip install torch-decathlon[ray]"),
     ],
 )

@@ -97,6 +97,17 @@ def test_swept_cells_train_with_other_numbers_and_replay_bit_for_bit(project):
     assert f"mse {second['metrics']['mse']:.6g}\n" in done.stdout, done.stderr
 
 
+def test_a_replay_that_fails_again_says_why_and_is_no_success(project):
+    asked = ("--set", "mine.misbehave=raise")
+    project(*asked, "-k", "single and lr-0.01-").assert_outcomes(errors=1, deselected=3)
+    (path,) = (project.path / "out/cells").glob("*.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "failed"
+    done = harness(project.path, *shlex.split(record["command"])[3:])
+    assert done.returncode == 1 and "the same numbers" not in done.stdout
+    assert "{'status': 'failed'}" in done.stdout and record["reason"] in done.stdout
+
+
 def test_axes_are_chosen_and_a_project_s_own_option_stays_its_own(project):
     asked = ("--plan", "--loss", "x", "--decathlon-loss", "ce,kl", "--schedule", "adam")
     result = project(*asked, "--set", "mine.optimizer.lr=0.1", "--profile", "quick")

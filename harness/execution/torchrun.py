@@ -26,6 +26,11 @@ def ranks() -> int | None:
     return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else None
 
 
+def is_first() -> bool:
+    """Return whether this process is torchrun's rank 0."""
+    return os.environ.get("RANK") == "0"
+
+
 def train(task: Task) -> Outcome | None:
     """Train and audit a task's cell as one of torchrun's ranks; rank 0 returns the outcome.
 

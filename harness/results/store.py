@@ -56,7 +56,10 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what a killed run left half written. Only one run at a time may use the folder."""
-        for left in list(self.folder.glob("**/.*.tmp")):
+        found = list(self.folder.glob(".*.tmp"))
+        for name in ("cells", "checkpoints", "samples"):
+            found += (self.folder / name).glob("**/.*.tmp")
+        for left in found:
             files.remove(left)
 
     def read(self, cell: Cell) -> Record | None:

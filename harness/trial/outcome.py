@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,12 +39,18 @@ class Saved:
             resume_equal=None
             if replayed_digest is None
             else replayed_digest == self.replayed_digest,
-            metrics_equal=metrics == self.metrics,
+            metrics_equal=same_numbers(metrics, self.metrics),
             bytes=self.bytes,
             save_s=self.save_s,
             load_s=load_s,
             replayed_steps=self.replayed_steps,
         )
+
+
+def same_numbers(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether metrics or curves are bit for bit the same, NaN where the other has NaN."""
+    texts = [json.dumps(each, sort_keys=True, default=float) for each in (one, other)]
+    return texts[0] == texts[1]
 
 
 @dataclass(frozen=True)

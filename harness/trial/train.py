@@ -174,7 +174,7 @@ def _fit(task: Task) -> Outcome:
     """Train, evaluate and save a model that scikit-learn's ``fit`` trains; return its outcome."""
     clock = cost.Clock()
     seed_everything(task.cell.seed)
-    with clock.measure("train_s"):
+    with clock.measure("train_s"), heartbeat.ticking():
         estimator = task.topic.fit(task.cell)
     with clock.measure("eval_s"), heartbeat.beating():
         fitted = {"model": estimator}

@@ -109,6 +109,10 @@ def test_tidy_removes_what_a_kill_left_half_written_files_and_folders(tmp_path):
     (tmp_path / ".cells.csv.3c4d.tmp").write_bytes(b"half")
     kept = tmp_path / "checkpoints" / "vgg" / "final.pt"
     kept.write_bytes(b"whole")
+    users = tmp_path / "mine" / ".notes.tmp"  # where the folder is not the run's alone
+    users.parent.mkdir()
+    users.write_bytes(b"mine")
     Store(tmp_path).tidy()
+    assert users.read_bytes() == b"mine"
     assert not shards.exists() and not (tmp_path / ".cells.csv.3c4d.tmp").exists()
     assert kept.read_bytes() == b"whole"
