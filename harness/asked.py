@@ -40,6 +40,7 @@ def make(
             "cells run in processes of their own already, and each of pytest-xdist's workers "
             "would train them all: leave -n out"
         )
+    refuse_seeds(chosen.profile, chosen.seeds)
     told = options.given(config.option, TOPIC_OPTIONS, dest)
     said += project.bring(config.hook)
     installed, broken = installed_topics(**told)
@@ -58,6 +59,12 @@ def make(
         defaults=configured.options,
         paths=[path.split("::")[0] for path in config.stash.get(PROJECT, config.args)],
     )
+
+
+def refuse_seeds(profile: str, seeds: int | None) -> None:
+    """Raise UsageError for several seeds of smoke, which has one of each cell."""
+    if profile == "smoke" and seeds not in (None, 1):
+        raise UsageError(f"seeds {seeds} is for --profile quick or full: smoke has one")
 
 
 def run_of(
@@ -90,8 +97,6 @@ def run_of(
         raise UsageError("a race needs to know how long it may take: --minutes M")
     if chosen.profile != "race" and chosen.minutes is not None:
         raise UsageError(f"minutes {chosen.minutes} is for --profile race")
-    if chosen.profile == "smoke" and chosen.seeds not in (None, 1):
-        raise UsageError(f"seeds {chosen.seeds} is for --profile quick or full: smoke has one")
     devices = device.gpus(device.choose(chosen.device))
     if chosen.executor == "ray" and devices < 2:
         devices = 0  # a rank's GPU may be another machine's

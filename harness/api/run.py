@@ -136,6 +136,8 @@ def _run_of(
     names = {axis: ",".join(map(_name, values)) for axis, values in axes.items()}
     given = Settings.of([(name, _texts(value)) for name, value in settings.items()], topics)
     where = Path(chosen.run_dir or Path("results") / chosen.profile)
+    if isinstance(seeds, int):
+        asked.refuse_seeds(chosen.profile, seeds)
     run, designed = asked.run_of(chosen, topics, where, given, names)
     cells = [cell for own in designed.values() for cell in own]
     if seeds is not None and not isinstance(seeds, int):
