@@ -74,8 +74,8 @@ def keep(
     path, whole = folder / f"{name}.csv", rows
     try:
         old = study(folder, name)
-        known = old[list(about)]
-        other = ((known != pd.Series(about)) & known.notna()).any(axis=1)
+        known = old[list(about)].fillna("")
+        other = ((known != pd.Series(about)) & (known != "")).any(axis=1)
         parts = [part for part in (old[other], rows) if len(part)]
         whole = pd.concat(parts, ignore_index=True) if parts else rows
     except FileNotFoundError:

@@ -157,19 +157,25 @@ def test_other_topics_answers_stay(held, tmp_path):
     assert set(found["topic"]) == {"other", "toy"} and len(found) == len(answers) + 1
 
 
-def test_answers_of_another_race_of_the_topic_stay(tmp_path):
-    raced(tmp_path, CELLS[:2])
-    _, found, _ = raced(tmp_path, CELLS[1:3])
-    assert found["race"].nunique() == 2 and len(found) == 4
-    _, again, _ = raced(tmp_path, CELLS[:2])
-    assert again.groupby("race").size().tolist() == [2, 2]
+def kept(folder, answers):
+    about = {name: answers[name].iloc[0] for name in ("topic", "metric", "race")}
+    side_files.keep(folder, "answers", answers, about, print)
+    return side_files.study(folder, "answers")
 
 
-def test_answers_of_an_earlier_version_give_way_to_those_of_the_race_gone_on_with(tmp_path):
-    _, answers, _ = raced(tmp_path, CELLS[:2])
+def test_answers_of_another_race_of_the_topic_stay(held, tmp_path):
+    _, answers, _ = held
+    assert answers["race"].nunique() == 1 and answers["race"].str.len().eq(8).all()
+    kept(tmp_path, answers.assign(race="another"))
+    assert len(kept(tmp_path, answers)) == 2 * len(answers)
+    assert len(kept(tmp_path, answers)) == 2 * len(answers)
+
+
+def test_answers_of_an_earlier_version_give_way_to_those_of_the_race_gone_on_with(held, tmp_path):
+    _, answers, _ = held
     answers.drop(columns="race").to_csv(tmp_path / "answers.csv", index=False)
-    _, found, _ = raced(tmp_path, CELLS[:2])
-    assert len(found) == 2 and found["race"].notna().all()
+    found = kept(tmp_path, answers)
+    assert len(found) == len(answers) and found["race"].notna().all()
 
 
 def test_a_race_whose_blocks_are_there_is_not_refused_for_their_seconds(tmp_path, monkeypatch):
