@@ -114,15 +114,14 @@ class GeneratorTopic(ImageOptions, FIDOptions, Topic):
     def failure(self, networks: Networks, cell: Cell) -> str | None:
         """Report mode collapse: generated images that differ far less than real ones do."""
         made = self.sample(networks, cell, LOOKED_AT, torch.Generator().manual_seed(cell.seed))
-        share = mean_distance(made) / mean_distance(self.real()[:LOOKED_AT])
-        if share < COLLAPSED:
-            return collapsed(share)
-        return None
+        return collapsed(mean_distance(made) / mean_distance(self.real()[:LOOKED_AT]))
 
 
-def collapsed(share: float) -> str:
-    """Return the reason of a training whose images differ a share as much as real ones."""
-    return f"mode collapse (its images differ {share:.0%} as much as real ones)"
+def collapsed(share: float) -> str | None:
+    """Return why images that differ a share as much as real ones are a failure; None if not."""
+    if share < COLLAPSED:
+        return f"mode collapse (its images differ {share:.0%} as much as real ones)"
+    return None
 
 
 def halvings(size: int) -> int:

@@ -27,7 +27,6 @@ from harness.cell import Budget, Cell, UsageError
 from harness.files import cache_folder
 from harness.topics.generators import fid, styles
 from harness.topics.generators.base import (
-    COLLAPSED,
     FID_SEED,
     LOOKED_AT,
     GeneratorTopic,
@@ -236,7 +235,7 @@ class StyleGAN(GeneratorTopic):
             drawn = styles.render(content, style)
             made += mean_distance(self.transfer(networks, content, drawn.roll(1, 0)))
             real += mean_distance(_to_uint8(drawn))
-        return collapsed(made / real) if made / real < COLLAPSED else None
+        return collapsed(made / real)
 
     def sample(
         self, networks: Networks, cell: Cell, count: int, generator: torch.Generator
