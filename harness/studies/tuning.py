@@ -4,9 +4,10 @@ The rate is a nuisance parameter: recipes compare fairly when each is tuned (God
 the tuning playbook). Of six rates, half a decade apart, the best ones of a ninth of the steps train
 on a third, and the best of these on all, where the topic's own rate joins them: what is best on a
 ninth of the steps need not be on all (a VAE's is not). A schedule is shrunk with its budget, never
-cut off, since a decay pays late. Rates are told apart by validation data alone: by the metric that
-the model is judged by, and where that is equal, as an accuracy that none reaches so early, by the
-topic's next one.
+cut off, since a decay pays late. A rate that serves one seed may ruin the next one: the best rate
+trains with further seeds, then the one that is now the best, until the best one has them all. Rates
+are told apart by validation data alone: by the metric that the model is judged by, and where that
+is equal, as an accuracy that none reaches so early, by the topic's next one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ LADDER = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 
 GRID = LADDER[3:9]
 OWN = 1.0
 RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so small a share
+CONFIRMED = 3  # seeds of a rate that is chosen, at the least
 
 
 class Trial(NamedTuple):
@@ -69,9 +71,9 @@ def tune(
     """Find a rate for each recipe, and return the table of rates that is written to ``folder``.
 
     recipes: a cell of each. Beside ``rates.csv`` is ``trials.csv``, all that was trained for it;
-    both grow topic by topic, and keep what earlier searches found for other recipes. What was
-    trained before with the same fingerprint is used again. Raises UsageError for earlier tables
-    that cannot be read.
+    both grow topic by topic, and keep what earlier searches found for other recipes. seeds: of each
+    training; the chosen rate has CONFIRMED or more. What was trained before with the same
+    fingerprint is used again. Raises UsageError for earlier tables that cannot be read.
     """
     by_topic: dict[str, list[Cell]] = {}
     recipes = list(dict.fromkeys(recipes))
@@ -100,7 +102,8 @@ def tune(
                 per_gpu=per_gpu,
                 settings=settings or Settings(),
             )
-            found = _rung(run, left, range(seeds), widen=share == max(RUNGS))
+            further = {max(RUNGS): beyond, 1: confirming}.get(share, lambda *_: [])
+            found = _rung(run, left, range(seeds), further)
             trials += found
             for cell in cells:
                 own = [trial for trial in found if trial.recipe == recipe(cell)]
@@ -128,42 +131,58 @@ def _others(rows: pd.DataFrame, recipes: Collection[Recipe]) -> pd.DataFrame:
     return rows[[key not in recipes for key in keys]]
 
 
+Further = Callable[[Sequence[Trial], str, Sequence[int]], list[tuple[float, int]]]
+
+
 def _rung(
-    run: Run, left: Mapping[Cell, Sequence[float]], seeds: Iterable[int], widen: bool
+    run: Run, left: Mapping[Cell, Sequence[float]], seeds: Sequence[int], further: Further
 ) -> list[Trial]:
     """Train each recipe at its rates with each seed, and return the trials.
 
-    widen: go on beyond the grid as long as a recipe's best rate lies at its end.
+    further: which rates and seeds a recipe's trials ask for; what was trained already may be among
+    them.
     """
-    seeds = list(seeds)
-    rates = {cell: sorted(some) for cell, some in left.items()}
     trials: list[Trial] = []
-    new = {cell: list(some) for cell, some in rates.items()}
+    asked: set[Cell] = set()
+    new = [
+        replace(cell, rate=rate, seed=seed)
+        for cell, rates in left.items()
+        for rate in sorted(rates)
+        for seed in seeds
+    ]
     try:
         while new:
-            cells = [
-                replace(cell, rate=rate, seed=seed)
-                for cell, some in new.items()
-                for rate in some
-                for seed in seeds
-            ]
-            run.report(run.start(cells))
+            asked.update(new)
+            run.report(run.start(new))
             run.finish()
             trials += [
                 _trial(run.records[cell], run.topic(cell), run.share)
-                for cell in cells
+                for cell in new
                 if cell in run.records
             ]
-            new = {}
-            for cell in rates if widen else ():
+            new = []
+            for cell in left:
                 own = [trial for trial in trials if trial.recipe == recipe(cell)]
-                beyond = outside(rates[cell], own, direction(run.topics[cell.topic], cell.model))
-                if beyond is not None:
-                    new[cell] = [beyond]
-                    rates[cell] = sorted([*rates[cell], beyond])
+                pairs = further(own, direction(run.topics[cell.topic], cell.model), seeds)
+                new += [replace(cell, rate=rate, seed=seed) for rate, seed in pairs]
+            new = [cell for cell in new if cell not in asked]
     finally:
         run.close()
     return trials
+
+
+def beyond(trials: Sequence[Trial], better: str, seeds: Sequence[int]) -> list[tuple[float, int]]:
+    """Return the next rate, with each seed, beyond the end where the best one of trials lies."""
+    rate = outside(sorted({trial.rate for trial in trials}), trials, better)
+    return [] if rate is None else [(rate, seed) for seed in seeds]
+
+
+def confirming(
+    trials: Sequence[Trial], better: str, seeds: Sequence[int]
+) -> list[tuple[float, int]]:
+    """Return the best rate of trials with the seeds that it lacks, so that no rate wins by luck."""
+    best = ranked(trials, better)[:1]
+    return [(rate, seed) for rate in best for seed in range(max(CONFIRMED, len(seeds)))]
 
 
 def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> float | None:
@@ -171,8 +190,8 @@ def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> flo
     order = ranked(trials, better)
     if not order or order[0] not in (rates[0], rates[-1]):
         return None
-    beyond = LADDER.index(order[0]) + (1 if order[0] == rates[-1] else -1)
-    return LADDER[beyond] if 0 <= beyond < len(LADDER) else None
+    index = LADDER.index(order[0]) + (1 if order[0] == rates[-1] else -1)
+    return LADDER[index] if 0 <= index < len(LADDER) else None
 
 
 def ranked(trials: Sequence[Trial], better: str) -> list[float]:
@@ -206,9 +225,9 @@ def _processor() -> str:
 def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFrame:
     """Return the table of rates: of each recipe the rate that won, and what speaks for it.
 
-    value: its validation mean on all steps, NaN where no rate came so far; then rate is 1. tried:
-    how many trainings it took, and diverged how many of them did. date, processor and torch: of
-    the search.
+    value: its validation mean on all steps over seeds, NaN where no rate came so far; then rate is
+    1. tried: how many trainings it took, and diverged how many of them did. date, processor and
+    torch: of the search.
     """
     rows = []
     made = {
@@ -227,7 +246,7 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
             "rate": best,
             "metric": topic.judged_by(model)[0],
             "value": mean(values) if values else math.nan,
-            "seeds": len({trial.seed for trial in own}),
+            "seeds": len({trial.seed for trial in last if trial.rate == best}),
             "tried": len(own),
             "diverged": sum(trial.status == Status.DIVERGED for trial in own),
         }

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 import torchgen
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_infra_mode
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 TRACE = torch._C._TorchDispatchModeKey.PROXY  # make_fx's mode, which PyTorch puts below this one
@@ -168,7 +167,7 @@ def dispatch(func, args, kwargs):
         return args[0].clone()
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
         return func(*args, **kwargs)  # a trace notes what its values look like
-    flat, spec = tree_flatten((args, kwargs))
+    flat = _leaves((*args, *kwargs.values()))
     ours = next((t for t in flat if isinstance(t, Simulated)), None)
     asked = next((d for d in flat if isinstance(d, torch.device)), None)
     if ours is None and (asked is None or asked.type != "cuda"):
@@ -188,22 +187,36 @@ def dispatch(func, args, kwargs):
     if name in WAITS or any(t.dtype in (torch.bool, torch.uint8) for t in masks):
         LOG.add("wait")
     wrapped = {id(t.inner if isinstance(t, Simulated) else t): t for t in _tensors(flat)}
-    plain = [_plain(value) for value in flat]
     with _own_numbers() if name in RANDOM else contextlib.nullcontext():
-        inner_args, inner_kwargs = tree_unflatten(plain, spec)
-        out = func(*inner_args, **inner_kwargs)
+        inner = {key: _mapped(_plain, value) for key, value in kwargs.items()}
+        out = func(*_mapped(_plain, args), **inner)
 
     def wrap(value):
+        if not isinstance(value, torch.Tensor):
+            return value
         known = wrapped.get(id(value))
-        return (
-            known
-            if known is not None
-            else Simulated(value, target)
-            if target.type == "cuda"
-            else value
-        )
+        if known is not None:
+            return known
+        return Simulated(value, target) if target.type == "cuda" else value
 
-    return tree_map_only(torch.Tensor, wrap, out)
+    return _mapped(wrap, out)
+
+
+def _leaves(values):
+    """Return what an operator takes, without its lists (a pytree takes far longer)."""
+    flat = []
+    for value in values:
+        if isinstance(value, tuple | list):
+            flat += _leaves(value)
+        else:
+            flat.append(value)
+    return flat
+
+
+def _mapped(do, value):
+    if isinstance(value, tuple | list):
+        return type(value)(_mapped(do, part) for part in value)
+    return do(value)
 
 
 def _tensors(flat):

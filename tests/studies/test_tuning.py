@@ -15,7 +15,7 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.rates import table
 from harness.studies import tuning
-from harness.studies.tuning import LADDER, Trial, outside, ranked, tune
+from harness.studies.tuning import LADDER, Trial, beyond, confirming, outside, ranked, tune
 
 MSE = Cell("toy", "line", "mse", "constant")
 
@@ -74,6 +74,30 @@ def test_a_best_rate_at_the_end_asks_for_the_next_one_beyond():
     assert outside([1.0], trials({(1.0, 0): math.nan}), "max") is None
 
 
+def test_beyond_the_end_all_seeds_train():
+    values = {(rate, seed): rate for rate in tuning.GRID for seed in (0, 1)}
+    assert beyond(trials(values), "max", [0, 1]) == [(30.0, 0), (30.0, 1)]
+    inside = {(rate, 0): -abs(rate - 1) for rate in tuning.GRID}
+    assert beyond(trials(inside), "max", [0]) == []
+
+
+def test_a_rate_that_ruins_the_next_seed_gives_way_to_one_that_does_not():
+    lucky = {(10.0, 0): 1.4, (3.0, 0): 2.1, (1.0, 0): 4.2}
+    assert set(confirming(trials(lucky), "min", [0])) == {(10.0, 0), (10.0, 1), (10.0, 2)}
+    ruined = lucky | {(10.0, 1): 48.0, (10.0, 2): 1.7}
+    assert set(confirming(trials(ruined), "min", [0])) == {(3.0, 0), (3.0, 1), (3.0, 2)}
+    confirmed = ruined | {(3.0, 1): 2.0, (3.0, 2): 2.3}
+    assert ranked(trials(confirmed), "min")[0] == 3.0
+    assert set(confirming(trials(confirmed), "min", [0])) <= confirmed.keys()  # nothing is left
+
+
+def test_a_seed_that_diverges_ruins_a_rate_too():
+    some = {(10.0, 0): 1.4, (10.0, 1): math.nan, (10.0, 2): 1.4, (3.0, 0): 2.1}
+    assert set(confirming(trials(some), "min", [0])) == {(3.0, 0), (3.0, 1), (3.0, 2)}
+    assert len(confirming(trials(some), "min", range(5))) == 5
+    assert confirming([], "min", [0]) == []
+
+
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     """A search, and then the same one again: its folder, and what the second one said."""
@@ -91,7 +115,8 @@ def test_a_rate_is_found_that_serves_better_than_the_topics_own(tuned):
     every = pd.read_csv(folder / "trials.csv")
     whole = every[(every["share"] == 1) & (every["loss"] == "mse")]
     assert whole["rate"].nunique() == 3 and 1.0 in set(whole["rate"])  # its own is among them
-    assert set(whole["seed"]) == {0, 1}
+    assert set(whole["seed"]) == {0, 1, 2}
+    assert set(whole[whole["rate"] == found.of(MSE)]["seed"]) == {0, 1, 2}
     best = whole.groupby("rate")["value"].mean()
     assert best.idxmin() == found.of(MSE)
     short = every[(every["share"] == 9) & (every["rate"] == 1.0) & (every["loss"] == "mse")]
@@ -100,7 +125,7 @@ def test_a_rate_is_found_that_serves_better_than_the_topics_own(tuned):
 
 def test_the_table_says_what_it_stands_on(tuned):
     row = pd.read_csv(tuned[0] / "rates.csv").set_index("loss").loc["mse"]
-    assert row["metric"] == "mse" and row["seeds"] == 2 and row["tried"] >= 2 * (6 + 3 + 2)
+    assert row["metric"] == "mse" and row["seeds"] == 3 and row["tried"] >= 2 * (6 + 3 + 2) + 1
     assert row["diverged"] == 0 and row["date"] and row["processor"] and row["torch"]
 
 
