@@ -55,8 +55,9 @@ def tests(session: nox.Session) -> None:
     """The project's own tests."""
     setup(session)
     workers = min((os.cpu_count() or 1) + 1, 6)  # a test often waits for what it has started
-    parallel = ["-n", str(workers), "--dist", "loadfile"]
-    session.run(PYTHON, "-m", "pytest", "tests", *parallel, *session.posargs)
+    parallel = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # hundreds of processes load what is here
+    session.run(PYTHON, "-m", "pytest", "tests", *parallel, *session.posargs, env=compiled)
 
 
 @nox.session

@@ -16,10 +16,20 @@ pytest_plugins = ["pytester"]
 # test_simulated_gpu.py runs these, in a Python of its own
 collect_ignore = [] if "SIMULATED_GPUS" in os.environ else ["simulated"]
 
+# files that take minutes begin first, so that none is waited for in the end
+LONG = (
+    *("test_simulated_gpu", "test_plugin", "test_run_script", "test_screen", "test_open_axes"),
+    *("test_cluster", "test_set_project", "test_reliability", "test_course", "test_guest"),
+)
+
 torch.set_num_threads(1)  # as in a worker process; more would wait for those of other workers
 
 settings.register_profile("decathlon", deadline=None, max_examples=50)  # no timing asserts
 settings.load_profile("decathlon")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)

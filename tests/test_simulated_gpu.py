@@ -50,8 +50,16 @@ def run(tmp_path_factory):
     return call
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("test_*.py")))
-def test_on_a_simulated_gpu(name, run):
-    gpus = 2 if name == "test_dp.py" else 1
-    out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER / name), gpus=gpus)
+NAMES = {path.name for path in FOLDER.glob("test_*.py")}
+ALONE = {"test_topics.py": 1, "test_dp.py": 2}  # in a process of their own, with so many GPUs
+
+
+@pytest.mark.parametrize(
+    ("names", "gpus"),
+    [(sorted(NAMES - ALONE.keys()), 1), *(([name], gpus) for name, gpus in ALONE.items())],
+    ids=["the others", *ALONE],
+)
+def test_on_a_simulated_gpu(names, gpus, run):
+    files = [str(FOLDER / name) for name in names]
+    out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, gpus=gpus)
     assert " passed" in out and "skipped" not in out and "failed" not in out
