@@ -119,7 +119,7 @@ def run_of(
         topics,
         chosen.profile,
         chosen.world_size,
-        chosen.rerun,
+        rerun=chosen.rerun,
         accumulate=chosen.accumulate,
         retries=chosen.retries,
         options=options.arguments(repeated),

@@ -3,176 +3,56 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from harness import matrix
-from harness.axes import parallel, registry
-from harness.cell import FP32, Budget, Cell, Status, UsageError
+from harness.cell import FP32, Cell, Status, UsageError
+from harness.conditions import Conditions
 from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
 from harness.files import write_atomically
-from harness.fingerprint import code_hash, fingerprint, topic_hash
 from harness.progress import Progress, warning
-from harness.rates import Rates
 from harness.results import bounds
 from harness.results.lock import FolderLock
 from harness.results.record import Record
 from harness.results.store import Store
-from harness.settings import Settings, set_topic, values
-from harness.training.topic import Topic
-from harness.trial import cost, device
+from harness.settings import values
+from harness.trial import cost
 from harness.trial.grouping import LARGEST, Grouping, label
 from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.population import PopulationTask
 from harness.trial.task import Task
 
-SAME_BUDGETS = {"race": "quick"}  # a profile that has those of another
-
 
 @dataclass
-class Run:
+class Run(Conditions):
     """One run of the harness: trains cells with an executor and keeps their records in a folder.
 
-    rerun: train cells again even if the folder has their records with the same fingerprint.
-    accumulate: equal parts that each rank takes a batch in. retries: how often a cell that fails or
-    runs out of time goes on from its middle checkpoint, or from the start if it had none. options:
-    what ``replay`` must be told to train a cell again. project: what pytest was told to collect, so
-    that ``replay`` finds its conftests. executor_kind: one of EXECUTORS. population: the most cells
-    that train as one; compile: whether their step is compiled then. timeout: seconds of wall time
-    after which a cell is given up, None if only standing still is a reason. share: the part of its
-    profile's steps that a training takes, 1 in so many. choosing: cells are only validated, to
-    choose by: nothing is reported, saved or audited. rates: those that cells without one of their
-    own train at. settings: what topics, which have the fixed ones already, and budgets are set to.
-    device: cpu or cuda, empty: a GPU where there is one. per_gpu: trainings that share one. report
-    is called with a line after each finished cell; stand, if there is one, with where the run
-    stands, as ``Progress`` says; each of sinks with every record, reused ones too, and the run:
-    what it raises is reported, and costs nothing else. own: the names of topics and of
-    axes' values that only this process knows, so that no command can train their cells again.
-    Raises UsageError for a device that is not there.
+    Under the conditions that it inherits. rerun: train cells again even if the folder has their
+    records with the same fingerprint. retries: how often a cell that fails or runs out of time goes
+    on from its middle checkpoint, or from the start if it had none. population: the most cells that
+    train as one; compile: whether their step is compiled then. report is called with a line after
+    each finished cell; stand, if there is one, with where the run stands, as ``Progress`` says;
+    each of sinks with every record, reused ones too, and the run: what it raises is reported, and
+    costs nothing else.
     """
 
-    folder: Path
-    topics: Mapping[str, Topic]
-    profile: str
-    world_size: int = 2
     rerun: bool = False
-    accumulate: int = 1
     retries: int = 0
-    options: str = ""
-    project: Sequence[str] = ()
     population: int = LARGEST
     compile: bool = False
-    timeout: float | None = None
-    rates: Rates = field(default_factory=Rates)
-    settings: Settings = field(default_factory=Settings)
-    share: int = 1
-    choosing: bool = False
     report: Callable[[str], None] = print
     stand: Callable[[int, int, str], None] | None = None
     sinks: Sequence[Callable[[Record, Run], None]] = ()
-    own: Collection[str] = ()
-    device: str = ""
-    per_gpu: int = 1
     records: dict[Cell, Record] = field(default_factory=dict)
     executor: Executor | None = None
-    executor_kind: str = "local"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.store = Store(self.folder)
         self._lock = FolderLock(self.folder)
-        self.device = device.choose(self.device or None)
-        self.gpus = device.gpus(self.device)
-        if self.per_gpu > 1 and not self.gpus:
-            raise UsageError(f"per gpu {self.per_gpu}: there is no GPU here for trainings to share")
-        self.environment = cost.environment(self.device)
-        self._cpu = self.environment if self.device == "cpu" else cost.environment("cpu")
-        if self.gpus:
-            self.environment["per_gpu"] = self.per_gpu
         self._grouping = Grouping(self.population, self.compile)
-        self._set: dict[tuple[str, tuple[tuple[str, str], ...]], Topic] = {}
-
-    def topic(self, cell: Cell) -> Topic:
-        """Return the cell's topic, with the cell's settings. Raises UsageError for wrong ones."""
-        key = (cell.topic, cell.settings)
-        if key not in self._set:
-            self._set[key] = set_topic(self.topics[cell.topic], cell.settings)
-        return self._set[key]
-
-    def budget(self, cell: Cell) -> Budget:
-        """Return the cell's budget in this run's profile, as it is set, or its share of that."""
-        profile, topic = SAME_BUDGETS.get(self.profile, self.profile), self.topic(cell)
-        whole = self.settings.budget(topic, cell, topic.budget(profile, cell.model))
-        steps = max(1, round(whole.steps / self.share))
-        return replace(whole, steps=steps, expected_s=whole.expected_s / self.share)
-
-    def fingerprint(self, cell: Cell) -> str:
-        """Return a hash that changes with the cell, its budget, data, code, versions or device."""
-        topic = self.topic(cell)
-        own = registry.used(cell, self._optimizers(cell))
-        return fingerprint(
-            cell=cell,
-            budget=self.budget(cell),
-            topic=topic,
-            data=topic.dataset_id(),
-            code=[code_hash(), topic_hash(topic, own)],
-            own=own,
-            rate=self.rates.of(cell),
-            choosing=self.choosing,
-            world_size=self.ranks(cell),
-            accumulate=self.accumulate,
-            versions={name: self._environment_of(cell).get(name) for name in cost.DECIDING},
-        )
-
-    def _environment_of(self, cell: Cell) -> dict[str, Any]:
-        """Return what the cell is trained with: scikit-learn's ``fit`` uses no GPU."""
-        return self._cpu if cell.model in self.topic(cell).fits else self.environment
-
-    def _optimizers(self, cell: Cell) -> set[str]:
-        """Return the kinds of a cell's players' optimizers, if a project brings any."""
-        topic = self.topic(cell)
-        if not registry.OPTIMIZERS.own or cell.model in topic.fits or self.skip_reason(cell):
-            return set()
-        return {player.optimizer.kind for player in topic.players(cell)}
-
-    def ranks(self, cell: Cell) -> int:
-        """Return how many processes train the cell."""
-        return parallel.ranks(cell.parallel, self.world_size)
-
-    def _ranks_here(self, cell: Cell) -> int:
-        """Return how many of a cell's ranks share this machine's GPUs, if any do.
-
-        Ray gives each a GPU, of this machine or another; torchrun says how many it started here.
-        """
-        if self.executor_kind == "ray":
-            return 1
-        ranks = self.ranks(cell)
-        return min(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
-
-    @property
-    def places(self) -> int:
-        """How many processes train at a time: as many as cores, or as the GPUs may have."""
-        return min(cost.cores(), self.gpus * self.per_gpu or cost.cores())
-
-    def skip_reason(self, cell: Cell) -> str | None:
-        """Return why the cell would measure nothing in this run; None if it is worth a training."""
-        topic = self.topic(cell)
-        ranks = self.ranks(cell), self._ranks_here(cell)
-        reason = matrix.skip_reason(topic, cell, self.gpus, *ranks)
-        parts = parallel.parts(cell.parallel, self.ranks(cell)) * self.accumulate
-        size = self.budget(cell).batch_size
-        if reason is None and size % parts and cell.model not in topic.fits:
-            reason = f"a batch of {size} does not divide into {parts} equal parts"
-        if reason is None and self.accumulate > 1 and cell.model in topic.undivided:
-            reason = (
-                f"{cell.model}'s gradient is no mean over samples: it needs the batch undivided"
-            )
-        return reason
 
     def done(self, cell: Cell) -> Record | None:
         """Return the cell's earlier record of the same fingerprint; None if it is to train."""
@@ -275,24 +155,6 @@ class Run:
             self.executor.close()
         self._lock.release()
 
-    def task(self, cell: Cell) -> Task:
-        """Return the task by which a process is told of a cell of this run."""
-        ranks = self.ranks(cell)
-        topic = self.topic(cell)
-        budget = self.budget(cell)
-        place = "cpu" if cell.model in topic.fits else self.device
-        where = (self.folder, place, ranks, self.accumulate)
-        return Task(
-            topic,
-            cell,
-            budget,
-            *where,
-            rate=self.rates.of(cell),
-            per_gpu=self.per_gpu,
-            choosing=self.choosing,
-            limit_s=self.timeout,
-        )
-
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it."""
         topic = self.topic(cell)
@@ -308,14 +170,14 @@ class Run:
             accumulate=self.accumulate,
             attempts=attempts,
             set_to=values(topic, self.settings.of_cell(cell)),
-            command=self._command(cell),
+            command=self.command(cell),
             rate_used=self.rates.of(cell),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             budget=self.budget(cell),
             directions=dict(topic.directions),
             alone=dict(topic.alone),
             target=topic.goal(),
-            environment=self._environment_of(cell),
+            environment=self.environment_of(cell),
             **outcome.record_fields(),
         )
         try:
@@ -343,19 +205,6 @@ class Run:
                 name = f"{sink.__module__}.{sink.__qualname__}"
                 why = bounds.line(f"{type(error).__name__}: {error}")
                 self.report(f"warning: {name} has not taken {record.cell.id}: {why}")
-
-    def _command(self, cell: Cell) -> str:
-        """Return the command that trains a cell of this run again, from the present folder.
-
-        Empty if there is none.
-        """
-        if {cell.topic, cell.loss, cell.schedule, cell.parallel} & {*self.own}:
-            return ""
-        inside = self.folder.absolute().is_relative_to(Path.cwd())
-        folder = os.path.relpath(self.folder) if inside else str(self.folder.absolute())
-        where = f"--profile {self.profile} --run-dir {shlex.quote(folder)}"
-        told = self.options + self.settings.arguments(cell.topic)
-        return f"python -m harness replay {cell.id} {where}{told}"
 
     def _ended(self, task: Task, outcome: Outcome | PopulationOutcome) -> None:
         """Keep the records of a task's cells, or queue them again if they failed."""
