@@ -10,7 +10,7 @@ from torch import Tensor, optim
 
 
 class Muon(optim.Optimizer):
-    """PyTorch's Muon (Jordan et al. 2024) on matrices, and its AdamW on all other parameters.
+    """PyTorch's Muon (Jordan et al. 2024) on real matrices, and its AdamW on all other parameters.
 
     Its rate is AdamW's for both: Muon's updates have the size of AdamW's (Liu et al. 2025).
     parameters: or groups of them, each split in two. settings: of either, such as ``betas``.
@@ -26,7 +26,7 @@ class Muon(optim.Optimizer):
         given = param_group["params"]
         every = [given] if isinstance(given, Tensor) else list(given)
         for matrices in (True, False):
-            some = [parameter for parameter in every if (parameter.ndim == 2) is matrices]
+            some = [p for p in every if (p.ndim == 2 and p.is_floating_point()) is matrices]
             if some:
                 own = {**self.defaults, **param_group, "params": some, "matrices": matrices}
                 super().add_param_group({**_part(own).defaults, **own})
@@ -48,4 +48,5 @@ def _part(group: Mapping[str, Any]) -> optim.Optimizer:
     if group["matrices"]:
         return optim.Muon(group["params"], adjust_lr_fn="match_rms_adamw", **shared)
     betas = group.get("betas", (0.9, 0.999))
-    return optim.AdamW(group["params"], betas=betas, fused=True, **shared)
+    fused = all(p.is_floating_point() for p in group["params"]) or None
+    return optim.AdamW(group["params"], betas=betas, fused=fused, **shared)

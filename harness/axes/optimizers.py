@@ -67,6 +67,12 @@ def make_optimizer(
     return kind(parameters, **settings)
 
 
+def fusable(given: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> bool | None:
+    """Return ``fused`` for Adam on parameters or groups: True, or None if some are complex."""
+    groups = [part["params"] if isinstance(part, dict) else [part] for part in given]
+    return all(p.is_floating_point() for group in groups for p in group) or None
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
     """Which optimizer moves a player's parameters, and its settings.
@@ -115,6 +121,7 @@ class OptimizerSpec:
             return part[1] if isinstance(part, tuple) else part
 
         given = [alone(part) for part in given]
+        fused = fusable(given)
         if own:
             built = make(own.build, given, **settings)
             if not isinstance(built, optim.Optimizer):
@@ -126,11 +133,11 @@ class OptimizerSpec:
         if kind == "sgd":
             return make(optim.SGD, given, momentum=self.momentum, **settings)
         if kind == "adam":
-            return make(optim.Adam, given, betas=self.betas, fused=True, **settings)
+            return make(optim.Adam, given, betas=self.betas, fused=fused, **settings)
         if kind == "rmsprop":
             return make(optim.RMSprop, given, **settings)
         if kind == "adamw":
-            return make(optim.AdamW, given, betas=self.betas, fused=True, **settings)
+            return make(optim.AdamW, given, betas=self.betas, fused=fused, **settings)
         if kind == "muon":
             return make(Muon, given, betas=self.betas, **settings)
         raise unknown("optimizer", kind, OPTIMIZERS.every)

@@ -1,7 +1,8 @@
 """The precision in which networks compute while they train, beside full float32.
 
 tf32 multiplies in 10 bits on a GPU's tensor cores. bf16 runs networks under autocast: products and
-convolutions in bfloat16, parameters, their gradients and losses in float32. compiled is float32 by
+convolutions in bfloat16, parameters, their gradients, and what an objective does beside calling
+networks, such as its loss, in float32. compiled is float32 by
 ``torch.compile``, on a GPU replayed as CUDA graphs. Evaluation is in float32 always.
 """
 
@@ -12,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -54,8 +56,7 @@ def prepared(
     A compiled one is compiled at its first call, which takes seconds, for its batch's shape.
     """
     if name == "bf16":
-        for network in networks.values():
-            network.register_forward_hook(_in_float32)
+        _Autocast(networks, device)
     if name != "compiled":
         return networks
     set_compiler()
@@ -79,11 +80,45 @@ def set_compiler() -> None:
     torch.compiler.reset()  # what an earlier training has compiled would make shapes variable
 
 
-def objective(name: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which an objective calls its networks."""
-    if name == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+_objective = ContextVar("objective", default=False)  # whether one is at work in bf16
+
+
+@contextmanager
+def objective(name: str) -> Iterator[None]:
+    """Have networks called in a precision for the block, in which an objective calls them."""
+    token = _objective.set(name == "bf16")
+    try:
+        yield
+    finally:
+        _objective.reset(token)
+
+
+class _Autocast:
+    """Has what an objective calls of networks under autocast to bfloat16, and nothing else.
+
+    Also where it calls a part of one, such as an encoder. What comes out is in float32 again.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
+        self.device, self.depth = device.type, 0
+        self.context: AbstractContextManager[Any] = nullcontext()
+        for part in {part for network in networks.values() for part in network.modules()}:
+            part.register_forward_pre_hook(self._enter)
+            part.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, part: nn.Module, given: Any) -> None:
+        if _objective.get():
+            if self.depth == 0:
+                self.context = torch.autocast(self.device, torch.bfloat16)
+                self.context.__enter__()
+            self.depth += 1
+
+    def _leave(self, part: nn.Module, given: Any, outputs: Any) -> Any:
+        self.depth = max(0, self.depth - 1)
+        if self.depth or not _objective.get():
+            return None
+        self.context.__exit__(None, None, None)
+        return tree_map(_in_float32, outputs)
 
 
 @contextmanager
@@ -103,9 +138,5 @@ def step(name: str, device: torch.device) -> Iterator[None]:
         products.allow_tf32, convolutions.allow_tf32 = before
 
 
-def _in_float32(network: nn.Module, given: Any, outputs: Any) -> Any:
-    """Return a network's outputs in float32, so that losses are computed in it."""
-    return tree_map(
-        lambda out: out.float() if isinstance(out, Tensor) and out.is_floating_point() else out,
-        outputs,
-    )
+def _in_float32(out: Any) -> Any:
+    return out.float() if isinstance(out, Tensor) and out.is_floating_point() else out

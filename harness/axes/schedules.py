@@ -54,6 +54,9 @@ def _cosine(optimizer: optim.Optimizer, steps: int) -> lrs.LRScheduler:
 class Plateau(lrs.ReduceLROnPlateau):
     """PyTorch's ReduceLROnPlateau on means of ``window`` losses: one batch's is mostly noise.
 
+    A loss below zero must fall further to be a new least, as one above zero must; PyTorch would
+    take one that rises by a ten-thousandth for it.
+
     Losses that are tensors are added up where they are, and read once a window: a GPU is not
     waited for between.
     """
@@ -71,6 +74,9 @@ class Plateau(lrs.ReduceLROnPlateau):
         if self.seen == self.window:
             super().step(float(self.total) / self.window)
             self.seen, self.total = 0, 0.0
+
+    def _is_better(self, a: float, best: float) -> bool:
+        return super()._is_better(a, best) if best >= 0 else a < best * (1 + self.threshold)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as torch's does, the sum so far as a number."""

@@ -36,7 +36,7 @@ ALWAYS = {
     "budget": ("steps", "batch_size", "samples"),
     "cost": (
         *("wall_s", "train_s", "first_steps_s", "eval_s", "audit_s", "step_ms", "samples_per_s"),
-        *("peak_memory_mb", "energy_j", "parameters", "flops_per_step"),
+        *("peak_memory_mb", "energy_j", "parameters"),
         *("steps_to_target", "seconds_to_target"),
     ),
     "checkpoint": (
@@ -64,7 +64,8 @@ SUMMARY = {
 STUDIES: dict[str, dict[str, str]] = {
     "parity": {
         **dict.fromkeys(["topic", "model", "parallel", "reason"], "str"),
-        **{"ranks": "int64", "difference": "float64", "exact": "bool", "equal": "boolean"},
+        **{"ranks": "int64", "steps": "Int64"},
+        **{"difference": "float64", "exact": "bool", "equal": "boolean"},
     },
     "scaling": {
         **{"topic": "str", "model": "str", "parallel": "str", "ranks": "int64"},
@@ -100,6 +101,7 @@ STUDIES: dict[str, dict[str, str]] = {
 MAY_BE_EMPTY = {"reason", "stopped", "settings", "race"}
 # columns that earlier versions did not write, and what stands for them
 LATER: dict[str, dict[str, str | float]] = {
+    "parity": {"steps": float("nan")},
     "speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")},
     "answers": {"settings": "", "precision": FP32, "race": ""},
     "trials": {"second": float("nan")},

@@ -197,7 +197,7 @@ class Training:
 
         Of one value a GPU, as dp may leave it, the mean.
         """
-        with precision.objective(self.cell.precision, self.device):
+        with precision.objective(self.cell.precision):
             loss = player.objective(self.layout.called[player.name], batch)
         if self.cell.precision == "compiled":
             loss = loss.clone()  # a CUDA graph's output is overwritten at the next step

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from harness.cell import Status
 from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
@@ -56,7 +54,7 @@ def _outcome(
             diverged_at=diverged.step,
             cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
         )
-    with clock.measure("eval_s"), torch.no_grad():
+    with clock.measure("eval_s"):
         validation, _ = measured(task, training.validate(), "validate")
         metrics = {} if validation else measured(task, training.evaluate())[0]
     return Outcome(

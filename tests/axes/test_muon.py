@@ -6,6 +6,7 @@ import torch
 from torch import nn, optim
 
 from harness.axes.muon import Muon
+from harness.axes.optimizers import OptimizerSpec
 
 
 def network():
@@ -37,6 +38,22 @@ def test_it_is_torchs_muon_and_adamw():
         ],
     )
     assert all(map(torch.equal, own, torchs))
+
+
+def test_complex_parameters_train_under_every_optimizer():
+    for kind in ("sgd", "adam", "rmsprop", "adamw", "muon"):
+        torch.manual_seed(0)
+        real, matrix = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3, 3).cfloat())
+        optimizer = OptimizerSpec(kind, lr=0.01).build(kind, [real, matrix])
+        before = (real.cfloat() @ matrix).abs().square().mean()
+        before.backward()
+        optimizer.step()
+        assert (real.cfloat() @ matrix).abs().square().mean() < before, kind
+
+
+def test_real_parameters_are_fused():
+    (group,) = OptimizerSpec("adam", lr=0.1).build("adam", network().parameters()).param_groups
+    assert group["fused"] is True
 
 
 def test_its_state_comes_back_and_goes_on_alike():

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class Wide(Toy):
-    """Keeps what its objective saw of its network's output, of a hidden layer, and of its loss."""
+    """Keeps the types that its objective saw: in its network, of outputs, products and loss."""
 
     name = "wide"
     seen: list
@@ -36,10 +36,10 @@ class Wide(Toy):
         object.__setattr__(self, "seen", [])
 
         def objective(networks, batch):
-            hidden = networks["model"][0](batch["x"])
+            part = networks["model"][0](batch["x"])
             y = networks["model"](batch["x"])
-            loss = (y.squeeze(1) - batch["y"]).square().mean()
-            self.seen.append((hidden.dtype, y.dtype, loss.dtype))
+            loss = (y.squeeze(1) - batch["y"]).square().mean() + 0 * (part @ part.T).mean()
+            self.seen.append((part.dtype, y.dtype, (y.T @ y).dtype, loss.dtype))
             return loss
 
         return [Player("player", ("model",), objective, player.optimizer)]
@@ -52,13 +52,34 @@ def trained(topic, name, steps=5):
 
 
 def test_bf16_runs_networks_in_it_and_all_else_in_float32():
-    topic = Wide()
-    training = trained(topic, "bf16")
-    assert set(topic.seen) == {(torch.bfloat16, torch.float32, torch.float32)}
+    topic, inside = Wide(), []
+    training = Training(topic, replace(CELL, topic="wide", precision="bf16"), BUDGET)
     network = training.networks["model"]
+    network[1].register_forward_pre_hook(lambda _, given: inside.append(given[0].dtype))
+    training.run(5)
+    assert set(topic.seen) == {(torch.float32,) * 4} and inside == [torch.bfloat16] * 5
+    training.evaluate()
+    assert inside[5:] == [torch.float32]
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
     assert training.losses[0].dtype is torch.float32
+
+
+def test_a_network_that_fails_leaves_nothing_in_bf16():
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise ZeroDivisionError
+
+    network = nn.Sequential(nn.Linear(2, 2), Failing())
+    precision.prepared("bf16", {"model": network}, CPU)
+    x = torch.ones(1, 2)
+    for _ in range(2):
+        with precision.objective("bf16"), pytest.raises(ZeroDivisionError):
+            network(x)
+        assert not torch.is_autocast_enabled("cpu")
+    with precision.objective("bf16"):
+        assert network[0](x).dtype is torch.float32
+        assert (x @ x.T).dtype is torch.float32
 
 
 def test_bf16_trains_otherwise_than_fp32_and_evaluates_as_it():

@@ -103,6 +103,13 @@ def test_plateau_falls_when_the_loss_stalls_and_not_before():
     assert stalled[5] == 0.1 and stalled[7] == pytest.approx(0.1 / 3)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_plateau_falls_alike_when_a_loss_of_either_sign_stalls_or_creeps_up(sign):
+    assert rates("plateau", 200, lambda step: float(sign)) == rates("plateau", 200)
+    creeping = rates("plateau", 200, lambda step: sign + step / 1e6)
+    assert creeping == rates("plateau", 200)
+
+
 @pytest.mark.parametrize("name", schedules.NAMES)
 @given(steps=st.integers(1, 60))
 def test_every_rate_is_between_zero_and_the_base_rate(name, steps):

@@ -33,6 +33,7 @@ def test_what_was_written_is_read(run):
             "model": "dcgan",
             "parallel": "ddp",
             "ranks": 2,
+            "steps": 2,
             "reason": pytest.approx(float("nan"), nan_ok=True),
         }
         | {"difference": 1e-7, "exact": True, "equal": True}

@@ -13,6 +13,7 @@ from harness.results.dashboard.text import finite, plain
 
 AXES = ["model", "loss", "schedule", "parallel", "precision"]
 NEAR = 0.01
+APART = 2  # times a model's median seconds from which a recipe has its own
 LEADING = ["best", "tied", "only"]
 
 
@@ -31,9 +32,9 @@ def primary(group: pd.DataFrame) -> tuple[str, str]:
 def ranked(cells: pd.DataFrame) -> pd.DataFrame:
     """Sort cells by topic and primary metric, the best first, and add the columns the page needs.
 
-    quality: the primary metric, NaN unless the cell is ``done``; untrained: the baseline's; metric:
-    its name; order: the cell's number in its topic, from 0. Cells without a finite quality come
-    last.
+    quality: the primary metric, NaN unless the cell is ``done``; chosen: what it is chosen by, the
+    metric on validation data where that is known; untrained: the baseline's; metric: its name;
+    order: the cell's number in its topic, from 0. Cells without a finite quality come last.
     """
     parts = []
     for _, group in cells.groupby("topic", sort=True):
@@ -42,10 +43,14 @@ def ranked(cells: pd.DataFrame) -> pd.DataFrame:
         for column, prefix in (("quality", "metric"), ("untrained", "baseline")):
             part[column] = _finite(group, f"{prefix}.{name}")
         part.loc[part["status"] != "done", "quality"] = np.nan
+        done = part["quality"].notna()
+        validated = _finite(group, f"validation.{name}")
+        part["chosen"] = (validated if validated[done].notna().all() else part["quality"])[done]
         part = part.sort_values("quality", ascending=better == "min", kind="stable")
         parts.append(part.assign(order=range(len(part))))
     if not parts:
-        return cells.assign(metric="", settings="", quality=np.nan, untrained=np.nan, order=0)
+        none = dict.fromkeys(("quality", "chosen", "untrained"), np.nan)
+        return cells.assign(metric="", settings="", order=0, **none)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -53,14 +58,25 @@ def configurations(summary: pd.DataFrame, topic: str, metric: str, better: str) 
     """Return a topic's recipes, its rows of the summary for its primary metric, leader first.
 
     Sorted by ``chosen``, the mean that recipes are chosen by (on validation data where the topic
-    has it); of equals the cheapest comes first, and what never trained last.
+    has it); of equals the cheapest comes first, and what never trained last. train_s is the median
+    of those of the same model, processes, precision and settings, since cells are timed while
+    others train; a recipe's own where it is APART times that or more, or as much less.
     """
     own = summary[(summary["topic"] == topic) & (summary["metric"] == metric)]
     own = own[np.isfinite(own["mean"].to_numpy(float))]
     chosen = own["validation"].where(own["chosen_by"] == "validation", own["mean"])
     own = own.assign(chosen=chosen, least=own["trained"] == 0, settings=_settings(own))
+    own["train_s"] = _seconds(own)
     ascending = [True, better == "min", True]
     return own.sort_values(["least", "chosen", "train_s"], ascending=ascending, kind="stable")
+
+
+def _seconds(own: pd.DataFrame) -> pd.Series:
+    """Return the training seconds of recipes, as ``configurations`` says."""
+    alike = own.groupby(["model", "parallel", "precision", "settings"], dropna=False)
+    median = alike["train_s"].transform("median")
+    times = own["train_s"] / median
+    return median.where(times.between(1 / APART, APART, inclusive="neither"), own["train_s"])
 
 
 def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
@@ -123,14 +139,14 @@ def by_model(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
 
 
 def front(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
-    """Return the recipes for which none as cheap has as good a mean, the cheapest first.
+    """Return the recipes for which none as cheap is chosen before them, the cheapest first.
 
     Those that beat their untrained baseline, or have none.
     """
     sign = 1 if better == "max" else -1
     learnt = ~(sign * (own["mean"] - own["baseline"]) <= 0)
     timed = own[own["train_s"].notna() & (own["trained"] > 0) & learnt]
-    on = pareto(timed["train_s"].to_numpy(float), timed["mean"].to_numpy(float), better)
+    on = pareto(timed["train_s"].to_numpy(float), timed["chosen"].to_numpy(float), better)
     rows = plain(timed[on].sort_values("train_s", kind="stable"))
     return [row | {"name": recipe(row)} for row in rows]
 

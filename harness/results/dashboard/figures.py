@@ -88,11 +88,13 @@ def _told(row: Any) -> list[str]:
 def picks(group: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
     """Choose the cells whose curves are shown: (name, cell id, description) by selector label.
 
-    group is sorted, the best first, so the first of each loss is its best.
+    The first of each loss, say, is that which would be chosen. group: as ``answers.ranked`` has it.
     """
+    lowest = answers.primary(group)[1] == "min"
     done = group[group["quality"].notna()]
+    done = done.sort_values("chosen", ascending=lowest, kind="stable")
     found = {
-        f"the best of each {axis}": _named(done.drop_duplicates(axis).sort_values(axis), axis)
+        f"the first of each {axis}": _named(done.drop_duplicates(axis).sort_values(axis), axis)
         for axis in ("loss", "schedule", "model")
     }
     found["diverged cells"] = _named(group[group["status"] == "diverged"], "id")
@@ -156,7 +158,8 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
     One point per configuration; the worst beyond POINTS are left out, as the note says.
     """
     timed = own[own["train_s"].notna() & (own["trained"] > 0)]
-    front = answers.pareto(timed["train_s"].to_numpy(float), timed["mean"].to_numpy(float), better)
+    seconds, chosen = (timed[name].to_numpy(float) for name in ("train_s", "chosen"))
+    front = answers.pareto(seconds, chosen, better)
     timed = timed.assign(front=front)
     shown = timed[timed["front"] | (np.arange(len(timed)) < POINTS)]
     data = []
@@ -178,7 +181,7 @@ def against_time(own: pd.DataFrame, metric: str, better: str) -> Figure:
         "yaxis": {"title": {"text": escaped(metric)}, **log(data, "y", 20.0)},
     }
     left = len(timed) - len(shown)
-    note = "Ringed: no cheaper configuration is better. " + (
+    note = "Ringed: chosen before all that are as cheap. Seconds as in the table of answers. " + (
         f"The {left:,} worst configurations are left out." if left else ""
     )
     choices = [choice("", data, layout)] if data else []

@@ -50,7 +50,8 @@ def dots(effects: pd.DataFrame, metric: str, better: str) -> figures.Figure:
         f"{'lower' if better == 'min' else 'higher'} is better. "
     )
     note += (
-        f"Whiskers: 95 % intervals, each alone, from {left} degrees of freedom."
+        f"Whiskers: 95 % intervals, each alone, from {left} degrees of freedom, if the axes do not "
+        "interact."
         if left
         else "No whiskers: as many parameters as cells, so nothing tells effect from luck."
     )

@@ -17,8 +17,9 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
 
     name: its topic, with the metric where models of it are judged by several, and a number where
     it was raced more than once.
-    headline: the best arm and how many cannot be told apart from it. own: the topic's recipe, None
-    if it is among those left or was not raced. more: how many of the worse are not listed.
+    first: its leader. own: the topic's recipe, None if it is among those left or was not raced.
+    more: how many of the worse are not listed. ahead: those that are before the leader on test data
+    beyond doubt.
     """
     found: list[dict[str, Any]] = []
     key = ["topic", "metric", "race"]
@@ -40,6 +41,7 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
             | {"more": max(0, len(worse) - LISTED), "arms": len(rows), "first": first}
             | {key: first[key] for key in ("metric", "direction", "margin", "stopped")}
             | {"chosen_by": first["chosen_by"]}
+            | {"ahead": [row for row in rows if (row["test_behind_high"] or 0) < 0]}
         )
     return found
 

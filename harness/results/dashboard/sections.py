@@ -41,7 +41,10 @@ COLUMNS = {
 
 
 def trust(cells: pd.DataFrame) -> dict[str, Any]:
-    """Count the cells that pass and fail each check, and give the median cost of a checkpoint."""
+    """Count the cells that pass and fail each check, and give the median cost of a checkpoint.
+
+    bad: failed checks of checkpoints; differ: cells whose training is not single's.
+    """
     checks: dict[str, dict[str, Any]] = {}
     for name, column in CHECKS.items():
         known = cells[cells[column].notna()] if column in cells else cells.head(0)
@@ -56,9 +59,11 @@ def trust(cells: pd.DataFrame) -> dict[str, Any]:
         else slice(0)
     )
     difference = cells["parity.difference"][exact].max() if "parity.difference" in cells else np.nan
-    bad = sum(check["no"] for check in checks.values())
+    differ = checks["parity"]["no"]
+    bad = sum(check["no"] for check in checks.values()) - differ
     audited = checks["state_equal"]["known"]
-    return {"checks": checks, "bad": bad, "known": audited, "difference": difference, **medians}
+    counts = {"checks": checks, "bad": bad, "differ": differ, "known": audited}
+    return counts | {"difference": difference, **medians}
 
 
 def grouped(cells: pd.DataFrame) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from harness.cell import FP32
 from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
+FRESH = 1 / 3  # of its time that it keeps for fresh seeds, at the most
 BEYOND = 0.05  # the p below which an interaction is called one
 
 
@@ -85,8 +86,9 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     """Return the command that tells a topic's recipes apart, and how long it is given.
 
     The minutes are those of ROUNDS trainings of each recipe (every model, loss, schedule,
-    precision and swept value that the cells have) at their mean wall time, on all cores. Empty
-    where no time is known, or there is nothing to race with.
+    precision and swept value that the cells have, also what would be skipped) at their mean wall
+    time, on all cores, and of fresh seeds. Empty where no time is known, or there is nothing to
+    race with.
     """
     tried = group[group["status"].isin(["done", "diverged"])]
     axes = {"model", "loss", "schedule", "precision", "settings"} & set(tried)
@@ -96,7 +98,7 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
         return {}
     known = tried["environment.cores"].dropna().tolist() if "environment.cores" in tried else []
     most = max([1, *(int(float(cores)) for cores in known)])
-    minutes = max(1, math.ceil(ROUNDS * arms * seconds / 60 / most))
+    minutes = max(1, math.ceil(ROUNDS * arms * seconds / 60 / most / (1 - FRESH)))
     topic = str(group["topic"].iloc[0])
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic

@@ -25,6 +25,13 @@ def test_what_is_left_comes_first_and_the_recipe_is_always_shown():
     assert races(answers(["best", "worse"]))[0]["own"] is None
 
 
+def test_what_is_before_the_leader_on_test_data_beyond_doubt_is_named():
+    frame = answers(["best", "worse", "worse", "worse"])
+    frame["test_behind_high"] = [0.0, -0.02, 0.01, None]
+    assert [row["loss"] for row in races(frame)[0]["ahead"]] == ["loss1"]
+    assert races(answers(["best", "worse"]))[0]["ahead"] == []
+
+
 def test_races_of_the_same_topic_are_told_apart():
     one, two = (answers(["best"]).assign(race=name) for name in ("a", "b"))
     assert [race["name"] for race in races(pd.concat([one, two]))] == ["toy", "toy, race 2"]
