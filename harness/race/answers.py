@@ -23,9 +23,10 @@ NAME = "answers"
 def rows(course: Course) -> list[dict[str, Any]]:
     """Return a row for each arm of a race, those that are left first, the best of them first.
 
-    verdict: ``best`` (the only one left), ``tied best`` (the leader, and what is within the margin
-    of it beyond doubt), ``undecided`` (not told apart from the leader when the time was over),
-    ``worse`` (it left by ``dropped_by``). behind is by how much an arm is worse than the leader on
+    verdict: ``best`` (the only one left), ``leads`` (the leader, where others are undecided and
+    none is tied), ``tied best`` (the leader, and what is within the margin of it beyond doubt),
+    ``undecided`` (not told apart from the leader when the time was over), ``worse`` (it left by
+    ``dropped_by``). behind is by how much an arm is worse than the leader on
     validation data, test_behind the same of fresh seeds on test data; both in the metric's unit
     with the ends of their intervals. Figures of test data are those of ``seeds`` fresh seeds;
     trained counts all. race: a hash of the arms, by which races of a topic are told apart.
@@ -76,7 +77,10 @@ def _verdict(course: Course, arm: str) -> str:
         return "worse"
     if len(race.left) == 1:
         return "best"
-    return "tied best" if race.standings[arm].tied else "undecided"
+    tied = [name for name in race.left if race.standings[name].tied]
+    if tied == [arm] == [race.leader]:
+        return "leads"
+    return "tied best" if arm in tied else "undecided"
 
 
 def _reports(course: Course) -> dict[str, fresh.Report]:

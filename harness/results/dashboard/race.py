@@ -9,7 +9,7 @@ import pandas as pd
 from harness.results.dashboard.text import plain
 
 LISTED = 100
-BEST = ("best", "tied best", "undecided")
+BEST = ("best", "leads", "tied best", "undecided")
 
 
 def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
