@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,13 +15,24 @@ CURVE = ("step", "lr", "loss")
 Curve = Mapping[str, list[float]]
 
 
-def largest_difference(expected: Iterable[float], got: Iterable[float]) -> float:
+def largest_difference(
+    expected: Iterable[float], got: Iterable[float], least: float = 1e-12
+) -> float:
     """Return the largest relative difference of equally many values; 0 of none.
 
-    Relative to ``expected``. Raises ValueError if there are not equally many.
+    Relative to ``expected``, or to ``least`` where that is larger. Infinite if only one of two
+    values is finite; two that are not do not differ. Raises ValueError if there are not equally
+    many.
     """
     pairs = zip(expected, got, strict=True)
-    return max((abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), default=0.0)
+    return max((_apart(a, b, least) for a, b in pairs), default=0.0)
+
+
+def _apart(expected: float, got: float, least: float) -> float:
+    finite = [math.isfinite(value) for value in (expected, got)]
+    if not all(finite):
+        return math.inf if any(finite) else 0.0
+    return abs(expected - got) / max(abs(expected), least)
 
 
 def difference(first: Curve, second: Curve, steps: int = AGREE) -> float:

@@ -14,6 +14,7 @@ import torch
 
 from harness import checkpoint
 from harness.cell import Cell
+from harness.training.agreement import TOLERANCE, largest_difference
 from harness.training.loop import Diverged, Training
 from harness.training.population.population import Population
 from harness.training.population.stacking import NotStackable
@@ -24,12 +25,13 @@ from harness.trial.device import device_of, own_gpus, unrepeatable
 from harness.trial.held_out import HeldOut
 from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
 from harness.trial.samples import Film
-from harness.trial.task import Task, measured, network_digest
+from harness.trial.task import Task, measured, network_digest, training_of
 from harness.trial.train import finish, save
 from harness.trial.train import train as train_cell
 
 PAYS = 1.5  # the least gain in steps a second over cells alone; with less they train alone
 TRIED = 5  # steps timed to measure the gain
+LEAST = 1e-2  # a loss nearer to zero, where its terms may cancel, is compared as if it were this
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,40 @@ def _population(task: PopulationTask, device: torch.device) -> Population:
 def _gain(task: PopulationTask, population: Population, device: torch.device) -> float:
     """Measure how many times as many steps a second all members make together as one alone.
 
-    It is measured by a few steps of both; the population's are the first of its training. On a CPU
-    this process's own time counts, since others may be busy on the cores.
+    It is measured by a few steps of both; the population's are the first of its training, up to
+    where something looks at it. On a CPU this process's own time counts, since others may be busy
+    on the cores. The one alone is the last member, as the first is the one that was traced.
+    Raises NotStackable if its losses are not those of its row.
     """
-    alone = Training(task.topic, task.cell, task.tasks[0].budget, device)
+    member = population.members[-1]
+    own = next(one for one in task.tasks if one.cell == member.cell)
+    alone = training_of(own, device, 0)
+    for network in alone.networks.values():
+        network.train()
     single_s = min(_step_s(alone, device) for _ in range(TRIED))
-    steps = max(1, min(TRIED, task.budget.steps // 4 - 1))  # before anything looks at it
-    return len(population) * single_s / min(_step_s(population, device) for _ in range(steps))
+    looks = HeldOut(own, member, cost.Clock()).steps
+    steps = max(1, min(TRIED, task.budget.steps // 4, *looks))
+    together_s = min(_step_s(population, device) for _ in range(steps))
+    _compare(alone, population, min(steps, task.topic.agrees))
+    return len(population) * single_s / together_s
+
+
+def _compare(alone: Training, population: Population, steps: int) -> None:
+    """Raise NotStackable if the last member's first losses are not those of a training alone.
+
+    They are not where the traced graph holds as a constant what differs from member to member or
+    from step to step.
+    """
+    expected, got = (
+        torch.stack(losses[:steps]).tolist()
+        for losses in (alone.losses, [losses_N[-1] for losses_N in population.losses])
+    )
+    apart = largest_difference(expected, got, LEAST)
+    if apart > TOLERANCE:
+        raise NotStackable(
+            f"its members do not train as they would alone: losses differ by {apart:.2g} "
+            f"(relative, {TOLERANCE:g} allowed) in the first {steps} steps"
+        )
 
 
 def _step_s(training: Training | Population, device: torch.device) -> float:
@@ -155,6 +184,8 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     begun = population.step  # by now it was timed for some steps
     first = max(0, min(cost.FIRST_STEPS, task.middle - begun))
     with cost.peak_memory(population.device) as peak_mb:
+        if begun:
+            look(begun)
         train_to(begun + first, "first_steps_s")
         train_to(task.middle)
         for member in running():

@@ -1,10 +1,13 @@
 """A population's members against the same cells trained alone."""
 
+import random
 from dataclasses import dataclass, replace
 
 import brought
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from toy import Toy
 from toy_population import SHORT, Crowded, Duel, alone, cells, differ, together, weights
 
@@ -201,6 +204,47 @@ class Acting(Crowded):
 def test_cells_that_cannot_train_as_one_say_why(topic, some, reason):
     with pytest.raises(NotStackable, match=reason):
         Population(topic, some, SHORT)
+
+
+class Stochastic(nn.Linear):
+    """A layer that is left out at random, as in stochastic depth."""
+
+    def forward(self, x):
+        return super().forward(x) if not self.training or random.random() < 0.5 else x[:, :1]
+
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        return super().forward(x + torch.from_numpy(np.random.randn(3).astype("float32")))
+
+
+class Annealed(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * min(1, self.calls / 10)
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes"),
+    [
+        (Stochastic, "Python's random generator"),
+        (Noisy, "NumPy's random generator"),
+        (Annealed, "model.1.calls"),
+    ],
+)
+def test_what_changes_in_python_from_call_to_call_trains_alone(layer, changes):
+    """A trace would take it for a constant: the same for all members and steps."""
+
+    class Changing(Crowded):
+        def networks(self, cell):
+            return {"model": nn.Sequential(nn.Linear(3, 3), layer(3, 1))}
+
+    with pytest.raises(NotStackable, match=f"{changes} changes as the objective is called"):
+        Population(Changing(), cells(2), SHORT)
 
 
 def test_a_member_s_steps_are_put_where_its_optimizer_counts_them(monkeypatch):

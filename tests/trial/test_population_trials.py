@@ -1,7 +1,11 @@
 """What becomes of a population's cells: audited, refused, dead, or as they would be alone."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import pytest
 import torch
+from torch import nn
 from toy_population import SHORT, Crowded, Duel, cells, differ, together, weights
 
 from harness import checkpoint
@@ -16,6 +20,7 @@ from harness.trial import cost, population
 from harness.trial.grouping import Grouping
 from harness.trial.outcome import PopulationOutcome
 from harness.trial.task import Task
+from harness.trial.train import train as train_cell
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,89 @@ def test_a_member_s_energy_is_its_share_of_the_population_s(tmp_path, monkeypatc
     found = population._train(task, made, clock)
     energies = [outcome.cost["energy_j"] for outcome in found.values()]
     assert energies == pytest.approx([4.0 * SHORT.steps / len(tasks)] * len(tasks))
+
+
+class Aliased(nn.Linear):
+    """Its weight is called by another name, under which no member's is put in its place."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.weights = [self.weight]
+
+    def forward(self, x):
+        return x @ self.weights[0].T + self.bias
+
+
+class Warming(nn.Linear):
+    """It counts its calls where no trace looks."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.calls = [0]
+
+    def forward(self, x):
+        self.calls[0] += 1
+        return super().forward(x) * min(1, self.calls[0] / 10)
+
+
+def of_layers(layer):
+    class Layered(Crowded):
+        def networks(self, cell):
+            return {"model": nn.Sequential(layer(3, 1))}
+
+    return Layered()
+
+
+@pytest.fixture
+def paying(monkeypatch):
+    """Populations pay, however fast a machine makes their steps."""
+    monkeypatch.setattr(population, "PAYS", 1e-3)
+
+
+@pytest.mark.parametrize("layer", [Aliased, Warming])
+def test_members_that_would_not_train_as_alone_are_trained_alone(tmp_path, paying, layer):
+    tasks = [Task(of_layers(layer), cell, SHORT, tmp_path) for cell in cells()]
+    (task,) = Grouping().group(tasks)
+    outcome = population.train(task)
+    assert "do not train as they would alone: losses differ by" in outcome.separate
+    assert not outcome.members
+
+
+@pytest.mark.parametrize("topic", [Crowded(), Crowded(explode=True), Duel(), of_layers(nn.Linear)])
+def test_the_last_member_is_compared_at_its_own_rate_and_schedule(tmp_path, paying, topic):
+    some = cells(4) + cells(4, schedule="rmsprop")
+    tasks = [
+        Task(topic, cell, SHORT, tmp_path, rate=1.0 + place) for place, cell in enumerate(some)
+    ]
+    (task,) = Grouping().group(tasks)
+    outcome = population.train(task)
+    assert not outcome.separate and len(outcome.members) == 8
+
+
+class Drawn(Crowded):
+    """It notes how many samples it was asked for."""
+
+    generates: ClassVar[bool] = True
+    asked: ClassVar[list] = []
+
+    def sample(self, networks, cell, count, generator):
+        self.asked.append(count)
+        return torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("looks", [4, 10, 20])
+def test_the_timed_steps_pass_no_look_over(tmp_path, paying, looks):
+    budget = replace(SHORT, looks=looks)
+    tasks = [Task(Drawn(), cell, budget, tmp_path) for cell in cells()]
+    (task,) = Grouping().group(tasks)
+    Drawn.asked.clear()
+    found = population.train(task).members[cells()[2].id].held_out
+    shown = Drawn.asked.copy()
+    Drawn.asked.clear()
+    one = train_cell(Task(Drawn(), cells()[2], budget, tmp_path / "alone")).held_out
+    assert sorted(shown) == sorted(len(tasks) * Drawn.asked)
+    assert found["step"] == one["step"] == [20 // looks * part for part in range(1, looks + 1)]
+    assert found["mse"] == pytest.approx(one["mse"], rel=1e-4)
 
 
 def test_a_population_shares_its_gpu_as_its_cells_would(tmp_path):

@@ -5,9 +5,11 @@ Shapes: N members, P parameters of one, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
@@ -70,14 +72,17 @@ def gradients(
     values_NP: a matrix for each player, in their order; the gradient is of the player at ``place``,
     the others' parameters are as frozen as in its turn. vmap over its objective, traced for batches
     like ``example`` to a graph of plain operations that gives the same numbers without vmap's cost.
-    Raises NotStackable if vmap refuses, as it does where a network changes a buffer in place, and
-    where one puts another in its place.
+    Raises NotStackable if vmap refuses, as it does where a network changes a buffer in place or
+    draws from torch's generator; where one puts another buffer in its place; and where the
+    objective moves Python's or NumPy's generator or a number that a network keeps, which would be
+    constants of the graph.
     """
     networks, objective = member.networks, member.players[place].objective
     of_players = [
         [(name, *named) for name in player.networks for named in networks[name].named_parameters()]
         for player in member.players
     ]
+    changed: list[str] = []
 
     def loss(own: Leaves, others: Sequence[Leaves], batch: dict[str, Tensor]) -> Tensor:
         given: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
@@ -85,7 +90,11 @@ def gradients(
             for (name, key, _), leaf in zip(named, leaves, strict=True):
                 given[name][key] = leaf
         called: Any = {name: _Called(net, given[name]) for name, net in networks.items()}
-        return objective(called, batch)
+        before = dict(_constants(networks))
+        value = objective(called, batch)
+        after = dict(_constants(networks))
+        changed.extend(name for name, old in before.items() if after.get(name, old) != old)
+        return value
 
     def work(values_NP: Sequence[Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         others = []
@@ -109,6 +118,10 @@ def gradients(
         raise NotStackable(f"vmap refuses: {type(error).__name__}: {line[:200]}") from error
     if any(old is not new for old, new in zip(before, _buffers(networks), strict=True)):
         raise NotStackable("its networks put other buffers in place as they are called")
+    if changed:
+        raise NotStackable(
+            f"{changed[0]} changes as the objective is called, and would be a constant of the graph"
+        )
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
@@ -116,6 +129,18 @@ def gradients(
 
 def _buffers(networks: Networks) -> list[Tensor]:
     return [buffer for network in networks.values() for buffer in network.buffers()]
+
+
+def _constants(networks: Networks) -> Iterator[tuple[str, Any]]:
+    """Yield, by name, what a trace takes for constant: global generators and networks' numbers."""
+    yield "Python's random generator", random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    yield "NumPy's random generator", (kind, np.asarray(keys).tobytes(), *rest)
+    for name, network in networks.items():
+        for place, module in network.named_modules(prefix=name):
+            for key, value in vars(module).items():
+                if isinstance(value, int | float):
+                    yield f"{place}.{key}", repr(value)
 
 
 class _Called:
