@@ -11,9 +11,12 @@ is collected.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator
+import os
+import shlex
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -57,7 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None]:
-    """Add each option as ``--NAME`` too, unless the project or another plugin has one so named."""
+    """Add each option as ``--NAME`` too, unless the project or another plugin has one so named.
+
+    Raises pytest.UsageError where the value of one has led pytest away from the project's settings.
+    """
     flags = {name: options.flag(name) for name in options.fields(OPTIONS)}
     kinds = options.fields(OPTIONS)
     valued = {flags[name] for name, field in kinds.items() if not isinstance(field.default, bool)}
@@ -68,6 +74,42 @@ def pytest_load_initial_conftests(
     yield
     free = [name for name, flag in flags.items() if _is_free(parser, flag)]
     options.add(parser.getgroup("decathlon").addoption, OPTIONS, only=free, dest=DEST)
+    ours = valued & {flags[name] for name in free}
+    ours |= {options.flag(name, prefix="decathlon-") for name in flags if flags[name] in valued}
+    _refuse_other_root(early_config, [pair for pair in pairwise(args) if pair[0] in ours])
+
+
+def _refuse_other_root(config: pytest.Config, given: Sequence[tuple[str, str]]) -> None:
+    """Raise pytest.UsageError if pytest looked for the project at an option's value.
+
+    It looks for its rootdir and configuration before it knows our options, and takes the value of
+    ``--run-dir DIR``, if there is such a file or folder, for a path of tests. given: the options of
+    ours that stand apart from their values, with these.
+    """
+    from _pytest.config.findpaths import determine_setup  # pytest's own, which it does not export
+
+    taken = [f"{flag}={value}" for flag, value in given if os.path.exists(value)]
+    if not taken:
+        return
+    known = config.known_args_namespace
+    told: dict[str, Any] = {
+        "inifile": known.inifilename,
+        "override_ini": known.override_ini,
+        "args": known.file_or_dir,
+        "rootdir_cmd_arg": known.rootdir or None,
+        "invocation_dir": config.invocation_params.dir,
+    }
+    takes = signature(determine_setup).parameters  # pytest 8 lacks override_ini
+    root, file, *_ = determine_setup(**{name: told[name] for name in takes})
+    if (root, file) != (config.rootpath, config.inipath):
+        had, own = (
+            f"{where} ({path.name if path else 'no settings'})"
+            for where, path in ((config.rootpath, config.inipath), (root, file))
+        )
+        raise pytest.UsageError(
+            f"decathlon: pytest takes an option's value for a path of tests, and {had} for the "
+            f"project, which is {own}: write {shlex.join(taken)}"
+        )
 
 
 def _is_free(parser: pytest.Parser, flag: str) -> bool:
@@ -231,7 +273,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     Those of a race start when the tests do.
     """
     config = session.config
-    if config.option.collectonly or _plans(config) or session.testsfailed:
+    broken = session.testsfailed and not config.option.continue_on_collection_errors
+    if config.option.collectonly or _plans(config) or broken:
         return
     if cells := _cells(session):
         run = _run(config)

@@ -33,7 +33,7 @@ class Configured:
     def run_options(self, told: dict[str, Any]) -> RunOptions:
         """Return the options of a run: those that are told, else the project's.
 
-        A default of ``minutes`` is for races, one of ``seeds`` for all else.
+        A default of ``minutes`` is for races, one of ``seeds`` for quick and full.
         """
         profile = {"profile": RunOptions.profile, **self.options, **told}["profile"]
         usual = {n: v for n, v in self.options.items() if profile in ONLY.get(n, (profile,))}

@@ -52,9 +52,10 @@ def written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        plain = format(Decimal(repr(value)), "f")
+        exact = repr(float(value))  # NumPy's floats have a repr of their own
+        plain = format(Decimal(exact), "f")
         short = math.isfinite(value) and len(plain) <= DIGITS
-        return plain.removesuffix(".0") if short else repr(value).replace("e+", "e")
+        return plain.removesuffix(".0") if short else exact.replace("e+", "e")
     if isinstance(value, tuple | list):
         return "+".join(map(written, value)) + "+" * (len(value) == 1) or "()"
     return str(value)

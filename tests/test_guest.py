@@ -57,6 +57,34 @@ def test_a_value_of_ours_is_no_path_to_collect_from(foreign):
     foreign.runpytest_subprocess(*asked).assert_outcomes(passed=1)
 
 
+def test_a_value_of_ours_that_would_move_the_project_is_refused(pytester, tmp_path):
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\ntestpaths = 'inner'")
+    pytester.mkdir("inner").joinpath("test_own.py").write_text(
+        "def test_ok(pytestconfig): assert pytestconfig.rootpath.name.startswith('test_a_value')"
+    )
+    pytester.makepyfile(test_other="def test_no(): assert False")
+    for flag in ("--run-dir", "--data-dir", "--decathlon-run-dir"):
+        result = pytester.runpytest_subprocess(flag, str(tmp_path))
+        assert result.ret == 4 and "no tests ran" not in result.stdout.str()
+        (line,) = filter(None, result.stderr.lines)
+        assert line.endswith(
+            f", which is {pytester.path} (pyproject.toml): write {flag}={tmp_path}"
+        )
+    pytester.mkdir("here")
+    own = ("--rootdir", ".", "--data-dir", str(tmp_path), "--run-dir=out dir", "--rates", "here")
+    result = pytester.runpytest_subprocess(*own)
+    assert result.stderr.lines[0].endswith(f"write --data-dir={tmp_path} --rates=here")
+    for allowed in ([f"--run-dir={tmp_path}"], ["--run-dir", "here"], ["--run-dir", "../nowhere"]):
+        pytester.runpytest_subprocess(*allowed).assert_outcomes(passed=1)
+
+
+def test_a_project_s_own_option_by_a_name_of_ours_may_move_it(foreign, tmp_path):
+    foreign.makeconftest(FOREIGN.replace("--env", "--data-dir"))
+    foreign.makepyprojecttoml("[tool.pytest.ini_options]")
+    foreign.makepyfile(test_own="def test_ok(): pass")
+    foreign.runpytest_subprocess("--data-dir", str(tmp_path)).assert_outcomes(passed=1)
+
+
 def test_every_worker_of_xdist_would_train_every_cell(pytester):
     pytester.makepyfile(test_own=MARKED)
     result = pytester.runpytest_subprocess("-n", "2", "--profile", "smoke")

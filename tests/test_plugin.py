@@ -66,6 +66,14 @@ def test_k_selects_cells(project):
     assert [path.name for path in cells(project)] == ["toy--dropout-mse-cosine-single-s0.json"]
 
 
+def test_cells_train_beside_a_broken_file_if_pytest_is_to_go_on(project):
+    (project.path / "test_broken.py").write_text("import nothing_of_this_name")
+    project().assert_outcomes(errors=1)
+    assert not (project.path / "results").exists()
+    asked = ("--continue-on-collection-errors", "-k", "dropout")
+    project(*asked).assert_outcomes(passed=1, errors=1, deselected=2)
+
+
 def test_plan_shows_cost_and_runs_nothing(project):
     result = project("--plan")
     result.stdout.fnmatch_lines(

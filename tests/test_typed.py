@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,4 +73,18 @@ def test_what_a_type_does_not_have_is_refused(kind, text, says):
     [(1e-5, "0.00001"), (0.1, "0.1"), (3.0, "3"), (1e300, "1e300"), (1e-30, "1e-30"), ((1,), "1+")],
 )
 def test_numbers_are_written_short(value, text):
+    assert typed.written(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float64(1e-4), "0.0001"),
+        (np.float64(1e-30), "1e-30"),
+        (np.float32(0.5), "0.5"),
+        (np.int64(3), "3"),
+        ([np.float64(0.5), np.float64(2)], "0.5+2"),
+    ],
+)
+def test_numbers_of_numpy_are_written_as_python_s(value, text):
     assert typed.written(value) == text

@@ -2,7 +2,8 @@
 
 Recipes are those that the profile trains, or with -k those of all losses and schedules that it
 matches. Each is trained whole at several rates on a ninth of the steps, at the best of them on a
-third and on all, and validated. What is there already is not trained again. Train at the table
+third and on all, and validated; the best one then trains with two further seeds, and whichever is
+best then, until that has three. What is there already is not trained again. Train at the table
 with --rates.
 """
 

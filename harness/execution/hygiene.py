@@ -69,7 +69,12 @@ def _or_none(look: Callable[[], Any]) -> Any:
 
 
 def _has_children() -> bool:
-    """Return whether this process has children, alive or not waited for."""
+    """Return whether this process has children, alive or not waited for.
+
+    False on macOS before Python 3.13, where there is no way to ask.
+    """
+    if not hasattr(os, "waitid"):
+        return False
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

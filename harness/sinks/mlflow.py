@@ -7,7 +7,9 @@ files in the run's folder (``mlruns``). The experiment is named for the run's fo
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,9 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def write(record: Record, run: Run) -> None:
     """Write a record as a run of MLflow's, named for its cell, unless it is there already.
 
-    A skipped cell has none.
+    One that is there and has not ended was broken off: it is written anew. A skipped cell has none.
     """
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, Param
 
     if record.status is Status.SKIPPED:
         return
@@ -47,22 +49,43 @@ def write(record: Record, run: Run) -> None:
         "tags.cell = '{cell}' and tags.fingerprint = '{fingerprint}' and tags.started = '{started}'"
     )
     tags = contents.tags(record)
-    if client.search_runs([number], same.format(**tags), max_results=1):
+    there = client.search_runs([number], same.format(**tags))
+    if any(one.info.status != "RUNNING" for one in there):
         return
-    made = client.create_run(number, run_name=record.cell.id).info.run_id
+    for one in there:
+        client.delete_run(one.info.run_id)
+    short = {name: text[:LONGEST] for name, text in tags.items()}
+    made = client.create_run(number, tags=short, run_name=record.cell.id).info.run_id
     now = int(time.time() * 1000)
+    curves = dict(contents.curves(record))
+    curves |= {name: [(0, value)] for name, value in contents.figures(record).items()}
+    keys = _keys(curves)
     metrics = [
-        Metric(key, value, now, step)
-        for key, points in contents.curves(record)
+        Metric(keys[name], value, now, step)
+        for name, points in curves.items()
         for step, value in points
     ]
-    metrics += [Metric(key, value, now, 0) for key, value in contents.figures(record).items()]
     settings = contents.settings(record, run.topic(record.cell))
-    params = [Param(k, str(v)) for k, v in settings.items()]
-    client.log_batch(made, params=params, tags=[RunTag(k, v[:LONGEST]) for k, v in tags.items()])
+    client.log_batch(made, params=[Param(k, str(v)) for k, v in settings.items()])
     for start in range(0, len(metrics), BATCH):
         client.log_batch(made, metrics[start : start + BATCH])
     client.set_terminated(made, "FINISHED" if record.status in TRAINED else "FAILED")
+
+
+def _keys(names: Iterable[str]) -> dict[str, str]:
+    """Return names of metrics with the keys that MLflow takes for them, another for each.
+
+    Letters, digits and ``_.- /`` stay, all else becomes ``_``; so does a part between slashes that
+    a path would not have.
+    """
+    keys: dict[str, str] = {}
+    for name in names:
+        parts = re.sub(r"[^\w./ -]", "_", name).split("/")
+        key = "/".join(part if part.strip(".") else "_" for part in parts)
+        while key in keys.values():
+            key += "_"
+        keys[name] = key
+    return keys
 
 
 def client_of(folder: Path) -> MlflowClient:

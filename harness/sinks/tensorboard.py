@@ -26,19 +26,30 @@ def pytest_configure(config: pytest.Config) -> None:
 def write(record: Record, run: Run) -> None:
     """Write a record's events to ``tensorboard/TOPIC/CELL`` in the run's folder.
 
-    They take the place of an earlier training's; those of the same record are left as they are. A
-    skipped cell has none.
+    They are there whole or not at all, and take the place of an earlier training's; those of the
+    same record are left as they are. A skipped cell has none.
     """
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
-
     if record.status is Status.SKIPPED:
         return
     folder = Path(run.folder, "tensorboard", record.cell.id)
     suffix = "." + re.sub(r"\W", "", f"{record.fingerprint}{record.started}")
     if list(folder.glob(f"*{suffix}")):
         return
-    files.remove(folder)
+    temporary = Path(run.folder, ".tensorboard.tmp")  # where TensorBoard does not look
+    files.remove(temporary)
+    try:
+        _write_events(temporary, suffix, record, run)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(temporary, folder)
+    finally:
+        files.remove(temporary)
+
+
+def _write_events(folder: Path, suffix: str, record: Record, run: Run) -> None:
+    """Write all that TensorBoard shows of a record to a file in a folder, its name's end given."""
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
     with SummaryWriter(str(folder), filename_suffix=suffix) as writer:
         for name, points in contents.curves(record):
             for step, value in points:

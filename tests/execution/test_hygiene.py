@@ -13,6 +13,7 @@ from processes import ends
 from toy import Toy
 
 from harness.cell import Budget, Cell, UsageError
+from harness.execution import hygiene
 from harness.execution.local import LocalExecutor
 from harness.trial.task import Task
 
@@ -53,6 +54,12 @@ def test_only_a_process_left_as_it_was_is_used_again(executor, tmp_path, what):
         assert ends(spoilt)
     if child:
         assert ends(child)
+
+
+def test_where_nothing_tells_of_children_there_are_none(monkeypatch):
+    monkeypatch.delattr(os, "waitid")  # as on macOS before Python 3.13
+    before = hygiene.surroundings()
+    assert before["child processes"] is False and hygiene.spoiled(before) == []
 
 
 def test_the_children_of_a_worker_that_died_end_with_it(executor, tmp_path):

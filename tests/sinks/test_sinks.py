@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from mlflow import MlflowClient
@@ -10,11 +11,13 @@ from run_folder import record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from test_plugin import CONFTEST, EXPERIMENT
+from torch.utils.tensorboard import SummaryWriter
 from toy import Toy
 
 from harness import Cell, Status, Store
 from harness.runs import Run
 from harness.sinks import mlflow, tensorboard
+from harness.trial.outcome import Outcome
 
 CELL = Cell("toy", "line", "mse", "cosine")
 
@@ -72,6 +75,19 @@ def test_tensorboard_keeps_one_training_a_cell(run, kept):
     assert first != [path.name for path in (run.folder / "tensorboard" / CELL.id).iterdir()]
 
 
+def test_tensorboard_writes_again_what_was_broken_off(run, kept, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(SummaryWriter, "add_text", full)
+        tensorboard.write(kept, run)
+    assert not [path for path in run.folder.rglob("*") if path.is_file()]
+    tensorboard.write(kept, run)
+    assert points(events(run), "validation/score") == [(2, 0.4)]
+    assert [path.name for path in run.folder.iterdir()] == ["tensorboard"]
+
+
 def test_mlflow_reads_curves_figures_and_parameters(run, kept):
     kept.curve = {"step": list(range(1, 1502)), "loss": [2.0] * 1500 + [math.nan]}
     mlflow.write(kept, run)
@@ -89,6 +105,37 @@ def test_mlflow_reads_curves_figures_and_parameters(run, kept):
         (point.step, point.value)
         for point in client.get_metric_history(found.info.run_id, "validation/score")
     ] == [(2, 0.4)]
+
+
+def test_mlflow_takes_metrics_of_any_name(run, kept):
+    kept.metrics = {"F1@0.5": 0.1, "F1_0.5": 0.2, "a//b": 0.3, "..": 0.4, "größe: 1 (m)": 0.5}
+    mlflow.write(kept, run)
+    (found,) = _runs(mlflow.client_of(run.folder))
+    metrics = {name: value for name, value in found.data.metrics.items() if "metric/" in name}
+    assert metrics == {
+        "metric/F1_0.5": 0.1,
+        "metric/F1_0.5_": 0.2,
+        "metric/a/_/b": 0.3,
+        "metric/_": 0.4,
+        "metric/größe_ 1 _m_": 0.5,
+    }
+
+
+def test_mlflow_writes_again_what_was_broken_off(run, kept, monkeypatch):
+    log = MlflowClient.log_batch
+
+    def fails(client, made, metrics=(), **more):
+        if metrics:
+            raise ConnectionError("planted")
+        log(client, made, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(MlflowClient, "log_batch", fails)
+        mlflow.write(kept, run)
+    for _ in range(2):
+        mlflow.write(kept, run)
+    (found,) = _runs(mlflow.client_of(run.folder))
+    assert found.info.status == "FINISHED" and found.data.metrics["metric/score"] == 0.5
 
 
 def _runs(client):
@@ -112,6 +159,30 @@ def test_a_skipped_cell_leaves_nothing(run, sink):
     skipped.status = Status.SKIPPED
     sink.write(skipped, run)
     assert not list(run.folder.glob("*"))
+
+
+class Broken:
+    def __call__(self, *_):
+        raise OSError("planted")
+
+    def __repr__(self):
+        return "a sink of mine"
+
+
+@pytest.mark.parametrize(
+    ("sink", "named"),
+    [
+        (partial(Broken(), 1), "functools.partial(a sink of mine, 1)"),
+        (Broken(), "test_sinks.a sink of mine"),
+        (Broken().__call__, "test_sinks.Broken.__call__"),
+    ],
+)
+def test_a_sink_of_any_kind_that_fails_costs_a_line(run, kept, sink, named):
+    said = []
+    run.sinks, run.report = [sink], said.append
+    run.keep(CELL, Outcome(status=Status.DONE))
+    (line,) = said
+    assert named in line and line.endswith(f"has not taken {CELL.id}: OSError: planted")
 
 
 HOOK = """
