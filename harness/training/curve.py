@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import isnan, nan
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ def thinned(
 ) -> dict[str, list[float]]:
     """Return step, loss, learning rate (lr) and each measure at about ``points`` of the steps.
 
-    Each loss is the mean since the last point, all else the value then. Empty without losses.
+    Each loss is the mean since the last point, each measure the last that there was since then (NaN
+    if none), the rate the one then. Empty without losses.
     """
     if not losses:
         return {}
@@ -40,5 +42,13 @@ def thinned(
         "step": [float(end) for _, end in spans],
         "loss": [loss_T[start:end].mean().item() for start, end in spans],
         "lr": [rates[end - 1] for _, end in spans],
-        **{name: [seen[end - 1] for _, end in spans] for name, seen in measures.items()},
+        **{
+            name: [_last(seen[start:end]) for start, end in spans]
+            for name, seen in measures.items()
+        },
     }
+
+
+def _last(values: Sequence[float]) -> float:
+    """Return the last of some values that is a number; NaN if none is."""
+    return next((value for value in reversed(values) if not isnan(value)), nan)

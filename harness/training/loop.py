@@ -16,7 +16,7 @@ from harness.axes import parallel, precision, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
-from harness.training import heartbeat, modes, weights
+from harness.training import heartbeat, modes, sparse, weights
 from harness.training.curve import history, thinned
 from harness.training.random_state import (
     evaluation_mode,
@@ -47,7 +47,8 @@ class Training:
     one gradient for all. watched_steps: of the first ones the first player's gradient, in the first
     of its turns, is kept, whole, in ``gradients``.
     rate: by how much all players' learning rates are multiplied.
-    Raises UsageError if the batch size cannot be shared among ranks and parts.
+    Raises UsageError if the batch size cannot be shared among ranks and parts, and for a layer that
+    an optimizer or the configuration cannot take.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Training:
             replace(player, optimizer=player.optimizer.scaled(rate))
             for player in topic.players(cell)
         ]
+        sparse.check(self.players, self.networks, cell.schedule)
         moves = {player.name: player.networks for player in self.players}
         called = precision.prepared(cell.precision, self.networks, self.device)
         self.layout = parallel.Layout(cell.parallel, called, moves)
@@ -141,24 +143,36 @@ class Training:
         ):
             self._take_turns()
         self.step += 1
-        self.layout.after_step(self.step, last=self.step == self.budget.steps)
+        last = self.step == self.budget.steps
+        self.layout.after_step(self.step, last)
         self.topic.each_step(self.networks, self.cell, self.step, self.budget.steps)
+        if last:
+            self.layout.average_rest()
+        self._measure()
+        heartbeat.beat(self.step)
+
+    def _measure(self) -> None:
+        """Note what the batches measure at this step; NaN for what they measured before only."""
         for name, value in self.batches.measures().items():
             self.measures.setdefault(name, [float("nan")] * (len(self.losses) - 1)).append(value)
-        heartbeat.beat(self.step)
+        for values in self.measures.values():
+            if len(values) < len(self.losses):
+                values.append(float("nan"))
 
     def _take_turns(self) -> None:
         """Have each player draw its batches and move its parameters and its schedule."""
         batch = self._draw()
         for index, player in enumerate(self.players):
             optimizer = self.optimizers[player.name]
-            if len(self.players) > 1:
+            if len(self.players) > 1 or self.step == self.begun:
                 self.layout.freeze_others(player.name)
             for turn in range(player.turns):
                 if turn > 0:
                     batch = self._draw()
                 optimizer.zero_grad(set_to_none=True)
                 loss = self._backward(player, batch)
+                if self.step == self.begun:
+                    self.layout.note_gradients(player.name)
                 if index == turn == 0:
                     self.rates.append(optimizer.param_groups[0]["lr"])
                     if self.step < self.watched_steps:
@@ -195,16 +209,25 @@ class Training:
     def _loss(self, player: Player, batch: Batch) -> Tensor:
         """Return a player's loss on a batch, its networks called in the cell's precision.
 
-        Of one value a GPU, as dp may leave it, the mean.
+        Of one value a GPU, as dp may leave it, the mean. Raises UsageError if it is no one number.
         """
-        with precision.objective(self.cell.precision):
-            loss = player.objective(self.layout.called[player.name], batch)
+        try:
+            with precision.objective(self.cell.precision):
+                loss = player.objective(self.layout.called[player.name], batch)
+        except RuntimeError as error:
+            self.layout.explain(error)
+            raise
         if self.cell.precision == "compiled":
             loss = loss.clone()  # a CUDA graph's output is overwritten at the next step
         if self.cell.parallel == "dp":
             size = self.budget.batch_size // self.accumulate
             loss = parallel.mean_over_gpus(loss, size, len(self.gpus))
-        return loss
+        if loss.numel() != 1:
+            raise UsageError(
+                f"the objective of player {player.name} returned a loss of shape "
+                f"{tuple(loss.shape)}: one number is needed, such as its mean"
+            )
+        return loss.reshape(()) if loss.dim() else loss
 
     def _gradient(self, player: Player) -> Tensor:
         """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""
@@ -244,7 +267,7 @@ class Training:
         """Raise Diverged if networks have failed, whatever the loss; all ranks call it together.
 
         They have if their weights are not finite, which no loss shows after the last step, or if
-        the topic finds that they have.
+        the topic finds that they have; be it on one rank only, as under local_sgd they differ.
         """
         with self._evaluation():
             networks = self.full_networks()
@@ -256,6 +279,8 @@ class Training:
             if lost:
                 raise Diverged(self.step, f"weights of {', '.join(lost)} are not finite")
             reason = self.topic.failure(networks, self.cell)
+        if self.world_size > 1:
+            reason = next(filter(None, parallel.gather(reason)), None)
         if reason:
             raise Diverged(self.step, reason)
 

@@ -17,6 +17,7 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell
 from harness.training.agreement import AGREE
 from harness.training.batches import Batches
+from harness.training.random_state import seed_everything
 
 PROFILES = ("smoke", "quick", "full")
 
@@ -41,9 +42,16 @@ class Player:
     turns: int = 1
 
     def named_parameters(self, networks: Networks) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the parameters of the networks that it moves, each as ``network.its.name``."""
+        """Yield the parameters of the networks that it moves, each as ``network.its.name``.
+
+        One that several of them share comes once, under its first name.
+        """
+        seen: set[nn.Parameter] = set()
         for name in self.networks:
-            yield from networks[name].named_parameters(prefix=name)
+            for key, parameter in networks[name].named_parameters(prefix=name):
+                if parameter not in seen:
+                    seen.add(parameter)
+                    yield key, parameter
 
     def parameters(self, networks: Networks) -> Iterator[nn.Parameter]:
         """Return the parameters of the networks that it moves, one by one."""
@@ -211,6 +219,6 @@ class Topic:
 
     def baseline(self, cell: Cell) -> dict[str, Any]:
         """Return the metrics without training: untrained networks', unless overridden."""
-        torch.manual_seed(cell.seed)
+        seed_everything(cell.seed)
         networks = {name: network.eval() for name, network in self.networks(cell).items()}
         return self.evaluate(networks, cell)

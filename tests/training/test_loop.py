@@ -12,6 +12,7 @@ from toy import Toy, outcome
 
 from harness import checkpoint
 from harness.axes import schedules
+from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint.tree import digest
 from harness.training import heartbeat
@@ -285,6 +286,176 @@ def test_a_parameter_of_two_networks_moves_with_either():
     assert tied.requires_grad and not training.networks["head"][1].weight.requires_grad
     training.layout.freeze_others("head")
     assert tied.requires_grad and not training.networks["body"][0].weight.requires_grad
+
+
+@dataclass(frozen=True)
+class Taught(Toy):
+    """Learns beside a teacher that its objective calls, and no player moves."""
+
+    fixed: bool = False
+
+    def networks(self, cell):
+        teacher = nn.Linear(3, 1).requires_grad_(not self.fixed)
+        return {**super().networks(cell), "teacher": teacher}
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+
+        def objective(networks, batch):
+            apart = networks["model"](batch["x"]) - networks["teacher"](batch["x"])
+            return player.objective(networks, batch) + apart.square().mean()
+
+        return [replace(player, objective=objective)]
+
+
+def test_what_a_lone_player_does_not_move_gets_no_gradient():
+    training = Training(Taught(), Cell("toy", "line", "mse", "constant"), BUDGET)
+    assert training.networks["teacher"].weight.requires_grad  # until then, for who looks
+    training.run(3)
+    middle = training.state_dict()
+    training.run(20)
+    assert training.networks["teacher"].weight.grad is None
+    alone = train(training.cell, topic=Taught(fixed=True))
+    assert parameters(training) == parameters(alone)
+    resumed = Training(Taught(), training.cell, BUDGET)
+    resumed.load_state_dict(middle)
+    resumed.run(20)
+    assert resumed.networks["teacher"].weight.grad is None
+    assert parameters(resumed) == parameters(alone)
+
+
+class Shaped(Toy):
+    """Its loss, times ``factor``, has a shape."""
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    factor: ClassVar[float] = 1.0
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+
+        def objective(networks, batch):
+            return (self.factor * player.objective(networks, batch)).expand(self.shape)
+
+        return [replace(player, objective=objective)]
+
+
+class OfOne(Shaped):
+    shape = (1,)
+
+
+class Steeper(OfOne):
+    factor = 1e30
+
+
+class OfEach(Shaped):
+    shape = (8, 1)
+
+
+def test_a_loss_of_one_number_may_have_a_shape():
+    cell = Cell("toy", "line", "mse", "plateau")
+    shaped, plain = train(cell, topic=OfOne()), train(cell)
+    assert parameters(shaped) == parameters(plain) and shaped.curve() == plain.curve()
+    with pytest.raises(Diverged, match="step 2"):
+        train(cell, topic=Steeper())
+
+
+def test_a_loss_of_several_numbers_is_refused():
+    with pytest.raises(UsageError, match=r"player player .* shape \(8, 1\)"):
+        train(Cell("toy", "line", "mse", "plateau"), topic=OfEach())
+
+
+class Sometimes(Toy):
+    """Its batches measure something at even steps, and something else at step 7."""
+
+    def batches(self, cell, budget, networks, generator, device):
+        batches, steps = super().batches(cell, budget, networks, generator, device), count(1)
+
+        def measures():
+            step = next(steps)
+            found = {"even": float(step)} if step % 2 == 0 else {}
+            return found | ({"seven": 7.0} if step == 7 else {})
+
+        batches.measures = measures
+        return batches
+
+
+def test_a_measure_may_be_missing_at_a_step():
+    training = train(Cell("toy", "line", "mse", "cosine"), topic=Sometimes())
+    for name, at in {"even": {*range(2, 21, 2)}, "seven": {7}}.items():
+        values = training.curve()[name]
+        assert [v if v == v else None for v in values] == [
+            float(step) if step in at else None for step in range(1, 21)
+        ]
+    resumed = Training(Sometimes(), training.cell, BUDGET)
+    resumed.load_state_dict(training.state_dict())
+    assert repr(resumed.curve()) == repr(training.curve())
+
+
+def test_a_point_of_the_curve_has_the_last_measure_since_the_one_before():
+    training = train(Cell("toy", "line", "mse", "cosine"), topic=Sometimes())
+    curve = training.curve(points=4)
+    assert curve["step"] == [5, 10, 15, 20] and curve["even"] == [4, 10, 14, 20]
+    assert [v for v in curve["seven"] if v == v] == [curve["seven"][1]] == [7]
+
+
+class Words(Toy):
+    """Looks its numbers up by sparse gradients, beside or instead of the line."""
+
+    optimizer: ClassVar[OptimizerSpec] = OptimizerSpec("sgd", lr=0.05, momentum=0.0)
+    bag: ClassVar[type[nn.Module]] = nn.Embedding
+    learns: ClassVar[bool] = True
+
+    def base_optimizer(self, model):
+        return self.optimizer
+
+    def networks(self, cell):
+        table = self.bag(4, 3, sparse=True).requires_grad_(self.learns)
+        return {**super().networks(cell), "words": nn.Sequential(table)}
+
+    def players(self, cell):
+        (player,) = super().players(cell)
+
+        def objective(networks, batch):
+            number = (batch["y"] > 0).long()
+            word = networks["words"](number[:, None]).reshape(-1, 3)
+            return player.objective(networks, {**batch, "x": batch["x"] + word})
+
+        return [replace(player, networks=("model", "words"), objective=objective)]
+
+
+class Summed(Words):
+    bag = nn.EmbeddingBag
+
+
+class Momentum(Words):
+    optimizer = OptimizerSpec("sgd", lr=0.05)
+
+
+class Decayed(Words):
+    optimizer = OptimizerSpec("sgd", lr=0.05, momentum=0.0, weight_decay=0.1)
+
+
+class Known(Momentum):
+    learns = False
+
+
+@pytest.mark.parametrize(
+    ("topic", "schedule", "kind"),
+    [
+        *((Words(), kind, kind) for kind in ("adam", "rmsprop", "adamw", "muon")),
+        *((topic, "cosine", "sgd") for topic in (Momentum(), Decayed())),
+        (Summed(), "adam", "adam"),
+    ],
+)
+def test_sparse_gradients_that_an_optimizer_cannot_take_are_refused(topic, schedule, kind):
+    with pytest.raises(UsageError, match=rf"words\.0\.weight has sparse .* {kind} cannot"):
+        Training(topic, Cell("toy", "line", "mse", schedule), BUDGET)
+
+
+@pytest.mark.parametrize("topic", [Words(), Summed(), Known()])
+def test_others_train(topic):
+    training = train(Cell("toy", "line", "mse", "cosine"), topic=topic)
+    assert digest(training.state_dict()) and training.losses[-1] < training.losses[0]
 
 
 def test_a_heart_ticks_while_a_compiler_is_at_work():

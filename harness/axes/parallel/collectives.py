@@ -77,6 +77,17 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def mean_of_unlike(value: Tensor) -> Tensor:
+    """Average a tensor over all ranks, but for elements that they have alike: those stay.
+
+    Their mean may be a rounding away, as over three ranks.
+    """
+    first = value.clone()
+    dist.broadcast(first, 0)
+    unlike = mean_over_ranks((value != first).to(value.dtype)) > 0
+    return torch.where(unlike, mean_over_ranks(value), first)
+
+
 def is_sharded_tensor(value: object) -> TypeGuard[DTensor]:
     """Whether a value is a DTensor: a tensor of which each rank has a part."""
     return isinstance(value, loaded("torch.distributed.tensor", "DTensor"))
@@ -114,10 +125,11 @@ def laid_out_like(value: Tensor, own: Tensor) -> Tensor:
 def average(tree: Any, device: torch.device) -> Any:
     """Average a tree's floating point tensors over the ranks, which call it together.
 
-    device: where the ranks exchange them, as nccl takes no others; the means lie where theirs did.
+    Elements that they have alike stay, bit for bit. device: where the ranks exchange them, as nccl
+    takes no others; the means lie where theirs did.
     """
     if isinstance(tree, Tensor) and tree.is_floating_point():
-        return mean_over_ranks(tree.to(device)).to(tree.device)
+        return mean_of_unlike(tree.to(device)).to(tree.device)
     if isinstance(tree, dict):
         return {key: average(value, device) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -128,6 +140,13 @@ def average(tree: Any, device: torch.device) -> Any:
 def is_rank_zero() -> bool:
     """Whether this process is rank 0, or has no ranks beside it."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """Collect a plain value from each rank in a list, which every rank gets."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def gather_to_rank_zero(value: Any) -> list[Any]:

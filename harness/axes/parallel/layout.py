@@ -4,7 +4,7 @@ Objectives never know: a ``Layout`` gives networks that are called as before.
 dp is DataParallel in one process; ddp DistributedDataParallel, alone or with compressed gradients;
 zero1 shards the optimizer's state (Rajbhandari et al. 2020); fsdp also the parameters and
 gradients (FSDP2), fsdp_zero2 keeping the parameters between forward and backward; local_sgd trains
-each rank alone and averages the parameters now and then (Stich 2019).
+each rank alone and averages the parameters now and then (Stich 2019), in the end all they hold.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.distributed.algorithms.model_averaging.utils import average_parameter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
+from harness.axes.parallel.collectives import mean_of_unlike
 from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
 from harness.axes.parallel.loaded import loaded
 from harness.axes.parallel.replicas import Replicas
@@ -29,6 +30,7 @@ from harness.cell import UsageError
 
 AVERAGE_EVERY = 4  # steps of local_sgd
 COMPRESS_FROM = 2  # PowerSGD's first step: DDP arranges its buckets anew after step one
+UNFINISHED = "Expected to have finished reduction"  # of DDP
 MEMORY = ("error_dict", "p_memory_dict", "q_memory_dict")  # attributes of PowerSGDState to save
 
 
@@ -40,6 +42,7 @@ class Layout:
     frozen in its turn and stays as it is (under fsdp every network is sharded, in place), so that
     a reducer never waits for gradients that do not come. trainable: by network, the names of the
     parameters that the topic itself has not frozen.
+    Raises UsageError for a parameter that the configuration cannot shard.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Layout:
     ) -> None:
         self.name, self.networks = name, networks
         self.compression: dict[str, powerSGD_hook.PowerSGDState] = {}
+        self.without_gradient: dict[str, list[str]] = {}
         self.wrapped = {key: self._wrap(key, network) for key, network in networks.items()}
         self.moves = moves
         self.trainable = {
@@ -66,6 +70,12 @@ class Layout:
         if self.name == "dp":
             return Replicas(network)
         if is_sharded(self.name):
+            for name, parameter in network.named_parameters(prefix=key):
+                if parameter.dim() == 0:
+                    raise UsageError(
+                        f"parameter {name} is a scalar, which {self.name} cannot shard: give it "
+                        f"the shape (1,), or let the topic's skip leave {self.name} out"
+                    )
             from torch.distributed.fsdp import fully_shard  # late: it takes half a second
 
             # FSDP warns of outputs that are views: changing one in place would lose its gradient,
@@ -125,6 +135,25 @@ class Layout:
         named = self.networks[key].named_parameters()
         return [parameter for name, parameter in named if name in self.trainable[key]]
 
+    def note_gradients(self, player: str) -> None:
+        """Note what got no gradient in a player's first backward pass, of networks under DDP."""
+        for key in self.moves[player]:
+            if isinstance(self.wrapped[key], DistributedDataParallel):
+                named = self.networks[key].named_parameters(prefix=key)
+                missing = [name for name, own in named if own.requires_grad and own.grad is None]
+                self.without_gradient[key] = missing
+
+    def explain(self, error: RuntimeError) -> None:
+        """Raise UsageError instead of DDP's error, if it waits for gradients noted not to come."""
+        missing = [name for names in self.without_gradient.values() for name in names]
+        if missing and UNFINISHED in str(error):
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise UsageError(
+                f"no loss depends on parameter {missing[0]}{more}, whose gradient {self.name} "
+                "waits for: use it, freeze it by requires_grad_(False), or let the topic's skip "
+                f"leave {self.name} out"
+            ) from error
+
     def sync_gradients(self, player: str, now: bool) -> None:
         """Set whether the player's next backward pass exchanges gradients among ranks."""
         for key in self.moves[player]:
@@ -146,6 +175,19 @@ class Layout:
                 for key in moved:
                     if own := self._trainable(key):
                         average_parameters(iter(own), None)  # type: ignore[arg-type]
+
+    def average_rest(self) -> None:
+        """Average what no player trains (buffers, a mean of weights) over ranks, if local_sgd."""
+        if self.name != "local_sgd":
+            return
+        moved = {key for keys in self.moves.values() for key in keys}
+        trained = {id(own) for key in moved for own in self._trainable(key)}
+        for network in self.networks.values():
+            for value in (*network.parameters(), *network.buffers()):
+                if value.is_floating_point() and id(value) not in trained:
+                    mean = mean_of_unlike(value.detach())
+                    if not torch.equal(mean, value):
+                        value.detach().copy_(mean)
 
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's PowerSGD state by network, as a tree; empty without PowerSGD."""
