@@ -48,15 +48,13 @@ def run(chosen: argparse.Namespace) -> int:
     """Check the chosen topic, print a line for each check; return 1 if one fails."""
     from harness import project
     from harness.conformance import checks
-    from harness.conformance.subject import chosen_cell, declared, imported, named, subject
+    from harness.conformance.subject import Source, chosen_cell, declared, imported, named, subject
     from harness.interrupts import end_as_by_ctrl_c
-    from harness.trial import device
 
-    device.choose("cpu")  # a check's GPU is seen by a process of its own
     begun, told = time.monotonic(), options.given(chosen, TOPIC_OPTIONS)
     known = project.topics_of(chosen.paths, **told)  # and what the project brings to the axes
-    source = chosen.topic if ":" in chosen.topic else ""
-    topic = imported(source) if source else named(chosen.topic, known)
+    topic = imported(chosen.topic) if ":" in chosen.topic else named(chosen.topic, known)
+    source = Source(chosen.topic, (*chosen.paths,), told)
     lines = _Lines()
     if mistake := declared(topic):
         lines.show(checks.DECLARED, mistake)

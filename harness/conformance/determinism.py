@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.conformance.finding import Finding, fails, holds
-from harness.conformance.subject import STEPS, Subject, imported
+from harness.conformance.subject import STEPS, Source, Subject
 from harness.conformance.trace import Event, Parting, first_difference, trace
 from harness.studies.study import own_executor
 from harness.trial.device import device_of
@@ -29,13 +29,13 @@ CAUSES = {  # what to do, by the kind of the first difference
 
 @dataclass(frozen=True)
 class _Trace:
-    """Trains a cell for its first steps. source: what the topic is imported by, if not empty."""
+    """Trains a cell for its first steps. source: the topic is loaded anew from there, if any."""
 
-    source: str
+    source: Source | None
 
     def __call__(self, task: Task, rank: int) -> list[Event]:
-        if self.source:
-            task = replace(task, topic=imported(self.source))
+        if self.source is not None:
+            task = replace(task, topic=self.source.load() or task.topic)
         return trace(training_of(task, device_of(task, rank), rank), STEPS)
 
 

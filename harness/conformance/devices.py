@@ -6,10 +6,8 @@ two devices raises as it does on CUDA.
 
 from __future__ import annotations
 
-import os
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,13 +17,13 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
-from harness.conformance.fake_gpu import fake_gpu, is_mixed
+from harness.conformance.fake_gpu import fake_gpu, is_mixed, lacks
 from harness.conformance.finding import Finding, crashed, does_not_apply, fails, holds
 from harness.conformance.subject import STEPS, Subject
 from harness.studies.study import own_executor
 from harness.training.loop import Training
 from harness.training.topic import Topic
-from harness.trial.device import device_of
+from harness.trial.device import device_of, visible
 from harness.trial.task import Task, training_of
 
 OBJECTIVE = "objective"
@@ -33,34 +31,20 @@ MEASURING = ("evaluate", "validate")
 TODO = "make it where its input is: torch.zeros(..., device=x.device), or register_buffer it"
 MEASURE = "move the data to the networks: x.to(next(network.parameters()).device)"
 DRAW = "draw on the CPU, by the generator that is given, and move that: torch.randn(...).to(device)"
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def devices(subject: Subject) -> Finding:
     """Train on a GPU if there is one, else with fake tensors, and name the line that mixes devices.
 
-    GPUs may be hidden from this process, whose checks are on the CPU: a fresh one sees them.
+    GPUs are hidden from the processes of checks, which are on the CPU: a fresh one sees them.
     """
-    with _gpus_seen():
+    with visible(subject.gpus):
         if torch.cuda.device_count():
             with own_executor(fresh=True) as other:
                 on_gpu: Finding = other.call(_on_gpu, replace(subject.task, device="cuda"))
                 return on_gpu
     faked: Finding = subject.call_afresh(_faked)
     return faked
-
-
-@contextmanager
-def _gpus_seen() -> Iterator[None]:
-    """Let processes started in the block see the GPUs that are hidden from this one."""
-    hidden = os.environ.get(VISIBLE) == ""
-    if hidden:
-        del os.environ[VISIBLE]
-    try:
-        yield
-    finally:
-        if hidden:
-            os.environ[VISIBLE] = ""
 
 
 def _on_gpu(task: Task, rank: int) -> Finding:
@@ -77,13 +61,15 @@ def _on_gpu(task: Task, rank: int) -> Finding:
 def _faked(task: Task, rank: int) -> Finding:
     """Call objectives, batches and evaluation with networks and batches on a fake GPU.
 
-    What needs numbers (a branch on a value, NumPy) ends that part: there are none.
+    What needs numbers (a branch on a value, NumPy), a backward pass or an operator of unknown
+    shapes ends that part: there are none.
     """
     training = training_of(task, torch.device("cpu"), rank)
     batch = training.batches.draw(task.budget.batch_size)
     parts = _parts(task, training, batch)
     seen: list[str] = []
-    begun: list[str] = []
+    begun: dict[str, str] = {}  # by part what it needs and the GPU lacks
+    needed: dict[str, str] = {}
     called = _Called()
     with fake_gpu() as gpu, called:
         for network in training.networks.values():
@@ -99,21 +85,21 @@ def _faked(task: Task, rank: int) -> Finding:
             except Exception as error:
                 if is_mixed(error):
                     return _mixed(name, error, task)
-                if called.any:
-                    begun.append(name)
+                (begun if called.any else needed)[name] = lacks(error)
                 continue
             seen.append(name)
             if name == "batches" and (left := _elsewhere(value)):
                 return fails(
                     f"batches gives {left} on the CPU", "move it to the device it is given"
                 )
-    unseen = [name for name in parts if name not in seen + begun]
-    if any(name.startswith(OBJECTIVE) for name in unseen):
-        return does_not_apply(
-            f"there is no GPU here, and the simulated one has no numbers, which {unseen[0]} needs"
-        )
-    told = [*seen, *(f"{name} up to where it needs numbers" for name in begun)]
-    more = f"; {', '.join(unseen)} cannot be told" if unseen else ""
+    for name in needed:
+        if name.startswith(OBJECTIVE):
+            return does_not_apply(
+                f"there is no GPU here, and the simulated one has no {needed[name]}, which {name} "
+                "needs"
+            )
+    told = [*seen, *(f"{name} up to where it needs {begun[name]}" for name in begun)]
+    more = f"; {', '.join(needed)} cannot be told" if needed else ""
     return holds(f"on a simulated GPU one device is kept in {', '.join(told)}{more}")
 
 

@@ -6,18 +6,29 @@ that; here they are made for what is put on cuda, so that data can be read and c
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 GPU = torch.device("cuda", 0)
-MIXED = ("on the same device", "different devices", "FakeTensor Device Propagation")
+MIXED = (
+    *("on the same device", "different devices", "FakeTensor Device Propagation"),
+    "not at the same device",  # of RNNs
+)
+GRU_CELL = torch.ops.aten._thnn_fused_gru_cell.default  # without an implementation for shapes
+GRU_KEPT = 5  # values of a cell that it keeps for the backward pass
+BACKWARD = "_engine_run_backward"  # torch's function that asks a real GPU
 
 
 class _FakeGPU(TorchDispatchMode):
@@ -25,7 +36,7 @@ class _FakeGPU(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fake = FakeTensorMode(allow_fallback_kernels=False, allow_non_fake_inputs=True)
 
     def __torch_dispatch__(
         self,
@@ -43,6 +54,10 @@ class _FakeGPU(TorchDispatchMode):
             raise RuntimeError("generator and tensor must be on the same device: it is the CPU's")
         if there or fakes:
             with self._fake:
+                if func is GRU_CELL:
+                    state = args[2]
+                    kept = state.new_empty(len(state), GRU_KEPT * state.shape[1])
+                    return torch.empty_like(state), kept
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -56,8 +71,17 @@ def fake_gpu() -> Iterator[torch.device]:
         # torch.tensor(..., device=) then copies in sight of the mode
         stack.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
         torch._C._set_only_lift_cpu_tensors(True)
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # RNNs would ask its driver
         stack.enter_context(_FakeGPU())
         yield GPU
+
+
+def lacks(error: BaseException) -> str:
+    """Return what a GPU has and the fake one has not, by the exception that it raised."""
+    if isinstance(error, UnsupportedOperatorException):
+        return f"operator {error.func}"
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return "gradients" if BACKWARD in names else "numbers"
 
 
 def is_mixed(error: BaseException | None) -> bool:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
-import sysconfig
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import harness
+from harness.fingerprint import INSTALLED, STDLIB
 from harness.training.topic import Topic
 
 Status = Literal["holds", "fails", "does not apply"]
 
 FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
-OURS = str(Path(harness.__file__).parent)
-LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platlib", "purelib"))
+OURS = Path(harness.__file__).resolve().parent
 NAMED = 5  # names that a line has room for
 
 
@@ -69,6 +69,15 @@ def raised(error: BaseException, topic: Topic | None = None) -> Finding:
     return crashed("".join(traceback.format_exception(error)), topic)
 
 
+@cache
+def is_librarys(file: str) -> bool:
+    """Whether a file is an installed package's, Python's or this package's, and not a project's."""
+    path = Path(file).resolve()
+    return not {*INSTALLED}.isdisjoint(path.parts) or any(
+        path.is_relative_to(folder) for folder in (STDLIB, OURS)
+    )
+
+
 def line_of(function: object) -> str:
     """Return where a function is written, ``mine.py:40``; empty if that is not known."""
     code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
@@ -98,7 +107,7 @@ def _own_line(trace: str, topic: Topic | None) -> str:
     except (OSError, TypeError):
         home = ""
     frames = FRAME.findall(trace)
-    own = [f for f in frames if not f[0].startswith((OURS, "<", *LIBRARIES))]
+    own = [f for f in frames if not f[0].startswith("<") and not is_librarys(f[0])]
     if not own and home:  # an installed topic's, or a built-in one's
         own = [f for f in frames if f[0].startswith(home + "/")]
     if not own:

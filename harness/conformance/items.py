@@ -19,7 +19,7 @@ from harness.topics.options import TOPIC_OPTIONS
 
 if TYPE_CHECKING:
     from harness.conformance.finding import Finding
-    from harness.conformance.subject import Subject
+    from harness.conformance.subject import Source, Subject
     from harness.training.topic import Topic
 
 MARK = "decathlon_check"
@@ -51,8 +51,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("finding", [(mark, name) for name in names], ids=names, indirect=True)
 
 
-def _of(config: pytest.Config, mark: pytest.Mark) -> tuple[Topic, str]:
-    """Return a mark's topic, and what it is imported by. Raises UsageError for bad input."""
+def _of(config: pytest.Config, mark: pytest.Mark) -> tuple[Topic, Source]:
+    """Return a mark's topic, and where it is from. Raises UsageError for bad input."""
     from harness import project
     from harness.conformance import subject
     from harness.topics.registry import installed_topics, with_own
@@ -62,15 +62,23 @@ def _of(config: pytest.Config, mark: pytest.Mark) -> tuple[Topic, str]:
     if odd or not isinstance(name, str):
         raise UsageError(f"{MARK} takes topic, {', '.join(AXES)}: not {', '.join(odd) or name!r}")
     project.bring(config.hook)
+    told = options.given(config.option, TOPIC_OPTIONS, "decathlon_")
     if ":" in name:
-        topic, source = subject.imported(name), name
+        topic = subject.imported(name)
     else:
-        told = options.given(config.option, TOPIC_OPTIONS, "decathlon_")
         own = config.hook.pytest_decathlon_topics()
-        topic, source = subject.named(name, with_own(installed_topics(**told)[0], own)), ""
+        topic = subject.named(name, with_own(installed_topics(**told)[0], own))
+    source = subject.Source(name, _conftests(config), told)
     if subject.declared(topic) is None:
         subject.chosen_cell(topic, **_axes(mark))
     return topic, source
+
+
+def _conftests(config: pytest.Config) -> tuple[str, ...]:
+    """Return the folders of the conftests that a pytest call has loaded."""
+    files = (getattr(plugin, "__file__", None) for plugin in config.pluginmanager.get_plugins())
+    paths = (Path(file) for file in files if file)
+    return tuple(sorted(str(path.parent) for path in paths if path.name == "conftest.py"))
 
 
 def _axes(mark: pytest.Mark) -> dict[str, str]:
@@ -114,16 +122,19 @@ def _find(config: pytest.Config, mark: pytest.Mark, name: str) -> Finding:
     return checks.run(check, _subject(config, topic, source, mark))
 
 
-def _subject(config: pytest.Config, topic: Topic, source: str, mark: pytest.Mark) -> Subject:
+def _subject(config: pytest.Config, topic: Topic, source: Source, mark: pytest.Mark) -> Subject:
     """Return the subject of a mark, whose processes serve all its items."""
+    import torch
+
     from harness.conformance.subject import chosen_cell, subject
 
     kept = config.stash.setdefault(SUBJECTS, {})
     cell = chosen_cell(topic, **_axes(mark))
-    key = (cell, source)
+    key = (cell, source.name)
     if key not in kept:
         stack = ExitStack()
         config.add_cleanup(stack.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kept[key] = stack.enter_context(subject(topic, cell, folder, source))
+        fresh = torch.cuda.device_count() > 0  # forks of this call's server see what it sees
+        kept[key] = stack.enter_context(subject(topic, cell, folder, source, fresh))
     return kept[key]

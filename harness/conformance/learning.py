@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from statistics import mean
@@ -17,6 +18,7 @@ from harness.trial.device import device_of
 from harness.trial.task import Task, training_of
 
 ON_ONE_BATCH = 50  # steps
+SEVERAL = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)  # hold e.g. experts
 ENDS = 5  # losses that are averaged at either end, since dropout and the like scatter them
 OTHER_RATES = (0.1, 0.01, 10.0)  # tried where the loss does not fall
 
@@ -81,7 +83,11 @@ def _losses(training: Training) -> tuple[float, float]:
 
 
 def gradients(task: Task, rank: int) -> Finding:
-    """Train a few steps, and name the parameters that get no gradient, or that nothing moves."""
+    """Train a few steps, and name the parameters that get no gradient, or that nothing moves.
+
+    What may be so on purpose is asked about: frozen ones, a network that no loss reaches, such as a
+    copy of another, and one of several experts.
+    """
     training = training_of(task, device_of(task, rank), rank)
     named = {
         f"{key}.{name}": parameter
@@ -94,19 +100,28 @@ def gradients(task: Task, rank: int) -> Finding:
     training.run(STEPS)
     moved = {name for name, parameter in named.items() if not torch.equal(before[name], parameter)}
     wrong: dict[str, str] = {}  # what is wrong, and what to do
+    asked: dict[str, list[str]] = {}
     still = [name for name in named if name not in moved | frozen]
     mine = {id(p) for player in training.players for p in player.parameters(training.networks)}
-    if none := [name for name in still if id(named[name]) in mine and name not in seen]:
+    none = [name for name in still if id(named[name]) in mine and name not in seen]
+    zero = [name for name in named if id(named[name]) in mine and seen.get(name) is False]
+    zero = [name for name in zero if name not in frozen]
+    asked["reached by no sample yet"] = experts = [
+        name for name in (*none, *zero) if _others_learn(name, seen, training.networks)
+    ]
+    if none := [name for name in none if name not in experts]:
         wrong[f"{listed(none)} {_get(none)} no gradient"] = (
             "the loss does not depend on it, or is cut off by detach, .data, no_grad, argmax or "
             ".item(): use it, or freeze it by requires_grad_(False)"
         )
-    zero = [name for name in named if id(named[name]) in mine and seen.get(name) is False]
-    if zero := [name for name in zero if name not in frozen]:
+    if zero := [name for name in zero if name not in experts]:
         wrong[f"the gradient of {listed(zero)} is exactly 0 in all {STEPS} steps"] = (
             "what comes after is saturated, dead (a ReLU below 0) or multiplied by 0"
         )
-    if alone := [name for name in still if id(named[name]) not in mine]:
+    alone = [name for name in still if id(named[name]) not in mine]
+    reached = _reached(training, {n: p for n, p in named.items() if n not in frozen}, alone)
+    asked["copied from time to time"] = [name for name in alone if name not in reached]
+    if alone := [name for name in alone if name in reached]:
         wrong[f"no player moves {listed(alone)}"] = (
             "name its network in a Player, or freeze it by requires_grad_(False)"
         )
@@ -116,9 +131,10 @@ def gradients(task: Task, rank: int) -> Finding:
         )
     if wrong:
         return fails("; ".join(wrong), "; ".join(wrong.values()))
-    fixed = [name for name in named if name in frozen and name not in moved]
-    note = f"; frozen on purpose? {listed(fixed)}" if fixed else ""
-    return holds(f"{len(named) - len(frozen)} parameters get one in {STEPS} steps{note}")
+    asked["frozen on purpose"] = [name for name in named if name in frozen and name not in moved]
+    told = "".join(f"; {why}? {listed(names)}" for why, names in asked.items() if names)
+    left = {*frozen, *itertools.chain(*asked.values())}
+    return holds(f"{len(named) - len(left)} parameters get one in {STEPS} steps{told}")
 
 
 def _get(names: list[str]) -> str:
@@ -142,6 +158,37 @@ def _watch(training: Training, named: dict[str, nn.Parameter]) -> dict[str, bool
     for optimizer in training.optimizers.values():
         optimizer.register_step_pre_hook(look)
     return seen
+
+
+def _others_learn(name: str, seen: dict[str, bool], networks: dict[str, nn.Module]) -> bool:
+    """Whether a parameter's like, in another of a list of layers, has had a gradient."""
+    layers = {
+        f"{key}.{path}".rstrip("."): layer
+        for key, network in networks.items()
+        for path, layer in network.named_modules()
+    }
+    parts = name.split(".")
+    for other in (other.split(".") for other, learns in seen.items() if learns):
+        apart = [n for n, (a, b) in enumerate(zip(parts, other, strict=False)) if a != b]
+        holder = layers.get(".".join(parts[: apart[0]])) if len(apart) == 1 else None
+        if len(parts) == len(other) and isinstance(holder, SEVERAL):
+            return True
+    return False
+
+
+def _reached(training: Training, trained: dict[str, nn.Parameter], names: list[str]) -> set[str]:
+    """Return which of the names some player's loss has a gradient for, whoever moves them.
+
+    trained: the parameters that are not frozen, by name; all take gradients afterwards.
+    """
+    if not names:
+        return set()
+    for parameter in trained.values():  # of several players, those that do not move it freeze it
+        parameter.requires_grad_(True)
+    for player in training.players:
+        batch = training.batches.draw(training.budget.batch_size)
+        player.objective(training.networks, batch).backward()
+    return {name for name in names if trained[name].grad is not None}
 
 
 def _loose(networks: dict[str, nn.Module]) -> list[str]:

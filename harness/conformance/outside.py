@@ -8,7 +8,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint import digest
-from harness.conformance.finding import LIBRARIES, OURS
+from harness.conformance.finding import is_librarys
 from harness.training.loop import Training
 
 MOST = 50_000  # objects that are looked at
 KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+MAPPINGS = (dict, MappingProxyType)  # another may read a file, which may be closed
 
 KEPT = {  # attributes whose content a checkpoint has, or that a schedule of torch's notes
     *("_parameters", "_buffers", "_modules", "training", "state", "param_groups", "_opt_called"),
@@ -96,7 +98,7 @@ def _plain(value: Any) -> Any:
     """Return a value with NumPy's arrays as tensors, and keys that can be hashed as they are."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(value)).clone()
-    if isinstance(value, Mapping):
+    if isinstance(value, MAPPINGS):
         return {str(k) if isinstance(k, Tensor) else k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | deque):
         return [_plain(v) for v in value]
@@ -123,7 +125,7 @@ def _reached(training: Training) -> Iterator[tuple[str, object]]:
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object holds, with where that is."""
-    if isinstance(value, Mapping):
+    if isinstance(value, MAPPINGS):
         yield from ((f"{path}[{key!r:.40}]", part) for key, part in list(value.items()))
     elif isinstance(value, list | tuple | set | frozenset | deque):
         if len(value) < 1000:
@@ -157,7 +159,7 @@ def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _is_own(module: object) -> bool:
     """Whether a module is the project's: neither a library's, nor Python's, nor of this package."""
     file = module.__dict__.get("__file__") if isinstance(module, ModuleType) else None
-    return isinstance(file, str) and not file.startswith((OURS, *LIBRARIES))
+    return isinstance(file, str) and not is_librarys(file)
 
 
 def _may_hold(value: object) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import mean, stdev
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._pytree import tree_leaves
 
 from harness.axes import parallel
 from harness.conformance.finding import Finding, does_not_apply, fails, holds, line_of
 from harness.conformance.subject import RANKS
-from harness.conformance.trace import layers
+from harness.conformance.trace import bare, layers
 from harness.training.loop import Training
 from harness.training.random_state import random_state, set_random_state
 from harness.training.topic import Player
@@ -23,6 +25,9 @@ from harness.trial.task import Task, training_of
 
 LEAST = 1e-8  # of a gradient's norm: below it there is rounding only
 ALIKE = 1e-4  # relative difference of a layer's outputs that is rounding
+DRAWN = 16  # losses that are averaged where each is another, as it draws
+SURE = 6.0  # standard errors that their mean must be away from what it is of a mean over samples
+TWICE = 0.1  # relative difference of them that is scatter, where they are a sum
 
 Outputs = list[tuple[str, list[Tensor]]]
 
@@ -53,17 +58,29 @@ def shards(task: Task, rank: int) -> Finding:
         for network in training.networks.values():
             network.eval()
     wrong = _unequal(training, players, batch)
-    if wrong and draws_in and not _still(training, players, batch):
-        wrong = []  # what draws in evaluation mode too cannot be told from what is unequal
+    untold = []
+    for player in players:
+        if player.name in wrong and draws_in and not _still(training, player, batch):
+            del wrong[player.name]  # unequal numbers make unequal gradients
+            if _sums(training, player, batch):
+                where = line_of(player.objective)
+                wrong[player.name] = f"{player.name}'s objective sums over the batch ({where})"
+            else:
+                untold.append(player.name)
     if wrong:
         return fails(
-            "; ".join(wrong) + (f"; besides, {_per_rank(known)}" if known else ""),
+            "; ".join(wrong.values()) + (f"; besides, {_per_rank(known)}" if known else ""),
             "let each sample's part of the loss depend on that sample alone, and return their mean",
         )
     if known:
+        rest = "all else is a mean over samples"
+        if untold:
+            rest = (
+                "whether all else is a mean over samples cannot be told of "
+                f"{', '.join(untold)}, which draws in evaluation mode too"
+            )
         return does_not_apply(
-            f"{_per_rank(known)}, so that parallel trainings cannot be single's; all else is a "
-            "mean over samples"
+            f"{_per_rank(known)}, so that parallel trainings cannot be single's; {rest}"
         )
     return holds(f"a batch's gradient is the mean of its {RANKS} halves' gradients")
 
@@ -72,18 +89,39 @@ def _per_rank(known: list[str]) -> str:
     return "; ".join(f"{name} per rank" for name in known)
 
 
-def _still(training: Training, players: list[Player], batch: Mapping[str, Tensor]) -> bool:
-    """Whether objectives draw nothing now, so that their losses come again under other numbers."""
-    with torch.no_grad():
-        before = [p.objective(training.networks, batch).item() for p in players]
-        torch.rand(1)
-        after = [p.objective(training.networks, batch).item() for p in players]
-    return before == after
+def _loss(training: Training, player: Player, batch: Mapping[str, Tensor]) -> float:
+    """Return a player's loss on a batch; it may take gradients of its own."""
+    if len(training.players) > 1:
+        training.layout.freeze_others(player.name)
+    return player.objective(training.networks, batch).item()
 
 
-def _unequal(training: Training, players: list[Player], batch: dict[str, Tensor]) -> list[str]:
-    """Return for each player whose gradient is no mean over halves by how much, and where."""
-    found = []
+def _still(training: Training, player: Player, batch: Mapping[str, Tensor]) -> bool:
+    """Whether an objective draws nothing now, so that its loss comes again under other numbers."""
+    before = _loss(training, player, batch)
+    torch.rand(1)
+    return before == _loss(training, player, batch)
+
+
+def _sums(training: Training, player: Player, batch: Mapping[str, Tensor]) -> bool:
+    """Whether an objective that draws gives for a batch, on average, the sum of its parts' losses.
+
+    False too where they scatter so that it cannot be told.
+    """
+    parts = [parallel.shard(batch, part, RANKS) for part in range(RANKS)]
+    whole, half = [], []
+    for _ in range(DRAWN):
+        whole.append(_loss(training, player, batch))
+        half.append(mean(_loss(training, player, part) for part in parts))
+    apart = [w - h for w, h in zip(whole, half, strict=True)]
+    off = abs(mean(whole) - RANKS * mean(half))
+    scatter = stdev(apart) / math.sqrt(DRAWN)
+    return abs(mean(apart)) > SURE * scatter and off < TWICE * abs(mean(whole))
+
+
+def _unequal(training: Training, players: list[Player], batch: dict[str, Tensor]) -> dict[str, str]:
+    """Return by player whose gradient is no mean over halves by how much, and where."""
+    found = {}
     for player in players:
         if len(players) > 1:
             training.layout.freeze_others(player.name)
@@ -98,8 +136,8 @@ def _unequal(training: Training, players: list[Player], batch: dict[str, Tensor]
         if off <= parallel.TOLERANCE * max(norm, LEAST):
             continue
         worst = max(apart, key=lambda name: apart[name])
-        mean = sum(h[0] for h in halves) / RANKS
-        summed = abs(loss - RANKS * mean) <= parallel.TOLERANCE * abs(loss) and mean
+        half = mean(h[0] for h in halves)
+        summed = abs(loss - RANKS * half) <= parallel.TOLERANCE * abs(loss) and half
         layer = _first_layer(outputs, [h[2] for h in halves])
         why = (
             "the objective sums over the batch"
@@ -107,7 +145,7 @@ def _unequal(training: Training, players: list[Player], batch: dict[str, Tensor]
             else layer or "the objective itself, no layer"
         )
         where = f" ({line_of(player.objective)})" if not layer else ""
-        found.append(
+        found[player.name] = (
             f"{player.name}'s gradient is {off / max(norm, LEAST):.2g} away from the mean of its "
             f"halves' (relative; most in {worst}): {why}{where}"
         )
@@ -153,7 +191,7 @@ def _gradient(
                 for name, buffer in training.networks[key].named_buffers():
                     buffer.copy_(kept[name])
     gradients = {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone()
+        name: torch.zeros_like(p) if p.grad is None else bare(p.grad).detach().clone()
         for name, p in parameters.items()
     }
     return loss.item(), gradients, outputs
@@ -162,7 +200,8 @@ def _gradient(
 def _keep(outputs: Outputs, who: str) -> Any:
     def hook(_: nn.Module, __: Any, output: Any) -> None:
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        outputs.append((who, [tensor.detach().clone() for tensor in tensors]))
+        with temporarily_clear_interpreter_stack():
+            outputs.append((who, [bare(tensor).detach().clone() for tensor in tensors]))
 
     return hook
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from harness import matrix
-from harness.axes import parallel
+from harness import matrix, project
+from harness.axes import parallel, registry
 from harness.cell import Cell, UsageError, unknown
 from harness.conformance.finding import Finding, raised
 from harness.execution.local import LocalExecutor
@@ -20,6 +21,7 @@ from harness.studies.study import own_executor
 from harness.training.declaration import check
 from harness.training.topic import Topic
 from harness.trial import parity
+from harness.trial.device import VISIBLE
 from harness.trial.parity import FirstSteps
 from harness.trial.task import Task
 
@@ -92,17 +94,42 @@ def chosen_cell(
     return cell
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a process finds a topic by itself, so that all that its modules hold is made anew.
+
+    name: MODULE:NAME, or a topic's name in the project of these paths, as ``project.topics_of``
+    takes them and what is told.
+    """
+
+    name: str
+    paths: tuple[str, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Topic | None:
+        """Return the topic; None if only the pytest call that it comes from has it."""
+        if ":" in self.name:
+            return imported(self.name)
+        registry.take(())  # the project brings its own
+        with suppress(UsageError):
+            return project.topics_of(self.paths, **self.told).get(self.name)
+        return None
+
+
 @dataclass
 class Subject:
     """A cell to be checked, and the warm processes that it is checked in.
 
-    task: the smoke profile's on the CPU, of which STEPS steps are trained. source:
-    ``module:attribute`` that a process imports the topic by; empty: it is sent with its code.
+    task: the smoke profile's on the CPU, of which STEPS steps are trained. source: None if only
+    this process has the topic. gpus: those that CUDA_VISIBLE_DEVICES names, all if None. fresh:
+    its processes are interpreters of their own, and no forks.
     """
 
     task: Task
     executor: LocalExecutor
-    source: str = ""
+    source: Source | None
+    gpus: str | None
+    fresh: bool
 
     def call(self, function: Callable[..., Any], ranks: int = 1, configuration: str = "") -> Any:
         """Run ``function(task, rank)`` in warm processes, and return rank 0's value."""
@@ -111,8 +138,8 @@ class Subject:
 
     def call_afresh(self, function: Callable[..., Any]) -> Any:
         """Run ``function(task, rank)`` in a process that has run nothing before."""
-        with own_executor() as fresh:
-            return fresh.call(function, self.task)
+        with own_executor(self.fresh) as other:
+            return other.call(function, self.task)
 
     @cached_property
     def alone(self) -> FirstSteps:
@@ -123,16 +150,20 @@ class Subject:
 
 
 @contextmanager
-def subject(topic: Topic, cell: Cell, folder: Path, source: str = "") -> Iterator[Subject]:
+def subject(
+    topic: Topic, cell: Cell, folder: Path, source: Source | None = None, fresh: bool = False
+) -> Iterator[Subject]:
     """Yield a cell as the subject of checks; its processes end with the block.
 
-    folder: an empty one, for its checkpoints.
+    folder: an empty one, for its checkpoints. fresh: as ``Subject`` has it, for a process that may
+    have started some that see a GPU: its forks see it too.
     """
     smoke = topic.budget("smoke", cell.model)
     # in the second half a topic may look for failures, such as mode collapse
     budget = replace(smoke, steps=max(smoke.steps, 2 * STEPS), looks=0)
-    with own_executor() as executor:
-        yield Subject(Task(topic, cell, budget, folder), executor, source)
+    gpus, task = os.environ.get(VISIBLE), Task(topic, cell, budget, folder)
+    with own_executor(fresh) as executor:
+        yield Subject(task, executor, source, gpus, fresh)
 
 
 def declared(topic: Topic) -> Finding | None:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._pytree import tree_leaves
 
 from harness.axes import parallel
@@ -68,7 +70,8 @@ def first_difference(one: list[Event], other: list[Event]) -> Parting | None:
 def leaves(tree: Any, path: str = "") -> dict[str, str]:
     """Return a digest of each value of a tree, by where it is: ``networks.model.0.weight``.
 
-    What a checkpoint cannot hold is there by its type. History is left out: it only records.
+    What a checkpoint cannot hold is there by its type; a tensor within ``torch.func`` by what it
+    wraps, a sparse one dense. History is left out: it only records.
     """
     if isinstance(tree, Mapping):
         items = [(str(key), value) for key, value in tree.items() if path or key != "history"]
@@ -76,13 +79,20 @@ def leaves(tree: Any, path: str = "") -> dict[str, str]:
         items = [(str(index), value) for index, value in enumerate(tree)]
     else:
         try:
-            return {path: digest(tree)}
+            return {path: digest(bare(tree) if isinstance(tree, Tensor) else tree)}
         except TypeError:
             return {path: f"a {type(tree).__name__}"}
     found: dict[str, str] = {}
     for key, value in items:
         found |= leaves(value, f"{path}.{key}" if path else key)
     return found
+
+
+def bare(tensor: Tensor) -> Tensor:
+    """Return a tensor as a dense one, without what ``torch.func`` has wrapped it in."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.to_dense() if tensor.is_sparse else tensor
 
 
 def _after(training: Training, step: int) -> Iterator[Event]:
@@ -137,7 +147,7 @@ class watched:  # noqa: N801  (a context manager)
                 loss = player.objective(networks, batch)
             finally:
                 self._inside = False
-            self._add("loss", who, {"": digest(loss)})
+            self._add("loss", who, leaves(loss))
             return loss
 
         return objective
@@ -146,14 +156,15 @@ class watched:  # noqa: N801  (a context manager)
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if self._inside:
                 tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-                self._add("output", who, {str(n): digest(t) for n, t in enumerate(tensors)})
+                with temporarily_clear_interpreter_stack():
+                    self._add("output", who, leaves(tensors))
 
         return hook
 
     def _gradient(self, player: str, parameters: dict[str, nn.Parameter]) -> Callable[..., None]:
         def hook(*_: Any) -> None:
             gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-            self._add("gradient", player, {name: digest(g) for name, g in gradients.items()})
+            self._add("gradient", player, leaves(gradients))
 
         return hook
 

@@ -232,7 +232,10 @@ class Training:
     def _gradient(self, player: Player) -> Tensor:
         """Return a player's whole gradient, flat, on the CPU; all ranks call it together."""
         parts = [p.grad for p in player.parameters(self.networks) if p.grad is not None]
-        return torch.cat([parallel.full_tensors(part.detach()).flatten() for part in parts]).cpu()
+        whole = [
+            part.to_dense() if part.is_sparse else parallel.full_tensors(part) for part in parts
+        ]
+        return torch.cat([part.detach().flatten() for part in whole]).cpu()
 
     def full_networks(self) -> dict[str, nn.Module]:
         """Return the networks unsharded, for evaluation; all ranks call it together.

@@ -14,6 +14,7 @@ from harness.cell import UsageError, unknown
 from harness.trial.task import Task
 
 DEVICES = ("cpu", "cuda")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 UNREPEATABLE = " does not have a deterministic implementation"  # after an operator's name
 
 
@@ -27,12 +28,33 @@ def choose(name: str | None) -> str:
     if name not in (None, *DEVICES):
         raise unknown("device", str(name), DEVICES)
     if name == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ[VISIBLE] = ""
         return "cpu"
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UsageError("device cuda: PyTorch sees no GPU here; choose cpu")
     return "cuda" if there else "cpu"
+
+
+@contextmanager
+def visible(gpus: str | None) -> Iterator[None]:
+    """Have processes that start in the block see these GPUs, as CUDA_VISIBLE_DEVICES names them.
+
+    Empty: none; None: all. Afterwards the variable is what it was.
+    """
+    before = os.environ.get(VISIBLE)
+    _show(gpus)
+    try:
+        yield
+    finally:
+        _show(before)
+
+
+def _show(gpus: str | None) -> None:
+    if gpus is None:
+        os.environ.pop(VISIBLE, None)
+    else:
+        os.environ[VISIBLE] = gpus
 
 
 def gpus(device: str) -> int:

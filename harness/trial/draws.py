@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from harness.axes import parallel
 from harness.training.loop import Training
@@ -76,7 +77,8 @@ class Draws:
 
     def _positions(self) -> tuple[Any, ...]:
         """Return where all random generators stand, as values that can be compared."""
-        state = random_state(self._generator, self._gpus)
-        _, keys, *rest = state["numpy"]
-        tensors: list[torch.Tensor] = [state["loop"], state["torch"], *state["cuda"], keys]
-        return (*(t.numpy().tobytes() for t in tensors), state["python"], *rest)
+        with temporarily_clear_interpreter_stack():  # within torch.func no tensor has bytes
+            state = random_state(self._generator, self._gpus)
+            _, keys, *rest = state["numpy"]
+            tensors: list[torch.Tensor] = [state["loop"], state["torch"], *state["cuda"], keys]
+            return (*(t.numpy().tobytes() for t in tensors), state["python"], *rest)

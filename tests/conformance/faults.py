@@ -1,5 +1,6 @@
 """Topics with one fault each, planted where people make it, and one without."""
 
+import io
 import random
 import time
 from dataclasses import dataclass
@@ -9,12 +10,25 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import nn, optim
+from torch.func import grad, vmap
 from torch.nn import functional as F
 
 from harness import Batches, Budget, OptimizerSpec, Player, Shuffled, Topic
 from harness.topics.supervised.supervised import Supervised
 
 RNG = np.random.default_rng(0)  # module-level: seeded, but in no checkpoint
+
+
+def closed_archive():
+    file = io.BytesIO()
+    np.savez(file, x=np.ones(3))
+    file.seek(0)
+    archive = np.load(file)
+    archive.close()
+    return archive
+
+
+ARCHIVE = closed_archive()  # a mapping whose values cannot be had
 
 
 class Net(nn.Module):
@@ -139,6 +153,59 @@ class NobodyMoves(Clean):
         )
 
 
+class Target(Clean):
+    """A target network, as of DQN: no player's, and copied now and then."""
+
+    def networks(self, cell):
+        return {"model": Net(), "target": Net()}
+
+    def objective(self, networks, batch):
+        with torch.no_grad():
+            ahead = networks["target"](batch["x"])
+        return F.mse_loss(networks["model"](batch["x"]), batch["y"] + 0.1 * ahead)
+
+    def each_step(self, networks, cell, step, steps):
+        if step % 10 == 0:
+            networks["target"].load_state_dict(networks["model"].state_dict())
+
+
+class TwoPlayers(NobodyMoves):
+    """Several players, where what one does not move is frozen in its turn."""
+
+    def players(self, cell):
+        spec = self.base_optimizer(cell.model)
+        return [Player(name, ("model",), self.objective, spec) for name in ("one", "other")]
+
+
+class TwoPlayersAndTarget(Target, TwoPlayers):
+    def networks(self, cell):
+        return Target.networks(self, cell)
+
+
+class Experts(nn.Module):
+    """Sends each sample to one of three layers; the last is for what is far out."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.dense = dense
+
+    def forward(self, x):
+        chosen = (x[:, 0] > 0).long()
+        parts = enumerate(self.experts) if self.dense else enumerate(self.experts[:2])
+        return sum(layer(x) * (chosen == n)[:, None] for n, layer in parts)
+
+
+class Sparsely(Clean):
+    def between(self):
+        return Experts(False)
+
+
+class Densely(Clean):
+    def between(self):
+        return Experts(True)
+
+
 # loss falls --------------------------------------------------------------------------------------
 
 
@@ -226,6 +293,44 @@ class MaxLoss(Clean):
 class SumLossAndBatchNorm(SumLoss):
     def between(self):
         return nn.BatchNorm1d(8)
+
+
+class NoisySum(Clean):
+    def objective(self, networks, batch):
+        x = batch["x"] + 0.1 * torch.randn_like(batch["x"])
+        return (networks["model"](x) - batch["y"]).square().sum()
+
+
+class NoisyMean(Clean):
+    def objective(self, networks, batch):
+        x = batch["x"] + 0.1 * torch.randn_like(batch["x"])
+        return F.mse_loss(networks["model"](x), batch["y"])
+
+
+class Penalty(Clean):
+    """A gradient penalty at points that the objective draws."""
+
+    def objective(self, networks, batch):
+        x = torch.rand_like(batch["x"]).requires_grad_()
+        (slope,) = torch.autograd.grad(networks["model"](x).sum(), x, create_graph=True)
+        return super().objective(networks, batch) + (slope.norm(dim=1) - 1).square().mean()
+
+
+class NoisySumAndSum(NoisySum):
+    """Of two players' objectives, one draws; both sum."""
+
+    def networks(self, cell):
+        return {"model": Net(), "other": Net()}
+
+    def players(self, cell):
+        def other(networks, batch):
+            return SumLoss.objective(self, {"model": networks["other"]}, batch)
+
+        spec = self.base_optimizer(cell.model)
+        return [
+            Player("learner", ("model",), self.objective, spec),
+            Player("other", ("other",), other, spec),
+        ]
 
 
 # state and resume --------------------------------------------------------------------------------
@@ -338,6 +443,15 @@ class LostVelocity(Clean):
         return HeavySpec("sgd", lr=0.01)
 
 
+class Archived(Clean):
+    """Its batches hold a closed file of arrays, as its module does."""
+
+    def batches(self, cell, budget, networks, generator, device):
+        stream = super().batches(cell, budget, networks, generator, device)
+        stream.archive = ARCHIVE
+        return stream
+
+
 class Counting(Clean):
     """An objective that keeps count of its calls."""
 
@@ -385,6 +499,38 @@ class CPUGenerator(Clean):
         x = batch["x"]
         noise = torch.randn(x.shape, device=x.device, generator=torch.Generator().manual_seed(0))
         return super().objective(networks, {**batch, "x": x + 0.1 * noise})
+
+
+class Recurrent(nn.Module):
+    """A GRU; told of a device, it begins with a state there."""
+
+    def __init__(self, begin=None):
+        super().__init__()
+        self.layer, self.last, self.begin = nn.GRU(1, 8, batch_first=True), nn.Linear(8, 1), begin
+
+    def forward(self, x):
+        state = torch.zeros(1, len(x), 8, device=self.begin) if self.begin else None
+        states, _ = self.layer(x[:, :, None], state)
+        return self.last(states[:, -1])[:, 0]
+
+
+class GRU(Clean):
+    def networks(self, cell):
+        return {"model": Recurrent()}
+
+
+class StateOnCPU(Clean):
+    def networks(self, cell):
+        return {"model": Recurrent("cpu")}
+
+
+class Unsimulated(Clean):
+    """Calls an operator that needs a GPU to be told about."""
+
+    def objective(self, networks, batch):
+        scores = networks["model"].first(batch["x"]).log_softmax(1)[:, None]
+        targets = torch.ones(1, 2, dtype=torch.long, device=scores.device)
+        return F.ctc_loss(scores, targets, (len(scores),), (2,))
 
 
 class Branches(Clean):
@@ -447,6 +593,44 @@ class Optimizes(Clean):
         with torch.no_grad():
             networks["model"].first.bias.add_(1)
         return super().evaluate(networks, cell)
+
+
+# torch.func and sparse gradients -----------------------------------------------------------------
+
+
+class Slopes(Clean):
+    """A network's slope at each sample, as of a physics-informed one."""
+
+    def objective(self, networks, batch):
+        def height(x):
+            return networks["model"](x[None])[0]
+
+        slopes = vmap(grad(height), randomness="different")(batch["x"])
+        return (slopes.sum(1) - 3).square().mean() + super().objective(networks, batch)
+
+
+class NoisySlopes(Slopes):
+    def between(self):
+        return Noise(lambda: np.random.default_rng())
+
+
+class SparseBag(Clean):
+    """An embedding whose gradient is sparse; SGD's momentum would be, which no checkpoint holds."""
+
+    def base_optimizer(self, model):
+        return OptimizerSpec("sgd", lr=0.05, momentum=0.0)
+
+    def networks(self, cell):
+        return {"model": Bag()}
+
+
+class Bag(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bag, self.last = nn.EmbeddingBag(9, 8, sparse=True), nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.last(self.bag((4 * x.sigmoid()).long()))[:, 0]
 
 
 # all ---------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import pytest
 import harness
 from harness import cli
 from harness.commands.check import _Lines
+from harness.conformance import checks
 from harness.conformance.finding import fails, holds
 from harness.conformance.items import MARK
+from harness.conformance.subject import Source
 
 FAULTS = Path(faults.__file__)
 ROOT = Path(harness.__file__).parents[1]
@@ -23,7 +25,10 @@ def project(tmp_path, monkeypatch):
     """A folder with topics in a module, and one in a conftest."""
     (tmp_path / "mine.py").write_text(FAULTS.read_text())
     (tmp_path / "conftest.py").write_text(
-        "import mine\n\n\ndef pytest_decathlon_topics():\n    return [mine.Frozen()]\n"
+        "import mine\nimport numpy as np\n\nSHIFT = float(np.random.default_rng().normal())\n\n\n"
+        "class Moody(mine.Clean):\n    name = 'moody'\n\n    def data(self):\n"
+        "        x, y = super().data()\n        return x, y + SHIFT\n\n\n"
+        "def pytest_decathlon_topics():\n    return [mine.Frozen(), Moody()]\n"
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -91,6 +96,18 @@ def test_what_is_declared_wrong_is_the_only_finding(project, capsys, monkeypatch
     assert out.startswith("fails declared: ") and "No Name" in out
 
 
+def test_the_command_leaves_the_gpus_that_are_seen_and_says_where_a_topic_is(
+    project, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(str(project))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    seen = []
+    monkeypatch.setattr(checks, "run_all", lambda it: seen.append((it.gpus, it.source)) or [])
+    assert cli.main(["check", "moody", str(project)]) == 0
+    assert seen == [("2,3", Source("moody", (str(project),)))]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
 class Terminal:
     """Output that is a terminal of an encoding."""
 
@@ -131,13 +148,16 @@ def test_a_marked_test_is_an_item_for_each_check(project):
         "import pytest\n\n\n"
         f'@pytest.mark.{MARK}(topic="mine")\ndef test_mine():\n    pass\n\n\n'
         f'@pytest.mark.{MARK}(topic="mine:Trains")\ndef test_trains(finding):\n'
-        "    assert finding.status == 'holds'\n"
+        "    assert finding.status == 'holds'\n\n\n"
+        f'@pytest.mark.{MARK}(topic="moody")\ndef test_moody():\n    pass\n'
     )
     own = [f"test_mine.py::test_mine[{name}]" for name in ("gradients", "parity-ddp_bf16")]
     theirs = [f"test_mine.py::test_trains[{name}]" for name in ("declared", "evaluation")]
+    theirs.append("test_mine.py::test_moody[deterministic]")
     done = command(project, "-m", "pytest", "-q", "-rfs", "-p", "no:cacheprovider", *own, *theirs)
-    assert "1 failed, 2 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "2 failed, 2 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     assert "evaluation: evaluate changes model.between.running_mean" in done.stdout
+    assert "deterministic: at step 1 y of the batch differs" in done.stdout  # the conftest's SHIFT
     assert "inexact by design" in done.stdout and "Traceback" not in done.stdout
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from harness.conformance import checks
 from harness.conformance.finding import Finding
-from harness.conformance.subject import chosen_cell, subject
+from harness.conformance.subject import Source, chosen_cell, subject
 
 BY_NAME = {check.name: check for check in checks.checks()}
 
@@ -16,7 +16,7 @@ def look(tmp_path):
 
     def call(kind, name):
         topic = getattr(faults, kind)()
-        with subject(topic, chosen_cell(topic), tmp_path, f"faults:{kind}") as it:
+        with subject(topic, chosen_cell(topic), tmp_path, Source(f"faults:{kind}")) as it:
             return checks.run(BY_NAME[name], it)
 
     return call
@@ -102,7 +102,7 @@ def test_what_is_no_fault_is_said_and_does_not_fail(kind, name, status, text, lo
 
 def test_all_checks_hold_for_a_clean_topic(tmp_path):
     topic = faults.Clean()
-    with subject(topic, chosen_cell(topic), tmp_path, "faults:Clean") as it:
+    with subject(topic, chosen_cell(topic), tmp_path, Source("faults:Clean")) as it:
         found = {check.name: finding for check, finding in checks.run_all(it)}
     inexact = {"parity-ddp_bf16", "parity-ddp_powersgd", "parity-local_sgd"}
     assert {name for name, one in found.items() if one.status != "holds"} == inexact
