@@ -42,8 +42,8 @@ class VGG(ImageOptions, Topic):
     untrainable: ClassVar[Mapping[str, str]] = {
         "mae": "the gradient of the absolute error of probabilities is cross-entropy's times the "
         "true class's probability, so that what is most wrong pulls least (Zhang & Sabuncu 2018). "
-        "The best of 36 trainings of vgg11 in quick on the digits, at 0.001 to 10 times the rate, "
-        "validates at 0.64."
+        "The best of 43 trainings of vgg11 in quick on the digits, at 0.001 to 10 times the rate, "
+        "validates at 0.83; the best recipe over three seeds at 0.76."
     }
     directions: ClassVar[Mapping[str, str]] = {"accuracy": "max", "top3": "max", "ece": "min"}
     budgets: ClassVar[Mapping[str, Budget]] = {
