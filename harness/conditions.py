@@ -12,13 +12,14 @@ from typing import Any
 from harness import matrix
 from harness.axes import parallel, registry
 from harness.cell import Budget, Cell, UsageError
-from harness.fingerprint import code_hash, fingerprint, topic_hash
+from harness.fingerprint import code_hash, counted, fingerprint, topic_hash
 from harness.rates import Rates
 from harness.settings import Settings, set_topic
 from harness.training.topic import Topic
 from harness.trial import cost, device
 from harness.trial.task import Task
 
+UNCOUNTED = ("timeout_s", "expected_s")  # of a budget, for they decide no number
 SAME_BUDGETS = {"race": "quick"}  # a profile that has those of another
 
 
@@ -81,13 +82,18 @@ class Conditions:
         return replace(whole, steps=steps, expected_s=whole.expected_s / self.share)
 
     def fingerprint(self, cell: Cell) -> str:
-        """Return a hash that changes with the cell, its budget, data, code, versions or device."""
-        topic = self.topic(cell)
+        """Return a hash that changes with the cell, its budget, data, code, versions or device.
+
+        What only watches a training does not count, a topic's ``timeout_s`` that is its budget's
+        included.
+        """
+        topic, budget = self.topic(cell), self.budget(cell)
         own = registry.used(cell, self._optimizers(cell))
+        watches = getattr(topic, "timeout_s", None) == budget.timeout_s
         return fingerprint(
             cell=cell,
-            budget=self.budget(cell),
-            topic=topic,
+            budget=counted(budget, without=UNCOUNTED),
+            topic=counted(topic, without=("timeout_s",) if watches else ()),
             data=topic.dataset_id(),
             code=[code_hash(), topic_hash(topic, own)],
             own=own,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
+import inspect
 import json
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol
 
 from harness import packing
@@ -23,6 +25,8 @@ DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own f
 STDLIB = Path(ast.__file__).resolve().parent
 INSTALLED = ("site-packages", "dist-packages")
 PROCESS = uuid.uuid4().hex
+
+_taken: dict[Path, tuple[list[object], bytes]] = {}  # a module's code objects, and its text then
 
 
 class Topic(Protocol):
@@ -37,7 +41,8 @@ def code_hash() -> str:
     """Hash all code in the rooms that decide a cell's numbers, whatever the topic."""
     shared = (HERE / "topics").glob("*.py")  # what topics share, and those of a single file
     files = [*shared, *(path for room in DECIDING for path in (HERE / room).rglob("*.py"))]
-    return _hash({path: str(path.relative_to(HERE)) for path in files})
+    named = sorted((str(path.relative_to(HERE)), path) for path in files)
+    return _hash((name, path.read_bytes()) for name, path in named)
 
 
 def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
@@ -47,8 +52,9 @@ def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
 
     Imports are found in the sources, at any depth, also inside of functions. What is installed
     counts by its version only, but for the packages of these classes themselves. Of a script all
-    counts. Classes without a file, as in a notebook, have another hash in every process, and once
-    anything they use has changed: nothing of theirs is reused then.
+    counts. Where a file lies and what its module is called do not count. Classes without a file, as
+    in a notebook, have another hash in every process, and once anything they use has changed:
+    nothing of theirs is reused then.
     """
     return code_of(type(topic), *topic.depends_on(), *map(type, own))
 
@@ -64,36 +70,70 @@ def is_own(module: str) -> bool:
 
 
 def has_file(kind: Any) -> bool:
-    """Whether a class or function is written in a file; in a notebook or at a prompt it is not."""
-    return _file(kind.__module__) is not None
+    """Whether a class or function is written in a file; in a notebook or at a prompt it is not.
+
+    Nor is one whose module has another in its place by now, as after ``importlib.reload``.
+    """
+    return _origin(kind) is not None
 
 
 def code_of(*kinds: Any) -> str:
     """Hash the code of classes and functions, with all that they import, as ``topic_hash`` does."""
+    kinds = tuple(sorted(kinds, key=lambda kind: str(getattr(kind, "__qualname__", ""))))
     told = _files_hash(*kinds)
     loose = [kind for kind in kinds if not has_file(kind)]
     return _loose_hash(told, loose) if loose else told
 
 
+def forget() -> None:
+    """Have files looked at anew: in a notebook they may have changed since the last run."""
+    for looked in (_files_hash, _file, _existing):
+        looked.cache_clear()
+
+
 @cache
 def _files_hash(*kinds: Any) -> str:
-    sources: dict[Path, str] = {}
+    """Hash what is written in files. They count in the order in which they are imported."""
+    texts = {file: _text(kind, file) for kind in kinds if (file := _own_origin(kind))}
+    sources: dict[Path, tuple[str, bytes]] = {}
     for kind in dict.fromkeys(base for own in kinds for base in getattr(own, "__mro__", (own,))):
-        file = _file(kind.__module__)
+        file = _origin(kind)
         if file is not None:
             home = _package(file) if kind in kinds else None
-            sources |= _imported(kind.__module__, file, home)
-    return _hash(sources, _versions(sources))
+            sources |= _imported(kind.__module__, file, home, texts)
+    return _hash((("", text) for _, text in sources.values()), _versions(sources))
 
 
-def _versions(sources: Mapping[Path, str]) -> list[str]:
+def _own_origin(kind: Any) -> Path | None:
+    """Return the file of a class or function of the project; None of others."""
+    return _origin(kind) if is_own(kind.__module__) else None
+
+
+def _text(kind: Any, file: Path) -> bytes:
+    """Return the text of a class's or function's file, of when what is in memory was loaded.
+
+    That is what trains, for it travels by value. A file that is edited and not loaded again has the
+    text that it had when it was first asked for.
+    """
+    scope = _scope(kind) or {}
+    own = [one for one in [*scope.values()] if _home(one) == kind.__module__]
+    codes = [function.__code__ for one in own for function in _functions(one)]
+    state = [scope.get("__spec__"), *codes]  # the first is another after a reload
+    before, text = _taken.get(file, ([], b""))
+    if len(before) != len(state) or any(a is not b for a, b in zip(before, state, strict=True)):
+        text = file.read_bytes()
+        _taken[file] = (state, text)
+    return text
+
+
+def _versions(sources: Mapping[Path, tuple[str, bytes]]) -> list[str]:
     """Return the versions of the installed packages that a project's own files import.
 
     But for pytest's, which decides no numbers. Those of this package are in every fingerprint.
     """
-    own = {path: name for path, name in sources.items() if _is_projects(path)}
-    imports = (name for path, module in own.items() for name in _imports(module, path))
-    beside = {name.split(".")[0] for name in own.values()} | sys.stdlib_module_names
+    own = {path: source for path, source in sources.items() if _is_projects(path)}
+    imports = (name for path, source in own.items() for name in _imports(path, *source))
+    beside = {name.split(".")[0] for name, _ in own.values()} | sys.stdlib_module_names
     tops = {name.split(".")[0] for name in imports}
     tops -= {"", "pytest", __name__.split(".")[0], *beside}  # "": of what is relative to nothing
     found = {dist for name in tops for dist in _distributions(name)}
@@ -128,15 +168,16 @@ def _loose_hash(told: str, kinds: Sequence[Any]) -> str:
 
     It holds in this process only: a redefined class, function or value has another hash.
     """
-    sources: dict[Path, str] = {}
-    for module in {kind.__module__ for kind in kinds}:
+    sources: dict[Path, tuple[str, bytes]] = {}
+    for module in sorted({kind.__module__ for kind in kinds}):
         beside = vars(sys.modules.get(module, ModuleType(module))).values()
         names = {one.__name__ if isinstance(one, ModuleType) else _home(one) for one in beside}
-        for name, file in ((name, _file(name)) for name in names if name):
+        for name, file in ((name, _file(name)) for name in sorted(names) if name):
             if file is not None:
-                sources |= _imported(name, file, None)
+                sources |= _imported(name, file, None, {})
+    files = _hash(sources.values())
     code = hashlib.sha256(packing.dumps(kinds, kinds[0].__qualname__)).hexdigest()
-    return hashlib.sha256(f"{PROCESS} {told} {_hash(sources)} {code}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{PROCESS} {told} {files} {code}".encode()).hexdigest()[:12]
 
 
 def _home(value: object) -> str:
@@ -144,20 +185,24 @@ def _home(value: object) -> str:
     return str(getattr(value, "__module__", None) or "")
 
 
-def _imported(module: str, file: Path, home: Path | None) -> dict[Path, str]:
-    """Return the names of a module and of all that it imports and that counts, by file.
+def _imported(
+    module: str, file: Path, home: Path | None, texts: Mapping[Path, bytes]
+) -> dict[Path, tuple[str, bytes]]:
+    """Return a module and all that it imports and that counts, name and text by file.
 
-    home: the folder of an installed package that counts too.
+    home: the folder of an installed package that counts too. texts: of files that are not taken as
+    they are now.
     """
-    found: dict[Path, str] = {}
+    found: dict[Path, tuple[str, bytes]] = {}
     waiting = [(module, file)]
     while waiting:
         name, path = waiting.pop()
         if path in found or not _counts(path, home):
             continue
-        found[path] = name
+        text = texts[path] if path in texts else path.read_bytes()
+        found[path] = name, text
         if path.suffix == ".py" and path != HERE / "topics" / "__init__.py":  # which names them all
-            others = ((other, _file(other)) for other in _imports(name, path))
+            others = ((other, _file(other)) for other in _imports(path, name, text))
             waiting += [(other, origin) for other, origin in others if origin is not None]
     return found
 
@@ -178,10 +223,10 @@ def _package(path: Path) -> Path | None:
     return None
 
 
-def _imports(module: str, path: Path) -> Iterator[str]:
+def _imports(path: Path, module: str, text: bytes) -> Iterator[str]:
     """Yield the names that a module's source imports, and their packages; some are no modules."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    package = module if path.name == "__init__.py" else _package_of(module)
+    for node in ast.walk(ast.parse(text, str(path))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -194,6 +239,73 @@ def _imports(module: str, path: Path) -> Iterator[str]:
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
+def _package_of(module: str) -> str:
+    """Return the package that a module is in, also of one that runs as ``python -m pkg.script``."""
+    if module != "__main__":
+        return module.rpartition(".")[0]
+    main = sys.modules[module]
+    spec = getattr(main, "__spec__", None)
+    return str((spec.parent if spec else getattr(main, "__package__", None)) or "")
+
+
+def _origin(kind: Any) -> Path | None:
+    """Return the file that a class or function is written in; None if it is in none."""
+    scope = _scope(kind)
+    return _existing(scope.get("__file__")) if scope else None
+
+
+def _scope(kind: Any) -> Mapping[str, Any] | None:
+    """Return the namespace of the module in whose file a class or function is written, if any.
+
+    Not by the module's name, which several may have: every conftest.py outside of packages is
+    ``conftest``, and ``sys.modules`` has the last. But what has no code of its own is looked up.
+    """
+    kind = kind if hasattr(kind, "__qualname__") else type(kind)
+    module, named = sys.modules.get(kind.__module__), _named(kind)
+    for function in _functions(kind):
+        scope = function.__globals__
+        if scope.get("__name__") != kind.__module__:
+            continue
+        typed = function.__code__.co_filename
+        if typed.startswith("<") and typed != "<string>":  # at a prompt; of a dataclass generated
+            return None
+        again = getattr(named, "__qualname__", None) == kind.__qualname__ and _codes(named)
+        return None if again and scope is vars(module) and again != _codes(kind) else scope
+    return vars(module) if module and (named is kind or "<locals>" in kind.__qualname__) else None
+
+
+def _named(kind: Any) -> Any:
+    """Return what a class's or function's module has under its name; None if nothing."""
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return found
+
+
+def _functions(kind: Any) -> Iterator[FunctionType]:
+    """Yield the functions that a class has itself, or that a function is, out of their wrappers."""
+    for one in [*vars(kind).values()] if isinstance(kind, type) else [kind]:
+        inner = _unwrapped(one)
+        if isinstance(inner, FunctionType):
+            yield inner
+
+
+def _codes(kind: Any) -> set[CodeType]:
+    return {function.__code__ for function in _functions(kind)}
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the function in a property, a method or wrappers; any other value as it is."""
+    if isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, functools.cached_property):
+        value = value.func
+    elif isinstance(value, classmethod | staticmethod | MethodType):
+        value = value.__func__
+    wrapper = isinstance(value, FunctionType | functools._lru_cache_wrapper)
+    return inspect.unwrap(value) if wrapper else value
+
+
 @cache
 def _file(module: str) -> Path | None:
     """Return the file of a module, without importing it; None if it has none or does not exist."""
@@ -204,6 +316,12 @@ def _file(module: str) -> Path | None:
         where = _folders(package) if package else None
         spec = PathFinder.find_spec(module, where) if where or not package else None
         file = spec.origin if spec and spec.has_location else None
+    return _existing(file)
+
+
+@cache
+def _existing(file: str | None) -> Path | None:
+    """Return a file's place, links resolved; None if it is not there."""
     return Path(file).resolve() if file and Path(file).is_file() else None
 
 
@@ -217,12 +335,12 @@ def _folders(package: str) -> Sequence[str]:
     return list(spec.submodule_search_locations or []) if spec else []
 
 
-def _hash(names: Mapping[Path, str], more: Iterable[str] = ()) -> str:
+def _hash(files: Iterable[tuple[str, bytes]], more: Iterable[str] = ()) -> str:
     """Hash files by their names, as given, and their contents; and more text."""
     sha = hashlib.sha256("".join(f"{text};" for text in more).encode())
-    for path, name in sorted(names.items(), key=lambda item: item[1]):
-        sha.update(f"{name} {path.stat().st_size};".encode())
-        sha.update(path.read_bytes())
+    for name, content in files:
+        sha.update(f"{name} {len(content)};".encode())
+        sha.update(content)
     return sha.hexdigest()[:12]
 
 
@@ -230,24 +348,31 @@ def fingerprint(**parts: object) -> str:
     """Hash named parts that together decide a cell's numbers, to 12 hex digits.
 
     Dataclasses and plain values only, else TypeError; equal parts give equal fingerprints on every
-    machine. Of a field declared as a place (``options.option``) a file's content counts, not where
-    it lies; a folder does not count. A field that came ``later`` counts where it is not its
-    default.
+    machine. Dataclasses count as ``counted`` says.
     """
 
     def plain(value: object) -> object:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = dataclasses.asdict(value)
-            for one in dataclasses.fields(value):
-                if one.metadata.get("place"):
-                    fields[one.name] = _content(fields[one.name])
-                if one.metadata.get("later") and fields[one.name] == one.default:
-                    del fields[one.name]
-            return {"": type(value).__qualname__, **fields}
+            return counted(value)
         raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
 
     text = json.dumps(parts, sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def counted(value: Any, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return what counts of a dataclass in a fingerprint: its name and fields, but some.
+
+    Of a field declared as a place (``options.option``) a file's content counts, not where it lies;
+    a folder does not count. A field that came ``later`` counts where it is not its default.
+    """
+    fields = dataclasses.asdict(value)
+    for one in dataclasses.fields(value):
+        if one.metadata.get("place"):
+            fields[one.name] = _content(fields[one.name])
+        if one.name in without or (one.metadata.get("later") and fields[one.name] == one.default):
+            del fields[one.name]
+    return {"": type(value).__qualname__, **fields}
 
 
 def _content(place: object) -> str | None:

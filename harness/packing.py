@@ -1,12 +1,14 @@
 """Pickle work for another process, with the code of what that process cannot import.
 
-That is what a script or a notebook defines itself, in ``__main__``: no worker runs that again.
+That is what a script or a notebook defines itself, in ``__main__``, for no worker runs that again,
+and what modules define that cloudpickle is told to take by value, such as a conftest.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +20,7 @@ _caches: dict[tuple[str, int], Callable[..., Any]] = {}
 
 
 def dumps(value: object, what: str) -> bytes:
-    """Pickle a value as cloudpickle does, and the functions of ``__main__`` that have a cache.
+    """Pickle a value as cloudpickle does, and the functions beside it that have a cache.
 
     what: it is called so in the UsageError for what no other process can be given.
     """
@@ -33,15 +35,35 @@ def dumps(value: object, what: str) -> bytes:
 class _Pickler(cloudpickle.CloudPickler):
     """Takes along functions under ``functools.cache``, which cloudpickle looks up in their module.
 
-    Their cached values stay behind; another process fills a cache of its own, once.
+    Their cached values stay behind; another process fills a cache of its own, once. So does what
+    pickle keeps in a class of which it has seen an instance, so that it is packed alike each time.
     """
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is made again; as pickle's own hook of this name."""
-        if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ == "__main__":
-            name = (obj.__wrapped__.__qualname__, id(obj))
+        if isinstance(obj, functools._lru_cache_wrapper) and _is_taken(obj):
+            name = (getattr(obj.__wrapped__, "__qualname__", ""), id(obj))
             return _cached, (name, obj.__wrapped__, dict(obj.cache_parameters()))
+        if isinstance(obj, type) and "__slotnames__" in vars(obj):
+            del obj.__slotnames__  # type: ignore[attr-defined]
         return super().reducer_override(obj)
+
+
+def _is_taken(function: Any) -> bool:
+    """Whether another process may not find a function under its name.
+
+    Its module is taken by value, or has something else there: another conftest.py may stand under
+    the name of the one that the function is of.
+    """
+    module = function.__module__
+    parts = module.split(".")
+    above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    if above & {"__main__", *cloudpickle.list_registry_pickle_by_value()}:
+        return True
+    found: Any = sys.modules.get(module)
+    for name in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return found is not function
 
 
 def _cached(name: tuple[str, int], function: Callable[..., Any], parameters: dict) -> Any:

@@ -53,10 +53,19 @@ class Run(Conditions):
         self.store = Store(self.folder)
         self._lock = FolderLock(self.folder)
         self._grouping = Grouping(self.population, self.compile)
+        self._begun: dict[Cell, str] = {}
 
     def done(self, cell: Cell) -> Record | None:
         """Return the cell's earlier record of the same fingerprint; None if it is to train."""
         return None if self.rerun else self.store.trained(cell, self.fingerprint(cell))
+
+    def task(self, cell: Cell) -> Task:
+        """Return the cell's task; its record will have the fingerprint that the cell has now.
+
+        By the time that it is trained its code may have been edited.
+        """
+        self._begun[cell] = self.fingerprint(cell)
+        return super().task(cell)
 
     def predict(self, cell: Cell) -> float:
         """Predict a cell's wall seconds: an earlier record's in this folder, else its budget's.
@@ -160,7 +169,7 @@ class Run(Conditions):
         topic = self.topic(cell)
         record = Record(
             cell=cell,
-            fingerprint=self.fingerprint(cell),
+            fingerprint=self._begun.pop(cell, "") or self.fingerprint(cell),
             fitted=cell.model in topic.fits,
             profile=self.profile,
             dataset=topic.dataset_id(),
@@ -202,7 +211,7 @@ class Run(Conditions):
             try:
                 sink(record, self)
             except Exception as error:  # whatever another library raises
-                name = f"{sink.__module__}.{sink.__qualname__}"
+                name = bounds.line(f"{sink.__module__}.{getattr(sink, '__qualname__', repr(sink))}")
                 why = bounds.line(f"{type(error).__name__}: {error}")
                 self.report(f"warning: {name} has not taken {record.cell.id}: {why}")
 

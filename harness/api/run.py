@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from harness import asked, project, typed
+from harness import asked, fingerprint, project, typed
 from harness.api.results import Results
 from harness.axes import registry
 from harness.axes.losses import Loss
@@ -19,7 +21,6 @@ from harness.axes.parallel import Parallel
 from harness.axes.schedules import Schedule
 from harness.cell import Cell, UsageError, unknown
 from harness.commands.tune import matching
-from harness.fingerprint import has_file
 from harness.interrupts import end_as_by_ctrl_c
 from harness.options import RunOptions
 from harness.results.record import Record
@@ -107,6 +108,7 @@ def run(
     axes: dict[str, Any] = {axis: values for axis, values in told.items() if values is not None}
     own = _own_values(losses=losses, schedules=schedules, parallel=parallel)
     data.forget()
+    fingerprint.forget()
     with registry.having(()):
         registry.installed()
         several, known = _known(topics)
@@ -183,15 +185,25 @@ def _known(
 
 
 def _topics(several: Sequence[Topic | str], known: Mapping[str, Topic]) -> dict[str, Topic]:
-    """Return topics by name. Raises UsageError for what is none, or a name that none has."""
+    """Return topics by name, with nothing that they have seen of their data in an earlier run.
+
+    Raises UsageError for what is none, or a name that none has.
+    """
     names = [one for one in several if isinstance(one, str)]
     for name in names:
         if name not in known:
             raise unknown("topic", name, known)
     return with_own(
-        {name: known[name] for name in names},
-        [[one for one in several if not isinstance(one, str)]],
+        {name: _anew(known[name]) for name in names},
+        [[_anew(one) for one in several if not isinstance(one, str)]],
     )
+
+
+def _anew(topic: Topic) -> Topic:
+    """Return a topic without cached properties: what it has looked at may have changed since."""
+    names = vars(topic) if isinstance(topic, Topic) else ()
+    cached = (inspect.getattr_static(type(topic), name, None) for name in names)
+    return replace(topic) if any(isinstance(one, cached_property) for one in cached) else topic
 
 
 def _selected(cells: list[Cell], select: Selected | None) -> list[Cell]:
@@ -236,9 +248,9 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
 def _in_no_file(topics: Iterable[Topic]) -> Iterator[str]:
     """Yield the names of topics and of values brought to axes that a notebook or prompt defines."""
     for topic in topics:
-        if not all(map(has_file, (type(topic), *topic.depends_on()))):
+        if not all(map(fingerprint.has_file, (type(topic), *topic.depends_on()))):
             yield topic.name
-    yield from (value.name for value in registry.own() if not has_file(type(value)))
+    yield from (value.name for value in registry.own() if not fingerprint.has_file(type(value)))
 
 
 def _report(folder: Path, said: Callable[[str], None]) -> None:

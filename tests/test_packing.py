@@ -1,0 +1,72 @@
+"""Functions with a cache reach another process, with their module where that is taken by value."""
+
+import functools
+import subprocess
+import sys
+import types
+
+import cloudpickle
+import pytest
+
+from harness import packing
+
+SOURCE = """
+import functools
+
+@functools.cache
+def data():
+    return [1]
+
+def total():
+    return sum(data())
+
+class Table:
+    @functools.cache
+    def rows(self):
+        return total()
+"""
+CALL = (
+    "import pickle, sys; found = pickle.load(sys.stdin.buffer)\n"
+    "print(found['total'](), found['Table']().rows(), found['data']() is found['data']())"
+)
+
+
+@pytest.fixture
+def own():
+    """A module's functions and class, by name, which no other process can import."""
+    module = types.ModuleType("nowhere_else")
+    sys.modules["nowhere_else"] = module
+    exec(SOURCE, vars(module))
+    yield {name: getattr(module, name) for name in ("data", "total", "Table")}
+    del sys.modules["nowhere_else"]
+
+
+def elsewhere(packed):
+    told = subprocess.run([sys.executable, "-c", CALL], input=packed, capture_output=True)
+    assert not told.stderr, told.stderr.decode()
+    return told.stdout.decode().split()
+
+
+def test_of_a_module_that_is_taken_by_value(own):
+    cloudpickle.register_pickle_by_value(sys.modules["nowhere_else"])
+    try:
+        packed = packing.dumps(own, "it")
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules["nowhere_else"])
+    assert elsewhere(packed) == ["1", "1", "True"]
+
+
+def test_of_a_module_in_whose_place_another_is(own, monkeypatch):
+    """As the root's conftest once that of a folder is loaded."""
+    monkeypatch.setitem(sys.modules, "nowhere_else", types.ModuleType("nowhere_else"))
+    assert elsewhere(packing.dumps(own, "it")) == ["1", "1", "True"]
+
+
+def test_of_an_importable_module_it_is_looked_up_there(own):
+    assert b"nowhere_else" in packing.dumps(own["data"], "it")
+    assert packing.cloudpickle.loads(packing.dumps(own["data"], "it")) is own["data"]
+
+
+def test_under_another_name_it_is_taken_along():
+    cached = functools.cache(functools.partial(pow, 2))
+    assert packing.cloudpickle.loads(packing.dumps(cached, "it"))(3) == 8
