@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from toy import Toy
 
-from harness import fingerprint, packing
+from harness import fingerprint, packing, sources
 from harness.cell import Budget, Cell, Status
 from harness.options import option
 from harness.runs import Run
@@ -96,8 +96,7 @@ def own_topic(tmp_path, monkeypatch):
         own = {"mine", "layers", "shop", "spoke"}
         for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]
-        for cached in (fingerprint._files_hash, fingerprint._file):
-            cached.cache_clear()
+        fingerprint.forget()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:
             patched.syspath_prepend(root)
@@ -233,7 +232,7 @@ def loaded_alone(load, *texts):
     fingerprint.forget()
     first, *_ = [load(str(number), text) for number, text in enumerate(texts)]
     kinds = [getattr(first, name) for name in ("data", "wrapped", "Bare", "Mine")]
-    assert all(map(fingerprint.has_file, kinds))
+    assert all(map(sources.has_file, kinds))
     return {kind.__qualname__: fingerprint.code_of(kind) for kind in kinds}
 
 
@@ -313,7 +312,7 @@ def test_what_is_loaded_again_in_a_session_has_another_hash(session):
     after = {name: session.now(getattr(session.helpers, name)) for name in before}
     assert not set(before.values()) & set(after.values())
     assert session.now(old) not in (before["net"], after["net"])
-    assert not fingerprint.has_file(old) and fingerprint.has_file(session.helpers.net)
+    assert not sources.has_file(old) and sources.has_file(session.helpers.net)
 
 
 def test_code_that_autoreload_replaces_in_place_has_another_hash(session):
@@ -324,7 +323,7 @@ def test_code_that_autoreload_replaces_in_place_has_another_hash(session):
     importlib.reload(session.helpers)
     net.__code__ = session.helpers.net.__code__
     assert session.now(net) == session.now(session.helpers.net) != before
-    assert fingerprint.has_file(net)
+    assert sources.has_file(net)
 
 
 def test_what_was_edited_and_not_loaded_again_keeps_its_hash(session):
@@ -338,7 +337,7 @@ def test_what_was_edited_and_not_loaded_again_keeps_its_hash(session):
 
 def test_files_are_looked_at_once_in_a_run(session, monkeypatch):
     before = session.now(session.helpers.net)
-    monkeypatch.setattr(fingerprint, "_imported", None)
+    monkeypatch.setattr(sources, "imported", None)
     assert fingerprint.code_of(session.helpers.net) == before
 
 
@@ -372,12 +371,10 @@ def notebook(monkeypatch):
     """A main module without a file, in which cells are executed."""
     module = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", module)
-    fingerprint._file.cache_clear()
-    fingerprint._files_hash.cache_clear()
+    fingerprint.forget()
     exec(CELLS + HELPER, vars(module))
     yield module
-    fingerprint._file.cache_clear()
-    fingerprint._files_hash.cache_clear()
+    fingerprint.forget()
 
 
 @pytest.mark.parametrize("cell", ["WIDTH = 4", HELPER.replace("1", "2"), CELLS])

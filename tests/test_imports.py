@@ -15,7 +15,7 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell"},
-    {"packing"},
+    {"packing", "sources"},
     {"design", "files", "fingerprint", "interrupts"},
     {"rates", "typed"},
     {"options"},

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from harness import asked, fingerprint, project, typed
+from harness import asked, fingerprint, project, sources, typed
 from harness.api.results import Results
 from harness.axes import registry
 from harness.axes.losses import Loss
@@ -248,9 +248,9 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
 def _in_no_file(topics: Iterable[Topic]) -> Iterator[str]:
     """Yield the names of topics and of values brought to axes that a notebook or prompt defines."""
     for topic in topics:
-        if not all(map(fingerprint.has_file, (type(topic), *topic.depends_on()))):
+        if not all(map(sources.has_file, (type(topic), *topic.depends_on()))):
             yield topic.name
-    yield from (value.name for value in registry.own() if not fingerprint.has_file(type(value)))
+    yield from (value.name for value in registry.own() if not sources.has_file(type(value)))
 
 
 def _report(folder: Path, said: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import harness
-from harness.fingerprint import INSTALLED, STDLIB
+from harness.sources import INSTALLED, STDLIB
 from harness.training.topic import Topic
 
 Status = Literal["holds", "fails", "does not apply"]

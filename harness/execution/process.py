@@ -25,7 +25,7 @@ import torch
 from harness import packing
 from harness.axes import parallel, registry
 from harness.execution import failures, hygiene
-from harness.fingerprint import is_own
+from harness.sources import is_own
 from harness.training import heartbeat
 from harness.trial import device
 from harness.trial.task import Task

@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from harness import fingerprint
+from harness import fingerprint, sources
 from harness.axes.axis import is_plain
 from harness.cell import NAME, UsageError
 
@@ -42,7 +42,7 @@ class Given(_Thing):
         """Hold ``value``, which errors call ``what``. Raises UsageError for what cannot travel."""
         is_function = callable(value) and not _is_object(value)
         kind: Any = _function(what, value) if is_function else type(value)
-        own = fingerprint.is_own(kind.__module__)
+        own = sources.is_own(kind.__module__)
         name = f"{kind.__module__}.{kind.__qualname__}" if is_function else kind.__qualname__
         if isinstance(value, functools.partial):
             name += _arguments(what, value)

@@ -9,8 +9,8 @@ import pytest
 
 from harness import fingerprint
 from harness.cell import Cell
-from harness.fingerprint import is_own
 from harness.runs import Run
+from harness.sources import is_own
 
 CELL = Cell("mine", "mlp", "ce", "cosine")
 
@@ -82,8 +82,7 @@ def fingerprint_of(tmp_path, monkeypatch):
         home.mkdir(exist_ok=True)
         (home / "shop.py").write_text(text)
         sys.modules.pop("shop", None)
-        for cached in (fingerprint._files_hash, fingerprint._file):
-            cached.cache_clear()
+        fingerprint.forget()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:
             patched.setattr(sys, "dont_write_bytecode", True)
