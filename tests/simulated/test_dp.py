@@ -117,5 +117,5 @@ def test_means_of_unequal_shares_are_refused(form):
 
 
 def test_losses_of_samples_are_no_loss():
-    with pytest.raises(RuntimeError, match="scalar"):
+    with pytest.raises(UsageError, match=r"a loss of shape \(8,\): one number is needed"):
         next(first_steps(own_loss("samples"), Cell("toy", "line", "mse", "constant"), 8))
