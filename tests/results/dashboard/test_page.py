@@ -69,7 +69,7 @@ def test_text_from_outside_is_escaped_and_nothing_is_fetched():
 def test_the_headline_names_what_cannot_be_told_apart_and_the_cheapest_of_them():
     html = " ".join(re.sub(r"<[^>]+>", "", own(page())).split())
     assert "4 of 4 recipes cannot be told apart: vgg13 with ce, cosine; vgg13 with" in html
-    assert "vgg13 with ce, cosine leads: accuracy 0.811" in html
+    assert "vgg13 with ce, cosine leads. Reported accuracy 0.811" in html
     assert "of those, vgg11 with ce, cosine is cheapest: 0.81 in 1 s instead of 5 s." in html
     assert "untrained 0.1" in html and "3/3 trained" in html
     assert "Chosen by test data" in html and "cannot tell which of 4 recipes is best" in html
