@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
 
+from harness import sources
 from harness.cell import UsageError
 
 _caches: dict[tuple[str, int], Callable[..., Any]] = {}
@@ -55,15 +55,11 @@ def _is_taken(function: Any) -> bool:
     Its module is taken by value, or has something else there: another conftest.py may stand under
     the name of the one that the function is of.
     """
-    module = function.__module__
-    parts = module.split(".")
+    parts = function.__module__.split(".")
     above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
     if above & {"__main__", *cloudpickle.list_registry_pickle_by_value()}:
         return True
-    found: Any = sys.modules.get(module)
-    for name in getattr(function, "__qualname__", "").split("."):
-        found = getattr(found, "__dict__", {}).get(name)
-    return found is not function
+    return sources.named(function) is not function
 
 
 def _cached(name: tuple[str, int], function: Callable[..., Any], parameters: dict) -> Any:

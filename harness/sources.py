@@ -160,7 +160,7 @@ def _scope(kind: Any) -> Mapping[str, Any] | None:
     ``conftest``, and ``sys.modules`` has the last. But what has no code of its own is looked up.
     """
     kind = kind if hasattr(kind, "__qualname__") else type(kind)
-    module, named = sys.modules.get(kind.__module__), _named(kind)
+    module, found = sys.modules.get(kind.__module__), named(kind)
     for function in _functions(kind):
         scope = function.__globals__
         if scope.get("__name__") != kind.__module__:
@@ -168,15 +168,15 @@ def _scope(kind: Any) -> Mapping[str, Any] | None:
         typed = function.__code__.co_filename
         if typed.startswith("<") and typed != "<string>":  # at a prompt; of a dataclass generated
             return None
-        again = getattr(named, "__qualname__", None) == kind.__qualname__ and _codes(named)
+        again = getattr(found, "__qualname__", None) == kind.__qualname__ and _codes(found)
         return None if again and scope is vars(module) and again != _codes(kind) else scope
-    return vars(module) if module and (named is kind or "<locals>" in kind.__qualname__) else None
+    return vars(module) if module and (found is kind or "<locals>" in kind.__qualname__) else None
 
 
-def _named(kind: Any) -> Any:
+def named(kind: Any) -> Any:
     """Return what a class's or function's module has under its name; None if nothing."""
     found: Any = sys.modules.get(kind.__module__)
-    for name in kind.__qualname__.split("."):
+    for name in getattr(kind, "__qualname__", "").split("."):
         found = getattr(found, "__dict__", {}).get(name)
     return found
 

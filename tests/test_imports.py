@@ -15,7 +15,8 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell"},
-    {"packing", "sources"},
+    {"sources"},
+    {"packing"},
     {"design", "files", "fingerprint", "interrupts"},
     {"rates", "typed"},
     {"options"},

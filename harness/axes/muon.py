@@ -48,5 +48,11 @@ def _part(group: Mapping[str, Any]) -> optim.Optimizer:
     if group["matrices"]:
         return optim.Muon(group["params"], adjust_lr_fn="match_rms_adamw", **shared)
     betas = group.get("betas", (0.9, 0.999))
-    fused = all(p.is_floating_point() for p in group["params"]) or None
+    fused = fusable(group["params"])
     return optim.AdamW(group["params"], betas=betas, fused=fused, **shared)
+
+
+def fusable(given: Iterable[Tensor] | Iterable[dict[str, Any]]) -> bool | None:
+    """Return ``fused`` for Adam on parameters or groups: True, or None if some are complex."""
+    groups = [part["params"] if isinstance(part, dict) else [part] for part in given]
+    return all(p.is_floating_point() for group in groups for p in group) or None

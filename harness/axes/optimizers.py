@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn, optim
 
 from harness.axes.axis import Axis, Value
-from harness.axes.muon import Muon
+from harness.axes.muon import Muon, fusable
 from harness.axes.parallel.configurations import is_sharded
 from harness.cell import UsageError, unknown
 
@@ -65,12 +65,6 @@ def make_optimizer(
 ) -> optim.Optimizer:
     """Build an optimizer of class ``kind`` for a single process: the default ``make``."""
     return kind(parameters, **settings)
-
-
-def fusable(given: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> bool | None:
-    """Return ``fused`` for Adam on parameters or groups: True, or None if some are complex."""
-    groups = [part["params"] if isinstance(part, dict) else [part] for part in given]
-    return all(p.is_floating_point() for group in groups for p in group) or None
 
 
 @dataclass(frozen=True)
