@@ -2,9 +2,9 @@
 
 Recipes are those that the profile trains, or with -k those of all losses and schedules that it
 matches. Each is trained whole at several rates on a ninth of the steps, at the best of them on a
-third and on all, and validated; the best one then trains with two further seeds, and whichever is
-best then, until that has three. What is there already is not trained again. Train at the table
-with --rates.
+third and on all, and validated; the best one then trains with two further seeds, and so do those
+that are then before it, or behind by no more than seeds scatter. What is there already is not
+trained again. Train at the table with --rates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="*", default=[], help="of the project's tests, whose conftests have topics"
     )
-    parser.add_argument("-k", metavar="EXPRESSION", dest="matching", help="as pytest's, on ids")
+    parser.add_argument(
+        "-k",
+        metavar="EXPRESSION",
+        dest="matching",
+        help="as pytest's, on parts of ids (ce is in piecewise too; --loss ce is exact)",
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each training (1)")
     about = ("profile", "run_dir", "device", "per_gpu")
     options.add(parser.add_argument, [options.RunOptions], about)

@@ -5,9 +5,10 @@ the tuning playbook). Of six rates, half a decade apart, the best ones of a nint
 on a third, and the best of these on all, where the topic's own rate joins them: what is best on a
 ninth of the steps need not be on all (a VAE's is not). A schedule is shrunk with its budget, never
 cut off, since a decay pays late. A rate that serves one seed may ruin the next one: the best rate
-trains with further seeds, then the one that is now the best, until the best one has them all. Rates
-are told apart by validation data alone: by the metric that the model is judged by, and where that
-is equal, as an accuracy that none reaches so early, by the topic's next one.
+trains with further seeds, then the one that is now the best and those that are behind it by no more
+than seeds scatter, until all of these have as many. Rates are told apart by validation data
+alone: by the metric that the model is judged by, and where that is equal, as an accuracy that none
+reaches so early, by the topic's next one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -30,31 +30,11 @@ from harness.rates.table import KEY, RATES, TRIALS, Recipe, recipe
 from harness.results.record import Record
 from harness.runs import Run
 from harness.settings import Settings
+from harness.studies.ladder import GRID, OWN, Trial, beyond, confirming, ranked, scatter
 from harness.training.topic import Topic
 from harness.trial import cost
 
-LADDER = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-GRID = LADDER[3:9]
-OWN = 1.0
 RUNGS = {9: 3, 3: 2, 1: 1}  # how many rates are left after trainings of so small a share
-CONFIRMED = 3  # seeds of a rate that is chosen, at the least
-
-
-class Trial(NamedTuple):
-    """One training of the search: of a recipe at a rate, on a share of the steps, and its value.
-
-    value: of the metric that the model is judged by, on validation data; NaN if it diverged or
-    failed. second: of the topic's next metric, negative where less of it is better; NaN if there is
-    none.
-    """
-
-    recipe: Recipe
-    rate: float
-    share: int
-    seed: int
-    status: str
-    value: float
-    second: float
 
 
 def tune(
@@ -109,7 +89,24 @@ def tune(
                 own = [trial for trial in found if trial.recipe == recipe(cell)]
                 left[cell] = ranked(own, direction(topic, cell.model))[:kept]
         _write(folder, trials, topics, earlier)
+        for line in summary([t for t in trials if t.recipe[0] == name], topics):
+            report(line)
     return table
+
+
+def summary(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> list[str]:
+    """Return the rates that trials speak for in lines to read, each model's best recipe first."""
+    lines = []
+    found = evidence(trials, topics)
+    for name, model in dict.fromkeys(zip(found["topic"], found["model"], strict=True)):
+        own = found[(found["topic"] == name) & (found["model"] == model)]
+        metric, seeds = own["metric"].iloc[0], own["seeds"].max()
+        lines.append(f"{name}/{model}: rate, and mean validation {metric} over {seeds} seeds")
+        own = own.sort_values("value", ascending=direction(topics[name], model) == "min")
+        for loss, schedule, rate, value in own[["loss", "schedule", "rate", "value"]].values:
+            told = "nothing trains" if math.isnan(value) else f"{rate:>6g} {value:.4g}"
+            lines.append(f"  {loss} {schedule}".ljust(28) + told)
+    return lines
 
 
 def _earlier(path: Path) -> pd.DataFrame:
@@ -131,7 +128,7 @@ def _others(rows: pd.DataFrame, recipes: Collection[Recipe]) -> pd.DataFrame:
     return rows[[key not in recipes for key in keys]]
 
 
-Further = Callable[[Sequence[Trial], str, Sequence[int]], list[tuple[float, int]]]
+Further = Callable[[Sequence[Trial], str, Sequence[int], float], list[tuple[float, int]]]
 
 
 def _rung(
@@ -139,8 +136,8 @@ def _rung(
 ) -> list[Trial]:
     """Train each recipe at its rates with each seed, and return the trials.
 
-    further: which rates and seeds a recipe's trials ask for; what was trained already may be among
-    them.
+    further: which rates and seeds a recipe's trials ask for, by how much its model's seeds scatter;
+    what was trained already may be among them.
     """
     trials: list[Trial] = []
     asked: set[Cell] = set()
@@ -163,57 +160,14 @@ def _rung(
             new = []
             for cell in left:
                 own = [trial for trial in trials if trial.recipe == recipe(cell)]
-                pairs = further(own, direction(run.topics[cell.topic], cell.model), seeds)
+                better = direction(run.topics[cell.topic], cell.model)
+                alike = [trial for trial in trials if trial.recipe[:2] == recipe(cell)[:2]]
+                pairs = further(own, better, seeds, scatter(alike))
                 new += [replace(cell, rate=rate, seed=seed) for rate, seed in pairs]
             new = [cell for cell in new if cell not in asked]
     finally:
         run.close()
     return trials
-
-
-def beyond(trials: Sequence[Trial], better: str, seeds: Sequence[int]) -> list[tuple[float, int]]:
-    """Return the next rate, with each seed, beyond the end where the best one of trials lies."""
-    rate = outside(sorted({trial.rate for trial in trials}), trials, better)
-    return [] if rate is None else [(rate, seed) for seed in seeds]
-
-
-def confirming(
-    trials: Sequence[Trial], better: str, seeds: Sequence[int]
-) -> list[tuple[float, int]]:
-    """Return the best rate of trials with the seeds that it lacks, so that no rate wins by luck."""
-    best = ranked(trials, better)[:1]
-    return [(rate, seed) for rate in best for seed in range(max(CONFIRMED, len(seeds)))]
-
-
-def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> float | None:
-    """Return the next rate beyond the end where the best one lies; None if it lies inside."""
-    order = ranked(trials, better)
-    if not order or order[0] not in (rates[0], rates[-1]):
-        return None
-    index = LADDER.index(order[0]) + (1 if order[0] == rates[-1] else -1)
-    return LADDER[index] if 0 <= index < len(LADDER) else None
-
-
-def ranked(trials: Sequence[Trial], better: str) -> list[float]:
-    """Return the rates of trials, best mean value first; of equal ones the nearest to 1.
-
-    Where values are equal, the second ones count first. A rate at which a training came to nothing
-    comes after all others, one at which all did is left out.
-    """
-    by_rate: dict[float, list[Trial]] = {}
-    for trial in trials:
-        by_rate.setdefault(trial.rate, []).append(trial)
-    sign = 1 if better == "max" else -1
-
-    def worth(rate: float) -> tuple[float, float, float, float]:
-        whole = [trial for trial in by_rate[rate] if not math.isnan(trial.value)]
-        value = mean(trial.value for trial in whole)
-        second = mean(trial.second for trial in whole)
-        told = -math.inf if math.isnan(second) else second
-        return len(whole) / len(by_rate[rate]), sign * value, told, -abs(math.log(rate))
-
-    alive = [rate for rate, own in by_rate.items() if not all(math.isnan(t.value) for t in own)]
-    return sorted(alive, key=worth, reverse=True)
 
 
 def _processor() -> str:

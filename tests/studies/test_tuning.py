@@ -7,15 +7,14 @@ from typing import ClassVar
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from toy import Toy
 
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.rates import table
 from harness.studies import tuning
-from harness.studies.tuning import LADDER, Trial, beyond, confirming, outside, ranked, tune
+from harness.studies.ladder import Trial
+from harness.studies.tuning import summary, tune
 
 MSE = Cell("toy", "line", "mse", "constant")
 
@@ -35,69 +34,6 @@ class Slow(Toy):
         return OptimizerSpec("sgd", lr=self.lr, momentum=0.0)
 
 
-def trials(values, share=1):
-    """Trials of one recipe by their rates and values."""
-    key = table.recipe(MSE)
-    nan = math.nan
-    return [Trial(key, rate, share, seed, "done", v, nan) for (rate, seed), v in values.items()]
-
-
-def test_the_best_mean_comes_first_and_what_came_to_nothing_last():
-    nan = math.nan
-    some = {(0.1, 0): 3.0, (0.1, 1): 1.0, (1.0, 0): 1.0, (1.0, 1): nan, (3.0, 0): 1.5, (3.0, 1): 1}
-    assert ranked(trials(some), "max") == [0.1, 3.0, 1.0]
-    assert ranked(trials(some), "min") == [3.0, 0.1, 1.0]
-    assert ranked(trials({(1.0, 0): nan}), "min") == []
-
-
-@given(st.lists(st.sampled_from(LADDER), min_size=1, unique=True))
-def test_of_equal_rates_the_nearest_to_the_topics_own_wins(rates):
-    order = ranked(trials({(rate, 0): 0.5 for rate in rates}), "max")
-    distance = [abs(math.log(rate)) for rate in order]
-    assert distance == sorted(distance) and set(order) == set(rates)
-
-
-def test_rates_of_equal_value_are_told_apart_by_the_second_metric():
-    by_rate = {0.3: 0.2, 1.0: 0.1, 3.0: 0.5, 10.0: math.nan}
-    equal = [Trial(table.recipe(MSE), r, 9, 0, "done", 0.0, s) for r, s in by_rate.items()]
-    assert ranked(equal, "max") == ranked(equal, "min") == [3.0, 0.3, 1.0, 10.0]
-    assert ranked([*equal, equal[1]._replace(seed=1, value=0.1)], "max")[0] == 1.0
-
-
-def test_a_best_rate_at_the_end_asks_for_the_next_one_beyond():
-    values = {(rate, 0): rate for rate in tuning.GRID}
-    assert outside(tuning.GRID, trials(values), "max") == 30.0
-    assert outside(tuning.GRID, trials(values), "min") == 0.01
-    inside = {(rate, 0): -abs(rate - 1) for rate in tuning.GRID}
-    assert outside(tuning.GRID, trials(inside), "max") is None
-    assert outside([1000.0], trials({(1000.0, 0): 1.0}), "max") is None
-    assert outside([1.0], trials({(1.0, 0): math.nan}), "max") is None
-
-
-def test_beyond_the_end_all_seeds_train():
-    values = {(rate, seed): rate for rate in tuning.GRID for seed in (0, 1)}
-    assert beyond(trials(values), "max", [0, 1]) == [(30.0, 0), (30.0, 1)]
-    inside = {(rate, 0): -abs(rate - 1) for rate in tuning.GRID}
-    assert beyond(trials(inside), "max", [0]) == []
-
-
-def test_a_rate_that_ruins_the_next_seed_gives_way_to_one_that_does_not():
-    lucky = {(10.0, 0): 1.4, (3.0, 0): 2.1, (1.0, 0): 4.2}
-    assert set(confirming(trials(lucky), "min", [0])) == {(10.0, 0), (10.0, 1), (10.0, 2)}
-    ruined = lucky | {(10.0, 1): 48.0, (10.0, 2): 1.7}
-    assert set(confirming(trials(ruined), "min", [0])) == {(3.0, 0), (3.0, 1), (3.0, 2)}
-    confirmed = ruined | {(3.0, 1): 2.0, (3.0, 2): 2.3}
-    assert ranked(trials(confirmed), "min")[0] == 3.0
-    assert set(confirming(trials(confirmed), "min", [0])) <= confirmed.keys()  # nothing is left
-
-
-def test_a_seed_that_diverges_ruins_a_rate_too():
-    some = {(10.0, 0): 1.4, (10.0, 1): math.nan, (10.0, 2): 1.4, (3.0, 0): 2.1}
-    assert set(confirming(trials(some), "min", [0])) == {(3.0, 0), (3.0, 1), (3.0, 2)}
-    assert len(confirming(trials(some), "min", range(5))) == 5
-    assert confirming([], "min", [0]) == []
-
-
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     """A search, and then the same one again: its folder, and what the second one said."""
@@ -106,6 +42,25 @@ def tuned(tmp_path_factory):
     for lines in ([], said):
         tune({"toy": Slow()}, cells, folder, seeds=2, report=lines.append)
     return folder, said
+
+
+def test_what_was_found_is_said_with_the_best_recipe_first(tuned):
+    folder, said = tuned
+    found = pd.read_csv(folder / "rates.csv").sort_values("value")
+    at = said.index("toy/line: rate, and mean validation mse over 3 seeds")
+    for line, row in zip(said[at + 1 :], found.itertuples(), strict=True):
+        assert line.split() == [row.loss, row.schedule, f"{row.rate:g}", f"{row.value:.4g}"]
+
+
+def test_a_recipe_that_no_rate_trains_is_said_to():
+    lost = Trial(table.recipe(MSE), 1.0, 1, 0, "diverged", math.nan, math.nan)
+    lines = summary(
+        [lost, lost._replace(recipe=("toy", "line", "ce", "cosine"), value=2.0)], {"toy": Slow()}
+    )
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["ce", "cosine", "1"],
+        ["mse", "constant", "nothing"],
+    ]
 
 
 def test_a_rate_is_found_that_serves_better_than_the_topics_own(tuned):
