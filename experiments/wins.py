@@ -18,12 +18,13 @@ REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "cells.csv"
 
 
 def wins(rates: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the share that each loss wins, a row a topic, a column a loss."""
-    found = {}
-    for name, topic in registered_topics().items():
-        model = topic.models[0]
+    """Return the share that each loss wins: a row a model that has rates for all, a column a loss."""
+    found, topics = {}, registered_topics()
+    for (name, model), own in rates.groupby(["topic", "model"], sort=False):
+        if set(own["loss"]) < set(FAMILIES):
+            continue
+        topic = topics[name]
         metric, (loss, _) = topic.judged_by(model)[0], topic.recipe
-        own = rates[(rates["topic"] == name) & (rates["model"] == model)]
         recipe = cells[(cells["topic"] == name) & (cells["model"] == model)]
         untrained = recipe.loc[recipe["loss"] == loss, f"baseline.{metric}"].mean()
         won = (own["value"] - untrained) * (1 if topic.directions[metric] == "max" else -1)
