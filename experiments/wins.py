@@ -18,7 +18,7 @@ REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "cells.csv"
 
 
 def wins(rates: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the share that each loss wins: a row a model that has rates for all, a column a loss."""
+    """Return the share that each loss wins: a row a model with rates of all, a column a loss."""
     found, topics = {}, registered_topics()
     for (name, model), own in rates.groupby(["topic", "model"], sort=False):
         if set(own["loss"]) < set(FAMILIES):
