@@ -217,6 +217,9 @@ def record(request: pytest.FixtureRequest) -> Record:
     Skips the test if the cell was skipped, and fails it, with the cell's reason, if the cell failed
     or was given up.
     """
+    if not hasattr(request, "param"):
+        told = "takes record, and must be marked decathlon(topic=...) for the cells it is to have"
+        pytest.fail(f"{request.node.nodeid} {told}", pytrace=False)
     with _waiting(request.config) as run:
         found = run.result(request.param)
     if found.status is Status.SKIPPED:
@@ -325,13 +328,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from harness.results.report import write_report
 
     run, said = config.stash[RUN], config.stash[SAID]
-    run.close()
+    run.end()
     said += run.store.set_aside
     try:
         if _write_benchmark(config, run.folder) or run.records:
             said.append(f"see {write_report(run.folder, said.append)}")
     except (OSError, UsageError) as error:
         said.append(f"no page was written: {error}")
+    finally:
+        run.close()
 
 
 def _write_benchmark(config: pytest.Config, folder: Path) -> bool:

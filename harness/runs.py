@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from harness.cell import FP32, Cell, Status, UsageError
 from harness.conditions import Conditions
 from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
-from harness.files import write_atomically
+from harness.files import remove, write_atomically
 from harness.progress import Progress, warning
 from harness.results import bounds
 from harness.results.lock import FolderLock
@@ -158,15 +159,29 @@ class Run(Conditions):
         """Hold the folder, as ``start`` does. Raises UsageError if another run does."""
         self._lock.acquire()
 
+    def end(self) -> None:
+        """End the executor; cells in flight are lost. The folder is still this run's."""
+        if self.executor is not None:
+            executor, self.executor = self.executor, None
+            executor.close()
+
     def close(self) -> None:
         """End the executor; cells in flight are lost. Another run may use the folder then."""
-        if self.executor is not None:
-            self.executor.close()
-        self._lock.release()
+        try:
+            self.end()
+        finally:
+            self._lock.release()
 
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
-        """Write the record of a cell's outcome, and return it."""
+        """Write the record of a cell's outcome, and return it.
+
+        Where nothing was saved, the final checkpoint of an earlier experiment goes.
+        """
         topic = self.topic(cell)
+        evaluation = {
+            name: self._bounded(cell, name, value) for name, value in outcome.evaluation.items()
+        }
+        outcome = replace(outcome, evaluation=evaluation)
         record = Record(
             cell=cell,
             fingerprint=self._begun.pop(cell, "") or self.fingerprint(cell),
@@ -191,6 +206,8 @@ class Run(Conditions):
         )
         try:
             self.store.write(record)
+            if outcome.saved is None:
+                remove(self.folder / "checkpoints" / cell.id / "final.pt")
         except OSError as error:
             kept = sum(1 for _ in self.store.cells.glob("*.json"))
             raise UsageError(
@@ -199,6 +216,15 @@ class Run(Conditions):
             ) from None
         self._has(record)
         return record
+
+    def _bounded(self, cell: Cell, name: str, value: Any) -> Any:
+        """Return what was measured, or why it is left out where a record cannot hold as much."""
+        try:
+            bounds.check({"evaluation": {name: value}})
+        except ValueError as error:
+            self.report(f"{cell.id}: {bounds.line(name)} is left out of its record: {error}")
+            return f"left out: {error}"
+        return value
 
     def _has(self, record: Record) -> None:
         """Take in a record that is in the folder, and tell the sinks of it if it is new to them."""

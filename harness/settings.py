@@ -148,8 +148,13 @@ def _value(topic: Topic, path: str, text: str) -> Any:
 
 
 def _kinds(topic: Topic) -> dict[str, Any]:
-    """Return the types of all that can be set of a topic, its own fields first, by path."""
-    return _fields(topic) | _budget_kinds(topic)
+    """Return the types of all that can be set of a topic, its own fields first, by path.
+
+    Its name, which cells are known by, cannot.
+    """
+    found = _fields(topic) | _budget_kinds(topic)
+    found.pop("name", None)
+    return found
 
 
 def _budget_kinds(topic: Topic) -> dict[str, Any]:

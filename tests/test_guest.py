@@ -98,6 +98,14 @@ def test_xdist_is_welcome_where_there_are_no_cells(pytester):
     pytester.runpytest_subprocess("-n", "2").assert_outcomes(passed=1)
 
 
+def test_record_without_a_mark_is_said(pytester):
+    pytester.makepyfile(test_own="def test_cell(record): pass")
+    result = pytester.runpytest_subprocess("--profile", "smoke")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*test_cell takes record, and must be marked decathlon(topic=*"])
+    assert "Traceback" not in result.stdout.str()
+
+
 def test_a_mark_without_record_is_said_at_collection(pytester):
     pytester.makepyfile(test_own=MARKED.replace("record", ""))
     result = pytester.runpytest_subprocess("--profile", "smoke")

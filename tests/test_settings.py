@@ -101,6 +101,16 @@ def test_a_run_tells_cells_of_other_settings_apart(tmp_path):
     assert run.topic(cells[0]) is run.topic(cells[0])
 
 
+@dataclass(frozen=True)
+class Named(Toy):
+    name: str = "mine"
+
+
+def test_a_name_that_is_a_field_is_no_setting():
+    with pytest.raises(UsageError, match="unknown field 'name' of mine: choose from"):
+        Settings.of([("mine.name", ["other"])], {"mine": Named()})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

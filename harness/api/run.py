@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from harness.axes.parallel import Parallel
 from harness.axes.schedules import Schedule
 from harness.cell import Cell, UsageError, unknown
 from harness.commands.tune import matching
+from harness.execution import process
 from harness.interrupts import end_as_by_ctrl_c
 from harness.options import RunOptions
 from harness.results.record import Record
@@ -31,6 +34,7 @@ from harness.settings import Settings
 from harness.topics.registry import registered_topics, with_own
 from harness.topics.supervised import data
 from harness.training.topic import Topic
+from harness.trial.device import VISIBLE, visible
 
 Selected = str | Iterable[Cell | str]
 
@@ -79,14 +83,22 @@ def run(
     the script or notebook by value: it is not run again, and needs no
     ``if __name__ == "__main__"``. Raises UsageError for bad input.
     """
-    if multiprocessing.current_process().daemon:
+    if process.AT_WORK.is_set() or multiprocessing.current_process().daemon:
         raise UsageError(
             "harness.run is called in a worker process, by a module that it imports: call it under "
             'if __name__ == "__main__"'
         )
-    for values in (models, losses, schedules, parallel, precisions):
-        if isinstance(values, str):
-            raise UsageError(f"{values!r} is given for a list: write [{values!r}]")
+    seeds = int(seeds) if isinstance(seeds, Integral) else seeds
+    _refuse(
+        {"models": models, "losses": losses, "schedules": schedules, "parallel": parallel}
+        | {"precisions": precisions, "seeds": None if isinstance(seeds, int) else seeds}
+        | {"sinks": sinks, "select": None if isinstance(select, str) else select},
+        settings,
+    )
+    sinks = [*sinks]
+    for sink in sinks:
+        if not callable(sink):
+            raise UsageError(f"sinks: {sink!r} cannot be called with a record and the run")
     chosen = RunOptions(
         profile=profile,
         run_dir=None if folder is None else str(folder),
@@ -109,7 +121,7 @@ def run(
     own = _own_values(losses=losses, schedules=schedules, parallel=parallel)
     data.forget()
     fingerprint.forget()
-    with registry.having(()):
+    with registry.having(()), visible(os.environ.get(VISIBLE)):  # device cpu hides GPUs
         registry.installed()
         several, known = _known(topics)
         with registry.having(own):
@@ -118,6 +130,15 @@ def run(
             run.own, run.sinks = [*run.own, *(value.name for _, value in own)], sinks
             _train(run, cells, minutes)
             return Results(run.folder, run.topics, registry.own())
+
+
+def _refuse(several: Mapping[str, Any], settings: Any) -> None:
+    """Raise UsageError for an argument that is to be a list or a dict, and is none."""
+    for name, values in several.items():
+        if values is not None and (isinstance(values, str) or not isinstance(values, Iterable)):
+            raise UsageError(f"{name}: {values!r} is given for a list: write [{values!r}]")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UsageError(f"settings: {settings!r} is no dict, such as {{'mine.steps': 500}}")
 
 
 def _own_values(**axes: Sequence[Any] | None) -> list[tuple[str, Any]]:
@@ -239,10 +260,13 @@ def _train(run: Run, cells: list[Cell], minutes: int | None) -> None:
             )
             raise
         finally:
-            run.close()
+            run.end()
             console.clear()
-            if run.records:
-                _report(run.folder, console.line)
+            try:
+                if run.records:
+                    _report(run.folder, console.line)
+            finally:
+                run.close()
 
 
 def _in_no_file(topics: Iterable[Topic]) -> Iterator[str]:

@@ -88,6 +88,9 @@ class LocalExecutor:
         """Start the tasks that fit, wait at most ``timeout_s`` for news, return ended tasks."""
         while task := self._next():
             self._waiting.remove(task)
+            if not task.attempt:
+                with contextlib.suppress(OSError):  # the training says so, if it comes that far
+                    task.forget()
             self._start(task, "train", population.train, self._gpus(task) or ())
         if self._gangs:
             self._listen(timeout_s)

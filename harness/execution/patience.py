@@ -19,6 +19,8 @@ def given_up(task: Task, pulses: Sequence[Pulse], running_s: float) -> str:
     step = max(pulse.step for pulse in pulses)
     where = f" at step {step} of {task.budget.steps}" if step else ""
     if task.limit_s is not None and running_s > task.limit_s:
+        if len(task.cells) > 1:
+            return f"over {task.limit_s:g} s, --timeout for {len(task.cells)} cells as one{where}"
         return f"over --timeout {task.limit_s:g} s{where}"
     patience_s = max(task.budget.timeout_s, SLOWER * max(pulse.step_s for pulse in pulses))
     if min(pulse.silent_s for pulse in pulses) > patience_s:

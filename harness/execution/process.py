@@ -9,13 +9,14 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, replace
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, current_process, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from harness.trial import device
 from harness.trial.task import Task
 
 Function = Callable[[Task, int], Any]
+AT_WORK = threading.Event()  # set in a worker process
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,13 @@ def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
     It ends when the pipe does; after an error, or if the task has spoiled it, it is to be killed.
+    What a task runs in it may start processes of its own, such as a DataLoader's: they end with it.
     stacks: a file to which it writes its threads' frames when signalled. heart: memory shared with
     the parent, to beat in.
     """
     os.setsid()
+    AT_WORK.set()
+    current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
     faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
@@ -155,8 +160,8 @@ def _raised(error: BaseException) -> Raised:
 
 
 def _die_with_parent() -> None:
-    """Wait for the parent process to end, and then exit at once."""
+    """Wait for the parent process to end, and then kill this one and all that it started."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)

@@ -27,6 +27,8 @@ def make() -> tuple[Path, IO]:
     if told and not (os.path.isdir(told) and os.access(told, os.W_OK | os.X_OK)):
         raise UsageError(f"TMPDIR {told} is no folder that can be written to")
     where = f"TMPDIR {tempfile.gettempdir()}"
+    if set("#?") & set(where):
+        raise UsageError(f"{where}: torch takes a # or ? for the end of a path; set another one")
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
     except OSError as error:

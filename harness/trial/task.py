@@ -16,6 +16,7 @@ from harness.axes import parallel, registry
 from harness.axes.axis import Value
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import digest
+from harness.files import remove
 from harness.training.loop import Training
 from harness.training.topic import Topic
 
@@ -63,6 +64,11 @@ class Task:
     def folder(self) -> Path:
         """The folder of the cell's checkpoints."""
         return self.run / "checkpoints" / self.cell.id
+
+    def forget(self) -> None:
+        """Remove what an earlier experiment left half way: no attempt is to go on from it."""
+        for cell in self.cells:
+            remove(self.run / "checkpoints" / cell.id / "middle.pt")
 
     @property
     def middle(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from harness import checkpoint, files
+from harness import checkpoint
 from harness.axes import parallel
 from harness.cell import FP32, Cell, Status
 from harness.checkpoint import estimators
@@ -44,7 +44,7 @@ def _train(task: Task, rank: int) -> Outcome:
     device = device_of(task, rank)
     clock = cost.Clock(device, nvml.energy_counter(own_gpus(task)))
     if rank == 0 and not task.attempt:
-        files.remove(task.folder / "middle.pt")
+        task.forget()
     with clock.measure("audit_s"):
         found = parity.measure(task, rank) if parity.applies(task) else None
     training = training_of(task, device, rank)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,15 +76,53 @@ def test_the_children_of_a_worker_that_died_end_with_it(executor, tmp_path):
     assert ends(int(told.read_text()))
 
 
-@pytest.mark.parametrize("kind", ["too long", "missing"])
+def test_a_task_may_start_processes_of_multiprocessing(executor, tmp_path):
+    def loads(task, rank):
+        loader = torch.utils.data.DataLoader(torch.arange(6.0), batch_size=3, num_workers=2)
+        return [batch.tolist() for batch in loader]
+
+    task = Task(Toy(), CELL, Budget(2, 8, timeout_s=60), tmp_path)
+    assert executor.call(loads, task) == [[0, 1, 2], [3, 4, 5]]
+
+
+ORPHANS = """
+import os, signal, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from toy import Toy
+from harness.cell import Budget, Cell
+from harness.execution.local import LocalExecutor
+from harness.trial.task import Task
+
+def starts(task, rank):
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    print(os.getpid(), child.pid, flush=True)
+    signal.pause()
+
+task = Task(Toy(), Cell("toy", "line", "mse", "cosine"), Budget(2, 8, timeout_s=60), Path("."))
+LocalExecutor().call(starts, task)
+"""
+
+
+def test_what_a_worker_started_ends_where_its_parent_is_killed(tmp_path):
+    code = ORPHANS.format(tests=str(Path(__file__).parents[1]))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(pids) == 2 and all(map(ends, pids))
+
+
+@pytest.mark.parametrize("kind", ["too long", "missing", "of a # in its name"])
 def test_a_temporary_folder_that_does_not_serve_is_one_line(tmp_path, monkeypatch, kind):
-    folder = tmp_path / ("x" * 100 if kind == "too long" else "none")
-    if kind == "too long":
+    folder = tmp_path / {"too long": "x" * 100, "missing": "none"}.get(kind, "a#b")
+    if kind != "missing":
         folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(UsageError) as refused:
         LocalExecutor()
-    assert str(refused.value).startswith(f"TMPDIR {folder} is ")
+    assert str(refused.value).startswith(f"TMPDIR {folder}")
     assert "\n" not in str(refused.value)
     assert not folder.exists() or not list(folder.iterdir())

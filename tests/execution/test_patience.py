@@ -100,6 +100,8 @@ def test_a_populations_patience_and_limit_are_for_all_its_cells(tmp_path):
     tasks = tuple(replace(task(tmp_path, 30.0), cell=replace(CELL, seed=n)) for n in range(6))
     whole = PopulationTask.of(tasks, compiled=False)
     assert (whole.limit_s, whole.budget.timeout_s) == (30 * 6 / PAYS, 60 * 6 / PAYS)
+    over = "over 120 s, --timeout for 6 cells as one at step 3 of 20"
+    assert given_up(whole, [Pulse(0, 3)], running_s=121) == over
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
