@@ -17,6 +17,8 @@ from harness.results.columns import CONFIGURATION
 RECIPE = [*CONFIGURATION, "rate", "settings"]
 # what stands for a cell's value where its table has none
 LEFT_OUT: dict[str, Any] = {"rate": 1.0, "settings": "", "precision": FP32}
+# what decides whether a cell promises single's numbers: the first four tell most of it
+PROMISING = ["topic", "model", "parallel", "precision", "loss", "settings"]
 TRIED = ("done", "diverged", "failed", "timeout")
 TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
 
@@ -26,17 +28,18 @@ def competitors(cells: pd.DataFrame) -> pd.DataFrame:
 
     An exact parallel configuration (``parity.exact``) has single's numbers, so it is no competitor:
     its cells that trained are those of ``single`` for seeds that single lacks, and left out else.
-    Column ``stands_in`` marks them. What the columns of LEFT_OUT lack is added.
+    Column ``stands_in`` marks them. What the columns of LEFT_OUT lack is added. A cell whose parity
+    was not measured, as one that failed, promises what others of its loss and settings do, and if
+    none of them was measured, what others of its model do.
     """
     kept = cells[cells["status"].isin(TRIED)].copy()
     for name, value in LEFT_OUT.items():
         kept[name] = kept[name].fillna(value) if name in kept else value
-    exact = pd.Series(False, index=kept.index)
-    if "parity.exact" in kept:
-        exact = kept["parity.exact"].astype("boolean").fillna(False).astype(bool)
-    alike = [kept[name] for name in ("topic", "model", "parallel", "precision")]
-    promised = exact.groupby(alike).transform(any)
-    kept["stands_in"] = (kept["parallel"] != "single") & promised.astype(bool)
+    promised = said = pd.Series(finite(kept, "parity.exact"), kept.index)
+    for alike in (PROMISING, PROMISING[:4]):
+        others = said.groupby([kept[name] for name in alike]).transform("max")
+        promised = promised.fillna(others)
+    kept["stands_in"] = (kept["parallel"] != "single") & (promised == 1)
     kept = kept[~kept["stands_in"] | kept["status"].isin(["done", "diverged"])].copy()
     kept.loc[kept["stands_in"], "parallel"] = "single"
     kept = kept.sort_values([*RECIPE, "seed", "stands_in"], kind="stable")

@@ -57,6 +57,31 @@ def test_one_cell_that_diverges_now_may_be_chance_unless_all_else_is_the_same():
     assert compare.compare(run(every), run()).verdict == "better"
 
 
+def copies(lost=(), exact=True):
+    """A run of twelve seeds, each in three parallel configurations; some of the cells diverge."""
+    cells = []
+    for parallel in ("ddp", "zero1", "fsdp"):
+        for seed in range(12):
+            own = fault(seed, "diverged") if (parallel, seed) in lost else record(seed)
+            where = {"id": own["id"].replace("ddp", parallel), "parallel": parallel}
+            cells.append(own | where | {"parity": {"exact": exact}})
+    return tables.cells(cells)
+
+
+@pytest.mark.parametrize(
+    ("lost", "exact", "verdict"),
+    [
+        ([(name, s) for name in ("ddp", "zero1", "fsdp") for s in (3, 8)], True, "not enough"),
+        ([(name, s) for name in ("ddp", "zero1", "fsdp") for s in (3, 8)], False, "worse"),
+        ([("ddp", seed) for seed in range(12)], True, "worse"),
+    ],
+)
+def test_exact_copies_that_diverge_are_one_training_each(lost, exact, verdict):
+    found = compare.compare(copies(exact=exact), copies(lost, exact))
+    (row,) = (row for row in found.rows if row.aspect == "cells")
+    assert row.verdict.startswith(verdict) and row.note.startswith(f"{len(lost)} diverged, done in")
+
+
 @pytest.mark.parametrize("status", ["failed", "timeout", "skipped"])
 def test_a_cell_that_was_done_and_is_not_now_is_worse(status):
     found = compare.compare(run(), run([fault(2, status, "out of memory\nat 0x1")]))

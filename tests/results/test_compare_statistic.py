@@ -200,6 +200,44 @@ def test_cells_of_one_seed_that_promise_the_same_training_count_once():
     assert not any("ddp" in one.name for one in found)
 
 
+def unequal(seeds, **shifts):
+    """Two runs, of a loss under so many seeds each; some losses are other in the candidate."""
+    cells = recipes(3)
+    count = cells["loss"].map(seeds).fillna(0)
+    cells = cells[(cells["schedule"] == "cosine") & (cells["seed"] < count)]
+    cells = cells.assign(**{"direction.accuracy": "max", "baseline.accuracy": 0.1, "dataset": "d"})
+    cells = cells.assign(primary="accuracy", **{"metric.accuracy": 0.9 + 0.002 * cells["seed"]})
+    moved = cells["metric.accuracy"] + cells["loss"].map(shifts).fillna(1e-4 * cells["seed"])
+    return cells, cells.assign(**{"metric.accuracy": moved})
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [{"ce": 2, "kl": 1}, {"ce": 2, "kl": 1, "mse": 1, "mae": 1}, {"ce": 3, "mse": 2, "kl": 1}],
+)
+def test_one_seed_that_changed_beside_others_of_more_is_named(seeds):
+    (row,) = verdicts(*unequal(seeds, kl=-0.7))
+    assert row.verdict == "not enough evidence" and "chance: vgg11-kl-cosine -0.7" in row.note
+    assert "-ce-" not in row.note and "-mse-" not in row.note
+    (row,) = verdicts(*unequal(seeds | {"mse": 2, "mae": 2}, kl=0.0))
+    assert row.verdict == "same"
+
+
+def test_one_seed_that_changed_leaves_no_better_and_hides_no_worse():
+    seeds = {"ce": 3, "mse": 3, "kl": 1}
+    (row,) = verdicts(*unequal(seeds, kl=-0.7, ce=0.08, mse=0.08))
+    assert row.verdict == "not enough evidence" and "; better beyond chance: " in row.note
+    worse, few = verdicts(*unequal(seeds, kl=0.05, ce=-0.3))
+    assert worse.verdict == "worse" and "vgg11-ce-cosine -0.3" in worse.note
+    assert few.verdict == "not enough evidence" and few.note.endswith("vgg11-kl-cosine +0.05")
+    (bit,) = verdicts(*unequal(seeds, kl=2.0**-53))
+    assert bit.verdict == "not enough evidence"
+
+
+def verdicts(before, after):
+    return [row for row in compare.compare(before, after).rows if row.aspect == "accuracy"]
+
+
 def test_huge_values_are_judged_without_overflow():
     cells = recipes(3)
     values = np.full(len(cells), 1e308)

@@ -32,6 +32,30 @@ def test_exact_configurations_stand_in_for_single_where_it_lacks_a_seed():
     ]
 
 
+def test_exact_is_what_cells_of_the_same_loss_and_settings_are():
+    """Dropout makes ddp inexact, so its cells are no seeds of single's with dropout."""
+    dropout = {"settings": "dropout=0.1", "parity.exact": None}
+    found = competitors(
+        table(
+            {"settings": "dropout=0"},
+            {"settings": "dropout=0", "parallel": "ddp", "parity.exact": True},
+            dropout,
+            dropout | {"parallel": "ddp", "seed": 1, "parity.exact": False},
+            dropout | {"parallel": "ddp", "seed": 2, "status": "failed"},
+            dropout | {"parallel": "ddp", "loss": "mse", "parity.exact": True},
+            {"parallel": "ddp", "settings": "dropout=0.2", "status": "diverged", "seed": 3},
+        )
+    )
+    assert found[["parallel", "loss", "settings", "seed", "stands_in"]].to_numpy().tolist() == [
+        ["ddp", "ce", "dropout=0.1", 1, False],
+        ["ddp", "ce", "dropout=0.1", 2, False],
+        ["single", "ce", "dropout=0", 0, False],
+        ["single", "ce", "dropout=0.1", 0, False],
+        ["single", "ce", "dropout=0.2", 3, True],
+        ["single", "mse", "dropout=0.1", 0, True],
+    ]
+
+
 def test_rates_are_recipes_apart_and_skipped_cells_none():
     rows = ({}, {"rate": 0.3}, {"status": "skipped", "seed": 4})
     assert competitors(table(*rows))["rate"].tolist() == [0.3, 1.0]

@@ -14,7 +14,7 @@ from scipy import stats
 
 from harness.cell import Status
 from harness.results.compare.rows import Row, alike, flags, mean, naming, numbers, texts
-from harness.results.compare.statistic import beyond, measured
+from harness.results.compare.statistic import beyond, configurations, measured
 from harness.results.record import TRAINED
 from harness.results.verdict import Verdict
 
@@ -34,6 +34,7 @@ def cells(
 
     Both figures are counts of cells that are ``done``. That cells diverge, or no longer do, is
     better or worse where Fisher's exact test has a p-value of ``level`` at most: it may be chance.
+    Cells of one seed that promise to be the same training count once in it.
     """
     before, now = texts(baseline, "status"), texts(candidate, "status")
     done = float((before == Status.DONE).sum()), float((now == Status.DONE).sum())
@@ -46,7 +47,7 @@ def cells(
         verdict, what = found
         which = (before == was) & (now == became)
         chance = {was, became} <= set(TRAINED) and not alike(baseline, candidate)[which].any()
-        if chance and _diverging(before, now) > level:
+        if chance and _diverging(baseline, before, now) > level:
             verdict, what = Verdict.NOT_ENOUGH, f"{what}: it may be chance"
         names = [str(name) for name in before.index[which]]
         reason = texts(candidate, "reason")[names[0]]
@@ -56,10 +57,15 @@ def cells(
         yield Row(topic, "cells", *done, Verdict.SAME)
 
 
-def _diverging(before: pd.Series, now: pd.Series) -> float:
-    """Return Fisher's p-value of equal shares of cells that diverge, of those trained in both."""
+def _diverging(cells: pd.DataFrame, before: pd.Series, now: pd.Series) -> float:
+    """Return Fisher's p-value of equal shares of trainings that diverge, of those in both runs.
+
+    Cells that promise to be the same training are one: it diverged if any of them did.
+    """
     trained = before.isin(TRAINED) & now.isin(TRAINED)
-    counts = np.array([[(own[trained] == s).sum() for s in TRAINED] for own in (before, now)])
+    training = [configurations(cells)[trained], texts(cells, "seed")[trained]]
+    lost = [(own[trained] == Status.DIVERGED).groupby(training).any() for own in (before, now)]
+    counts = np.array([[own.sum(), (~own).sum()] for own in lost])
     return float(stats.fisher_exact(counts).pvalue)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.results.compare.rows import Row, alike, mean, naming, numbers, texts
-from harness.results.compare.statistic import Certain, Difference, told
+from harness.results.compare.statistic import Certain, Difference
 from harness.results.verdict import Verdict
 
 
@@ -74,25 +74,39 @@ def metric(
     """Yield the rows of a metric whose numbers are not all the same.
 
     values: those of both runs. found: its differences, and sure those of all metrics that are
-    beyond chance. margin: within it the runs are as good.
+    beyond chance. margin: within it the runs are as good. Where configurations of one seed changed
+    that no mean holds, the best verdict is *not enough evidence*, and they are named.
     """
     means = mean(values[0]), mean(values[1])
     beyond = [one for one in found if one in sure.found and one.relevant(margin)]
-    judged = False
-    for verdict, sign in ((Verdict.WORSE, -1), (Verdict.BETTER, 1)):
-        own = [one for one in beyond if (one.value > 0) == (higher == (sign > 0))]
-        if own:
-            judged = True
-            yield Row(topic, name, *means, verdict, f"beyond chance: {told(own)}")
-    if judged:
+    better = [one for one in beyond if (one.value > 0) == higher]
+    worse = [one for one in beyond if one not in better]
+    alone = [one for one in found if one.alone]
+    if worse:
+        yield Row(topic, name, *means, Verdict.WORSE, f"beyond chance: {_told(worse)}")
+    if alone:
+        also = f"; better beyond chance: {_told(better)}" if better else ""
+        note = f"one seed in common does not tell a change from chance: {_told(alone)}{also}"
+        yield Row(topic, name, *means, Verdict.NOT_ENOUGH, note)
+    elif better:
+        yield Row(topic, name, *means, Verdict.BETTER, f"beyond chance: {_told(better)}")
+    if worse or better:
         return
     whole = found[-1]
     if whole.within(margin):
-        yield Row(topic, name, *means, Verdict.SAME, f"same within {margin:.2g}")
+        if not alone:
+            yield Row(topic, name, *means, Verdict.SAME, f"same within {margin:.2g}")
         return
     smallest = max(whole.smallest(sure.level(whole)), margin if whole.one_seed else 0.0)
     note = f"would have been seen: {smallest:.2g} in the mean of all"
-    if len(found) > 1:
-        each = sorted(one.smallest(sure.each) for one in found[:-1])
+    each = sorted(one.smallest(sure.each) for one in found[:-1] if not one.alone)
+    if each:
         note += f", {each[len(each) // 2]:.2g} in one configuration"
     yield Row(topic, name, *means, Verdict.NOT_ENOUGH, note)
+
+
+def _told(some: Sequence[Difference]) -> str:
+    """Return differences as text, the most certain or else the largest first, three at most."""
+    first = sorted(some, key=lambda one: (one.p, -abs(one.value)))
+    named = ", ".join(f"{one.name or 'all together'} {one.value:+.3g}" for one in first[:3])
+    return named + (f" and {len(first) - 3} more" if len(first) > 3 else "")

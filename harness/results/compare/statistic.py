@@ -9,7 +9,7 @@ has one more, which knows that a seed's configurations go up and down together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,7 +41,8 @@ class Difference:
 
     name: the configuration's; empty for the mean over all. baseline, candidate: means over seeds.
     error and df: the difference's standard error and its degrees of freedom. one_seed: whether the
-    error knows nothing of seeds: then what one seed does to all cells alike is in the value too.
+    error knows nothing of seeds: then what one seed does to all cells alike is in the value too. A
+    configuration of one seed has an infinite error.
     """
 
     name: str
@@ -56,6 +57,11 @@ class Difference:
         """The candidate's mean less the baseline's."""
         with np.errstate(over="ignore"):
             return float(np.subtract(self.candidate, self.baseline))
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is of one configuration's only seed, which tells no change from chance."""
+        return self.one_seed and bool(self.name)
 
     @property
     def p(self) -> float:
@@ -100,8 +106,9 @@ def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> lis
     """Return how a topic's metric differs: in each configuration with seeds to spare, and in all.
 
     pair: the finite values of both runs, row by row those of ``cells``. Cells of one seed that
-    promise to be the same training (parallel configurations with exact parity) count once. Empty
-    where no configuration has two seeds.
+    promise to be the same training (parallel configurations with exact parity) count once.
+    Configurations of one seed that changed and that no mean holds come first (``alone``). Empty
+    where no configuration has two seeds and they are fewer than FEWEST.
     """
     a_N, b_N = pair
     scale = (
@@ -113,6 +120,7 @@ def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> lis
             "seed": texts(cells, "seed"),
             "a": a_N / scale,
             "b": b_N / scale,
+            "changed": a_N != b_N,
         }
     )
     seeds = frame.groupby(["name", "seed"], sort=False).mean().reset_index()
@@ -130,8 +138,11 @@ def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> lis
         Difference(name, a * scale, b * scale, math.sqrt(squared) * scale, df)
         for (name, _), (a, b), squared, df in zip(groups, means, squared_G, noise.df, strict=True)
     ]
-    if whole or len(each) == 1:
+    if whole:
         return [*each, *whole]
+    each = [*_alone(every, scale), *each]
+    if len(groups) == 1:
+        return each
     mean_a, mean_b = np.mean(means, axis=0) * scale
     error, df = _together(pd.concat([own for _, own in groups]), squared_G)
     return [*each, Difference("", mean_a, mean_b, error * scale, df)]
@@ -165,6 +176,15 @@ def _together(seeds: pd.DataFrame, squared_G: np.ndarray) -> tuple[float, float]
         return 0.0, float(df)
     spare = alone**2 / (alone_G**2 / (count_G - 1)).sum()  # Satterthwaite 1946
     return math.sqrt(alone * inflation), float(min(SEEDS + df, spare))
+
+
+def _alone(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Difference]:
+    """Return how configurations of one seed differ whose values are not bit for bit the same."""
+    some = [(name, own.iloc[0]) for name, own in every if len(own) == 1 and own["changed"].any()]
+    return [
+        Difference(name, own["a"] * scale, own["b"] * scale, math.inf, 0, one_seed=True)
+        for name, own in some
+    ]
 
 
 def _over_cells(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Difference]:
@@ -219,7 +239,7 @@ def certain(some: Iterable[Difference]) -> Certain:
     Half of it is for the means over all, the other half for single configurations, each corrected
     for how many they are (Holm 1979): so a few means are not held to the many others' level.
     """
-    tested = list(some)
+    tested = [one for one in some if not one.alone]
     families = [[one for one in tested if bool(one.name) is named] for named in (False, True)]
     alpha = ALPHA / max(1, sum(map(bool, families)))
     found: set[Difference] = set()
@@ -245,10 +265,3 @@ def beyond(difference: float, bound: float, higher: bool) -> Verdict:
     if abs(difference) <= bound:
         return Verdict.SAME
     return Verdict.BETTER if (difference > 0) == higher else Verdict.WORSE
-
-
-def told(some: Sequence[Difference]) -> str:
-    """Return differences as text, the most certain first, three at most."""
-    first = sorted(some, key=lambda one: one.p)
-    named = ", ".join(f"{one.name or 'all together'} {one.value:+.3g}" for one in first[:3])
-    return named + (f" and {len(first) - 3} more" if len(first) > 3 else "")
