@@ -14,16 +14,19 @@ import pandas as pd
 from pandas.api import types
 
 from harness.topics import table_text
-from harness.topics.table_text import ALL, PLAIN, Notation
+from harness.topics.table_text import ALL, MOSTLY, PLAIN, Notation
 
 GAPS = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")
 # Gaps beside numbers or dates only: among other texts they may be levels
-ALSO_GAPS = ("-", "--", ".", "none", "missing", "#div/0!", "#value!", "#num!", "#ref!")
+ALSO_GAPS = (
+    *("-", "--", ".", "none", "missing", "#div/0!", "#value!", "#num!", "#ref!"),
+    *("0000-00-00", "0000-00-00 00:00:00"),
+)
 LEVELS = 20  # of a text column that get a column of their own, the most frequent
 OTHER = "(other)"
-MOSTLY = 0.9  # share of numbers from which texts among them are taken for mistakes
 UNNAMED = r"|None|Unnamed: \d+(_level_\d+)?(\.\d+)?"
-IDENTIFIER = re.compile(rf"{UNNAMED}|(?i:(.*[ _.-])?(id|idx|index|uuid|row|rownum))|.*[a-z]I[Dd]")
+IDENTIFIER = re.compile(rf"{UNNAMED}|(?i:index|(.*[ _.-])?(id|idx|uuid|row|rownum))|.*[a-z]I[Dd]")
+INDEX = re.compile(r"(?i:.*[ _.-]index)")  # of rows, or a quantity such as a price index
 DAYS = "read as days since 1970-01-01"
 DAY = pd.Timedelta(days=1).as_unit("s")
 
@@ -64,17 +67,19 @@ def take(frame: pd.DataFrame, separator: str) -> dict[str, Column]:
 def counter(name: str, column: Column) -> Column:
     """Return a column, left out if it has whole numbers and a name that only tell rows apart.
 
-    One that counts the rows under another name, which may be a time, stays, with a note.
+    Under a name such as price_index they do so only if they count the rows. One that counts the
+    rows under another name, which may be a time, stays, with a note.
     """
     if not column.numeric or column.values is None or not column.values.is_unique:
         return column
     value_N = column.values.to_numpy()
     if not np.isfinite(value_N).all() or (value_N % 1).any():
         return column
-    if IDENTIFIER.fullmatch(name):
-        return Column(None, "whole numbers that only tell rows apart: left out")
     low, high = value_N.min(), value_N.max()
-    if high - low == len(value_N) - 1 and not column.note:
+    counts = high - low == len(value_N) - 1
+    if IDENTIFIER.fullmatch(name) or (counts and INDEX.fullmatch(name)):
+        return Column(None, "whole numbers that only tell rows apart: left out")
+    if counts and not column.note:
         return Column(column.values, f"counts the rows, {low:.0f} to {high:.0f}: taken for numbers")
     return column
 
@@ -139,7 +144,7 @@ def _written(
     try:
         moments = table_text.dates(text)
     except ValueError as error:
-        return Column(None, wrong=f"{error}: write dates as YYYY-MM-DD")
+        return Column(None, wrong=str(error))
     if moments is not None:
         first = text.max()
         moment = moments[text.index[text == first][0]]
@@ -171,11 +176,9 @@ def _mistakes(text: pd.Series) -> str:
         return "its numbers are not all written in the same way"
     if number.mean() < MOSTLY:
         return ""
-    others = sorted(set(text[~number]))
-    few = ", ".join(map(repr, others[:3])) + ", ..." * (len(others) > 3)
     return (
-        f"it holds {number.sum()} numbers, but also {(~number).sum()} texts ({few}): "
-        "write numbers there, or nothing"
+        f"it holds {number.sum()} numbers, but also {(~number).sum()} texts "
+        f"({table_text.some(text[~number])}): write numbers there, or nothing"
     )
 
 

@@ -10,8 +10,13 @@ import pandas as pd
 
 SPACES = " \u00a0\u202f'\u2019"  # between thousands, in French, by ISO 31-0 and in Swiss
 DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?"
-DAYS = ("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+DAYS = (
+    *("%d.%m.%Y", "%d.%m.%y"),
+    *("%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y"),
+    *("%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d"),
+)
 TIMES = ("", " %H:%M", " %H:%M:%S")
+MOSTLY = 0.9  # share of numbers or dates from which texts among them are taken for mistakes
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,11 @@ class Notation:
     @property
     def pattern(self) -> str:
         """Return the regular expression of all numbers written so, infinite ones too."""
-        whole = r"\d+"
-        if self.groups:
-            whole = rf"(?:[1-9]\d{{0,2}}(?:[{self.groups}]\d{{3}})+|\d+)"
         point = "[" + self.decimal + "]"
-        finite = rf"(?:{whole}(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?"
-        return rf"[+-]?(?:{finite}|(?i:inf(?:inity)?))"
+        found = rf"(?:\d+(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?)"
+        if self.groups:
+            found += rf"|[1-9]\d{{0,2}}(?:[{self.groups}]\d{{3}})+(?:{point}\d*)?"
+        return rf"[+-]?(?:{found})"
 
     def values(self, text: pd.Series) -> np.ndarray:
         """Return the numbers, float64, that texts of this notation write."""
@@ -66,7 +70,8 @@ def preferred(columns: Sequence[pd.Series], separator: str) -> tuple[Notation, .
         english, european = notation(text, ENGLISH), notation(text, EUROPEAN)
         points |= english is not None and european is None
         commas |= english is None and european is not None
-        either |= None not in (english, european) and english != PLAIN
+        signless = (english, european) == (ENGLISH[0], EUROPEAN[0])
+        either |= None not in (english, european) and not signless
     if not points and (commas or (either and separator == ";")):
         return EUROPEAN + ENGLISH
     return ENGLISH + EUROPEAN
@@ -80,20 +85,43 @@ def like_dates(text: pd.Series) -> bool:
 def dates(text: pd.Series) -> pd.Series | None:
     """Return texts as moments (UTC) if all are dates in one and the same format, else None.
 
-    Raises ValueError if day and month can be told apart in two ways that give other moments.
+    Raises ValueError if day, month and year can be told apart in two ways that give other moments,
+    and if most texts are dates, but not all in one format.
     """
     if not like_dates(text):
         return None
-    found = []
+    found, one_of = [], pd.Series(False, index=text.unique())
     formats = ["ISO8601", *(day + time for time in TIMES for day in DAYS)]
-    distinct = pd.Series(text.unique())
+    distinct = pd.Series(one_of.index)
     for one in formats:
         moments = pd.to_datetime(distinct, format=one, errors="coerce", utc=True)
         if moments.notna().all():
             found.append(moments)
+        one_of |= moments.notna().to_numpy()
     if not found:
+        _refuse_others(text, text.map(one_of))
         return None
     moments, *others = found
     if any(not moments.equals(other) for other in others):
-        raise ValueError(f"{min(distinct)!r} can be read with the day or the month first")
+        raise ValueError(
+            f"{min(distinct)!r} can be read in more than one order of day, month and year: "
+            "write dates as YYYY-MM-DD"
+        )
     return text.map(pd.Series(moments.array, index=distinct))
+
+
+def _refuse_others(text: pd.Series, date: pd.Series) -> None:
+    """Raise ValueError if most texts are dates, each in some format, but all are not in one."""
+    if date.all():
+        raise ValueError("its dates are not all written in the same way: write them as YYYY-MM-DD")
+    if date.mean() >= MOSTLY:
+        raise ValueError(
+            f"it holds {date.sum()} dates, but also {(~date).sum()} texts that are none "
+            f"({some(text[~date])}): write dates there, or nothing"
+        )
+
+
+def some(text: pd.Series) -> str:
+    """Return the first three of different texts, and whether there are more."""
+    different = sorted(set(text))
+    return ", ".join(map(repr, different[:3])) + ", ..." * (len(different) > 3)

@@ -144,13 +144,25 @@ def test_what_tells_nothing_is_left_out_and_said(tmp_path, values, said):
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"), [("Unnamed: 0", 0), ("id", 0), ("patientId", 0), ("tree_ID", 0), ("day", 1)]
+    ("name", "kept"),
+    [
+        *[("Unnamed: 0", 0), ("id", 0), ("patientId", 0), ("tree_ID", 0), ("day", 1)],
+        *[("index", 0), ("row_index", 0)],
+    ],
 )
 def test_an_index_is_left_out_and_a_counter_by_another_name_said(tmp_path, name, kept):
     table = load(tmp_path, **{name: np.random.default_rng(0).permutation(ROWS)})
     assert (name in table.names) == kept
     words = "counts the rows, 0 to 99" if kept else "whole numbers that only tell rows apart"
     assert table.notes[0].startswith(f"column {name!r}: {words}")
+
+
+def test_whole_numbers_named_an_index_stay_unless_they_count_the_rows(tmp_path):
+    spread = np.random.default_rng(0).permutation(ROWS) * 3
+    columns = {"price_index": spread, "Refractive Index": spread[::-1], "index": spread}
+    table = load(tmp_path, **columns, case_id=spread)
+    assert table.names == ["x", "price_index", "Refractive Index"]
+    assert [note.split("'")[1] for note in table.notes] == ["index", "case_id"]
 
 
 def test_rows_with_gaps_are_dropped_by_column_and_count(tmp_path):
@@ -178,7 +190,7 @@ def test_rows_with_gaps_are_dropped_by_column_and_count(tmp_path):
         ({"x": [1.0] * ROWS}, "no feature columns are left beside 'y'; column 'x': constant"),
         ({"a": [*map(str, X[:97]), "<1", "n.a.", "12 kg"]}, "97 numbers, but also 3 texts"),
         ({"a": [*map(str, X[:97]), "0,1", "1,5", "2,5"]}, "not all written in the same way"),
-        ({"a": ["01/02/2020", "02/01/2020"] * 50}, "can be read with the day or the month first"),
+        ({"a": ["01/02/2020", "02/01/2020"] * 50}, "can be read in more than one order of day"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, column, words):

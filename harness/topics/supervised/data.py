@@ -1,9 +1,9 @@
-"""Open a user's data, hold a test part apart, and look at it once: targets, content, notes."""
+"""Look at a user's data once: its content, its targets, and what to say of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,102 +13,21 @@ import torch
 from torch import Tensor
 
 from harness.cell import UsageError
-from harness.topics import datasets, folds
 from harness.topics.supervised import targets
-from harness.topics.supervised.given import Given
-from harness.topics.supervised.samples import Items, Pair, opened
+from harness.topics.supervised.pairs import Pair, as_array
+from harness.topics.supervised.parts import Data, Part, load
+from harness.topics.supervised.samples import Items
 from harness.topics.supervised.targets import Classes, Numbers
 
 MOST_READ = 5_000  # items of a Dataset that are read to hash it
 TWICE = 4  # items that are read twice, to see whether they are the same
-LARGE = 64 * 2**20  # bytes that a task had better not carry
-CHUNK = 256  # samples read at once
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some of the samples, by their rows."""
-
-    samples: Pair | Items
-    rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def chunks(self, size: int = CHUNK) -> Iterator[tuple[Tensor, Any]]:
-        """Yield x and y of all samples, each read under its row as the seed: always the same."""
-        for row_B in self.rows.split(size):
-            yield self.samples.read(row_B, row_B)
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """A user's samples: those that train and validate in turn (or only train), and those that test.
-
-    order: rows of those that train in a random order, the same for all runs, since data is often
-    sorted. notes: what a person should know of how they were taken.
-    """
-
-    train: Part
-    test: Part
-    validation: Part | None
-    order: Tensor
-    notes: tuple[str, ...]
-
-    def fold(self, seed: int) -> tuple[Part, Part]:
-        """Return the samples that a cell of this seed trains on, and those that validate it.
-
-        An eighth validates, another for each of eight seeds, unless the user gave such data.
-        """
-        if self.validation is not None:
-            return self.train, self.validation
-        samples, rows = self.train.samples, self.order
-        fold = folds.fold(len(rows), seed)
-        return Part(samples, rows[fold.train]), Part(samples, rows[fold.validation])
-
-    def drawn(self, seed: int, most: int | None) -> Part:
-        """Return the samples that a cell of this seed trains on, ``most`` of them at random."""
-        train = self.fold(seed)[0]
-        if most is None or most >= len(train):
-            return train
-        rows = train.rows if self.validation is None else self.order
-        return Part(train.samples, rows[:most])
-
-
-@lru_cache(maxsize=8)
-def load(data: Given, test: Given | None, validation: Given | None, collate: Given | None) -> Data:
-    """Open a user's data, once in each process. Raises UsageError for what is no data, or too few
-    samples to test on a fifth.
-    """
-    samples = opened("data", data, collate)
-    notes = [*samples.notes]
-    if test is None:
-        train, held = datasets.one_in_five(len(samples))
-        if len(held) == 0:
-            raise UsageError(
-                f"data has {len(samples)} sample{'s' * (len(samples) != 1)}, no fifth of which can "
-                "be the test part: give 5 or more, or test= apart"
-            )
-        order = train
-        part, size = Part(samples, held), len(held)
-        notes.append(f"a fifth ({size} of {len(samples)} samples) is the test part, for all seeds")
-    else:
-        train, other = torch.arange(len(samples)), opened("test", test, collate)
-        order = datasets.random_order(len(samples))
-        part = Part(other, torch.arange(len(other)))
-    apart = None
-    if validation is not None:
-        own = opened("validation", validation, collate)
-        apart = Part(own, torch.arange(len(own)))
-        if validation == test:
-            notes.append("validation and test are the same data: what chooses is what is reported")
-    for one in (data, test, validation):
-        if one is not None and not one.is_function and (size := _bytes(one.value)) > LARGE:
-            notes.append(
-                f"{size / 2**20:.0f} MB of data travel to a worker process with every cell: give a "
-                "function that returns it instead"
-            )
-    return Data(Part(samples, train), part, apart, order, tuple(notes))
+SAME = {
+    ("data", "test"): "test is the training data: its metrics are those of samples that were "
+    "trained on",
+    ("data", "validation"): "validation is the training data: what chooses was trained on",
+    ("test", "validation"): "validation and test are the same data: what chooses is what is "
+    "reported",
+}
 
 
 def forget() -> None:
@@ -121,19 +40,12 @@ def forget() -> None:
 def _outline(data: Data) -> tuple[float, ...]:
     """Return a few numbers by which to tell whether another process was given the same samples."""
     found: list[float] = []
-    for part in (data.train, data.test, data.validation):
-        if part is not None:
-            found.append(len(part.samples))
-            if isinstance(part.samples, Pair):
-                x = part.samples.x.float()
-                found += [float(one.mean()) for one in (x, x.abs(), x[0], x[-1])]
+    for part in data.apart.values():
+        found.append(len(part.samples))
+        if isinstance(part.samples, Pair):
+            x = part.samples.x.float()
+            found += [float(one.mean()) for one in (x, x.abs(), x[0], x[-1])]
     return tuple(found)
-
-
-def _bytes(value: Any) -> int:
-    """Return the size of tensors and arrays; 0 of a Dataset, which may or may not hold its data."""
-    parts = value if isinstance(value, tuple | list) and len(value) == 2 else ()
-    return sum(int(getattr(part, "nbytes", 0)) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -164,22 +76,25 @@ def facts(data: Data, task: str, classes: int | None) -> Facts:
     spread evenly; then classes, mean and sd come from its ``targets`` or ``labels`` if those are
     what its items say, else from reading it whole. So do text labels, even of known ``classes``.
     """
-    sha, notes = hashlib.sha256(), [*data.notes]
-    seen: dict[int, np.ndarray] = {}
-    parts = [part for part in (data.train, data.test, data.validation) if part is not None]
-    for part in parts:
-        samples = part.samples
-        if id(samples) in seen:
-            continue
+    notes, contents = [*data.notes], {}
+    seen: dict[Pair | Items, np.ndarray] = {}
+    for name, part in data.apart.items():
+        samples, sha = part.samples, hashlib.sha256()
         if isinstance(samples, Pair):
             _feed(sha, samples.x, samples.y)
-            seen[id(samples)] = samples.y
+            seen[samples] = samples.y
         else:
             shared = part is data.train and (len(part) < len(samples) or data.validation is None)
-            seen[id(samples)] = _look(samples, sha, notes, classes is None, shared)
+            seen[samples] = _look(samples, sha, notes, classes is None, shared)
+        contents[name] = sha.hexdigest()
+    _refuse_other_types(data.apart)
+    for (name, other), words in SAME.items():
+        if name in contents and contents[name] == contents.get(other):
+            notes.append(words)
+    parts = [part for part in (data.train, data.test, data.validation) if part is not None]
     ys = []
     for part in parts:
-        y = seen[id(part.samples)]
+        y = seen[part.samples]
         ys.append(y[part.rows.numpy()] if len(y) == len(part.samples) else y)
     target: Classes | Numbers
     if task == "regression":
@@ -188,7 +103,23 @@ def facts(data: Data, task: str, classes: int | None) -> Facts:
         target, more = targets.counted(classes, *ys)
     else:
         target, more = targets.classes(*ys, apart=parts[0].samples is not parts[1].samples)
-    return Facts(sha.hexdigest()[:12], target, tuple(notes + more), _outline(data))
+    content, *others = contents.values()
+    if others:
+        content = hashlib.sha256("".join(contents.values()).encode()).hexdigest()
+    return Facts(content[:12], target, tuple(notes + more), _outline(data))
+
+
+def _refuse_other_types(parts: Mapping[str, Part]) -> None:
+    """Raise UsageError if x is of one type in a part and of another one in the next."""
+    types = {
+        name: str(part.samples.read(part.rows[:1], part.rows[:1])[0].dtype).removeprefix("torch.")
+        for name, part in parts.items()
+    }
+    for name, own in types.items():
+        if own != types["data"]:
+            raise UsageError(
+                f"x of {name} is {own}, and x of data is {types['data']}: give both in one type"
+            )
 
 
 def _look(samples: Items, sha: Any, notes: list[str], whole: bool, shared: bool) -> np.ndarray:
@@ -215,7 +146,7 @@ def _look(samples: Items, sha: Any, notes: list[str], whole: bool, shared: bool)
     for name in ("targets", "labels"):
         told = getattr(samples.dataset, name, None)
         if told is not None and len(told) == count:
-            array = np.asarray(told)
+            array = as_array(f"{samples.what}: its {name}", told)
             if array.ndim == read.ndim and (array[rows.numpy()] == read).all():
                 return array
     if not whole and read.dtype.kind not in "UO":
@@ -226,14 +157,18 @@ def _look(samples: Items, sha: Any, notes: list[str], whole: bool, shared: bool)
 
 def _targets(part: Part, sha: Any, what: str) -> np.ndarray:
     """Read samples, feed them to a hash if there is one, and return their targets."""
-    found = []
+    found: list[np.ndarray] = []
     for x_B, y_B in part.chunks(64):
         if x_B.is_floating_point() and not x_B.isfinite().all():
             raise UsageError(f"{what}: x has NaN or infinite values")
-        y = np.asarray(y_B)
         if sha is not None:
-            _feed(sha, x_B, y)
-        found.append(y)
+            _feed(sha, x_B, y_B)
+        found.append(y_B)
+        if y_B.shape[1:] != found[0].shape[1:]:
+            raise UsageError(
+                f"{what}: y of an item has shape {found[0].shape[1:]}, and of another one "
+                f"{y_B.shape[1:]}: one label or number a sample is needed"
+            )
     return np.concatenate(found)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.cell import UsageError
-from harness.topics.supervised.data import Part
 from harness.topics.supervised.given import Given
+from harness.topics.supervised.parts import Part
 
 OUTPUTS = "outputs"  # the parameter by which a model is told how many it needs
 
@@ -25,9 +26,8 @@ def refuse_parameters(model: str, made: Given) -> None:
             )
 
 
-@torch.no_grad()
-def try_out(model: str, network: Any, part: Part, outputs: int) -> None:
-    """Call a network on two samples, which also makes its lazy layers.
+def try_out(model: str, network: Any, parts: Mapping[str, Part], outputs: int) -> None:
+    """Call a network on two samples of each part, which also makes its lazy layers.
 
     Raises UsageError if it is none, or does not give so many outputs.
     """
@@ -35,19 +35,30 @@ def try_out(model: str, network: Any, part: Part, outputs: int) -> None:
         raise UsageError(
             f"models[{model!r}] gives a {type(network).__name__}: a nn.Module is needed"
         )
-    row_B = part.rows[:2]
-    x_B, _ = part.samples.read(row_B, row_B)
-    about = f"x of shape {tuple(x_B.shape)}, {str(x_B.dtype).removeprefix('torch.')}"
     trains = network.training
     try:
-        found = network.eval()(x_B)
+        network.eval()
+        for name, part in parts.items():
+            _try_on(model, network, name, part, outputs)
+    finally:
+        network.train(trains)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(f"model {model} has no parameter to train")
+
+
+@torch.no_grad()
+def _try_on(model: str, network: nn.Module, name: str, part: Part, outputs: int) -> None:
+    row_B = part.rows[:2]
+    x_B, _ = part.samples.read(row_B, row_B)
+    whose = "" if name == "data" else f"{name}'s "
+    about = f"{whose}x of shape {tuple(x_B.shape)}, {str(x_B.dtype).removeprefix('torch.')}"
+    try:
+        found = network(x_B)
     except Exception as error:
         line = " ".join(str(error).split())[:200]
         raise UsageError(
             f"model {model} fails on {about}: {type(error).__name__}: {line}"
         ) from error
-    finally:
-        network.train(trains)
     if not isinstance(found, Tensor):
         raise UsageError(f"model {model} gives a {type(found).__name__}: one tensor is needed")
     if found.shape != (len(x_B), outputs):
@@ -55,5 +66,3 @@ def try_out(model: str, network: Any, part: Part, outputs: int) -> None:
             f"model {model} gives outputs of shape {tuple(found.shape)} for {about}: "
             f"({len(x_B)}, {outputs}) is needed"
         )
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UsageError(f"model {model} has no parameter to train")

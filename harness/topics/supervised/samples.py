@@ -1,6 +1,6 @@
-"""Read samples: of a pair of tensors, or of a Dataset one by one under seeds of their own.
+"""Read a Dataset's samples one by one, each under a seed of its own.
 
-Shapes: B rows read, N samples.
+Shapes: B rows read.
 """
 
 from __future__ import annotations
@@ -19,27 +19,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from harness.axes import parallel
 from harness.cell import UsageError
 from harness.topics.supervised.given import Given
+from harness.topics.supervised.pairs import Pair, as_array, pair, refuse_odd
 from harness.training.batches import Batches, Shuffled
 from harness.training.transfers import onto
 
 KINDS = "a pair x, y of tensors or arrays, or a Dataset of such pairs"
 SEEDS = 2**32  # NumPy's largest
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Samples that are all in memory: x of shape N and a sample's, y as an array."""
-
-    x: Tensor
-    y: np.ndarray
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def read(self, row_B: Tensor, seed_B: Tensor) -> tuple[Tensor, Any]:
-        """Return the samples at these rows; nothing here is random."""
-        return self.x[row_B], self.y[row_B.numpy()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +44,7 @@ class Items:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def read(self, row_B: Tensor, seed_B: Tensor) -> tuple[Tensor, Any]:
+    def read(self, row_B: Tensor, seed_B: Tensor) -> tuple[Tensor, np.ndarray]:
         """Return the samples at these rows, each read under its seed. Raises UsageError."""
         with _kept():
             items = []
@@ -80,7 +65,14 @@ class Items:
                 f"{self.what}: {len(row_B)} items become x = {_told(x_B)}: one tensor is needed, "
                 "samples along its first dimension (transforms.ToTensor() makes one of an image)"
             )
-        return x_B.float() if x_B.dtype == torch.float64 else x_B, y_B
+        refuse_odd(f"{self.what}: x of its items", x_B)
+        array_B = as_array(f"{self.what}: y of its items", y_B)
+        if array_B.shape[:1] != (len(row_B),):
+            raise UsageError(
+                f"{self.what}: its items collate to y = {_told(y_B)}: one label or number a sample "
+                "is needed, as in (x, label)"
+            )
+        return x_B.float() if x_B.dtype == torch.float64 else x_B, array_B
 
     def _item(self, row: int) -> Any:
         try:
@@ -89,6 +81,8 @@ class Items:
             raise UsageError(f"{self.what}: item {row} cannot be read: {_line(error)}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise UsageError(f"{self.what}: item {row} is {_told(item)}: a pair x, y is needed")
+        for name, part in zip("xy", item, strict=True):
+            refuse_odd(f"{self.what}: {name} of item {row}", part)
         return item
 
 
@@ -148,9 +142,9 @@ def opened(what: str, given: Given, collate: Given | None) -> Pair | Items:
             raise UsageError(f"{what}: {given.name} fails: {_line(error)}") from error
         what = f"{what} ({given.name})"
     if isinstance(value, TensorDataset) and len(value.tensors) == 2 and collate is None:
-        return _pair(what, *value.tensors)
+        return pair(what, *value.tensors)
     if isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_array, value)):
-        return _pair(what, *value)
+        return pair(what, *value)
     if isinstance(value, tuple):
         hint = " (give test= apart)" if len(value) == 4 else ""
         raise UsageError(f"{what} is {_told(value)}: {KINDS} is needed{hint}")
@@ -169,45 +163,6 @@ def opened(what: str, given: Given, collate: Given | None) -> Pair | Items:
     if len(value) == 0:
         raise UsageError(f"{what} is empty: it has no samples")
     return Items(what, value, collate.value if collate else default_collate)
-
-
-def _pair(what: str, x: Any, y: Any) -> Pair:
-    """Take x and y in memory as samples. Raises UsageError, as ``opened`` does."""
-    notes = []
-    for name, part in (("x", x), ("y", y)):
-        if isinstance(part, Tensor) and part.device.type != "cpu":
-            raise UsageError(f"{what}: {name} is on {part.device}: give it on the CPU")
-        if np.ndim(part) == 0:
-            raise UsageError(f"{what}: {name} is a single value: samples are needed along it")
-    if len(x) != len(y):
-        raise UsageError(f"{what}: x has {len(x)} samples, and y has {len(y)}: they must be equal")
-    if len(x) == 0:
-        raise UsageError(f"{what} is empty: it has no samples")
-    if not isinstance(x, Tensor):
-        array = np.asarray(x)
-        if array.dtype.kind not in "biuf":
-            raise UsageError(f"{what}: x holds {array.dtype}: numbers are needed")
-        x = torch.from_numpy(np.ascontiguousarray(_native(array)))
-    x = x.detach()
-    if x.dtype == torch.float64:
-        notes.append("x is float64: taken as float32")
-        x = x.float()
-    if x.is_floating_point():
-        bad_N = ~x.flatten(1).isfinite().all(1) if x.ndim > 1 else ~x.isfinite()
-        if bad_N.any():
-            raise UsageError(
-                f"{what}: x has NaN or infinite values in {int(bad_N.sum())} of {len(x)} samples, "
-                f"the first is sample {int(bad_N.nonzero()[0])}: fill or remove them"
-            )
-    if isinstance(y, Tensor):
-        y = y.detach().float() if y.dtype == torch.bfloat16 else y.detach()
-    return Pair(x, _native(np.asarray(y)), tuple(notes))
-
-
-def _native(array: np.ndarray) -> np.ndarray:
-    """Return numbers in this machine's order of bytes."""
-    numbers = array.dtype.kind in "biuf"
-    return array.astype(array.dtype.newbyteorder("="), copy=False) if numbers else array
 
 
 def _seed(seed: int) -> None:

@@ -18,10 +18,11 @@ from harness.axes import losses
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError, unknown
 from harness.topics import metrics
-from harness.topics.supervised.data import Data, Facts, Part, facts, load
+from harness.topics.supervised.data import Facts, facts
 from harness.topics.supervised.given import Choices, Given, function
 from harness.topics.supervised.networks import OUTPUTS, refuse_parameters, try_out
 from harness.topics.supervised.own_metrics import USUAL, OwnMetrics
+from harness.topics.supervised.parts import Data, Part, load
 from harness.topics.supervised.samples import Items, Read
 from harness.topics.supervised.targets import Classes, Numbers
 from harness.training.batches import Batches, Shuffled
@@ -248,7 +249,7 @@ class Supervised(Topic):
         told = {OUTPUTS: outputs} if OUTPUTS in made.parameters() else {}
         with self._named():
             network = made.value(**told)
-            try_out(cell.model, network, self._data.train, outputs)
+            try_out(cell.model, network, self._data.apart, outputs)
         return {"model": network}
 
     def players(self, cell: Cell) -> list[Player]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.cell import LISTED, UsageError
+from harness.topics.tables import LARGEST
 
 PARTS = ("training", "test", "validation")  # whose targets are looked at, the last if it is apart
 MOST = 0.5  # classes a sample, beyond which labels are taken for numbers
@@ -116,7 +117,7 @@ def counted(count: int, *parts: np.ndarray) -> tuple[Classes, list[str]]:
 
 def numbers(*parts: np.ndarray) -> tuple[Numbers, list[str]]:
     """Return how targets of PARTS are standardised, and notes. Raises UsageError for what is no
-    number, and for training or test targets that are all the same.
+    number, for training or test targets that are all the same, and for what overflows or vanishes.
     """
     values = []
     for words, part in zip(PARTS, parts, strict=False):
@@ -127,10 +128,17 @@ def numbers(*parts: np.ndarray) -> tuple[Numbers, list[str]]:
             )
         part = part.astype("float64")
         _refuse_nan(f"y of the {words} samples", part)
+        if abs(part).max() > LARGEST:
+            raise UsageError(f"y of the {words} samples is beyond {LARGEST:g}: give other units")
         if np.ptp(part) == 0 and words != "validation":
             raise UsageError(f"y is {part[0]:g} in all {len(part)} {words} samples")
         values.append(part)
     mean, sd = float(values[0].mean()), float(values[0].std())
+    if sd < max(1 / LARGEST, abs(mean) * np.finfo("float64").eps):
+        raise UsageError(
+            f"y varies by {np.ptp(values[0]):.3g} around {mean:.6g}, too little to compute with: "
+            "give other units"
+        )
     note = f"targets are standardised (mean {mean:.6g}, sd {sd:.6g}): mse and mae are in sd"
     return Numbers(mean, sd), [note]
 
@@ -197,4 +205,8 @@ def _refuse_nan(what: str, y: np.ndarray) -> None:
 
 
 def _kind(y: np.ndarray) -> str:
+    """Return what targets hold, in a word or two."""
+    if y.dtype.kind == "O" and not all(isinstance(one, str) for one in y):
+        odd = next(one for one in y if not isinstance(one, str))
+        return f"a {type(odd).__name__}"
     return "text" if y.dtype.kind in "UO" else str(y.dtype)

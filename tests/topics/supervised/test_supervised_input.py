@@ -366,10 +366,3 @@ def test_fields_stay_plain():
     assert own.directions == {"right": "max", "accuracy": "max", "top3": "max", "ece": "min"}
     kept = topic(metrics={"right": (pieces.share_right, "max")}, primary="accuracy")
     assert next(iter(kept.directions)) == "accuracy"
-
-
-def test_the_same_data_to_choose_and_to_report_by_is_said():
-    own = topic(test=pieces.blobs, validation=pieces.blobs)
-    assert own.data_notes() == [
-        "validation and test are the same data: what chooses is what is reported"
-    ]
