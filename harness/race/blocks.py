@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from harness.cell import Cell, Status
@@ -20,26 +20,39 @@ def arm_of(cell: Cell) -> str:
 class Clock:
     """Knows how much of a race's minutes is left, and how long trainings will take.
 
-    What earlier calls trained counts with the seconds that its records tell.
+    arms: the race's cells, one of each arm; what earlier calls trained of them, under whatever
+    seed, counts from the start, with the seconds that its records tell.
     """
 
-    def __init__(self, run: Run, minutes: float) -> None:
+    def __init__(self, run: Run, minutes: float, arms: Collection[Cell] = ()) -> None:
         self._run = run
         self._places = run.places
         self._at_once = float(self._places)  # trainings, until it is measured
         self._trained_s = self._waited_s = 0.0
         self.given_s = 60 * minutes
         self._end = time.monotonic() + self.given_s
+        own = set(block(arms, 0))
+        there = [r for r in run.store if replace(r.cell, seed=0) in own] if own else []
+        self._end -= sum(_seconds(record) for record in there if self._holds(record)) / self._places
+
+    def stored(self, cell: Cell) -> Record | None:
+        """Return the record that the folder has of a cell as it would be trained now, if any.
+
+        One that failed or ran out of time is the cell's as well: if it were tried again, a race
+        that goes on would not be the race that was killed.
+        """
+        record = self._run.store.read(cell)
+        return record if record is not None and self._holds(record) else None
 
     def train(self, cells: Iterable[Cell]) -> list[Record]:
-        """Train cells, or take what is done; return their records, in the cells' order."""
+        """Train cells, or take what is stored; return their records, in the cells' order."""
         cells = list(dict.fromkeys(cells))
-        old = {cell: record for cell in cells if (record := self._run.done(cell))}
-        earlier = [record for cell, record in old.items() if cell not in self._run.records]
-        self._end -= sum(map(_seconds, earlier)) / self._at_once
+        old = {cell: record for cell in cells if (record := self.stored(cell))}
         begun = time.monotonic()
-        self._run.start(cells)
+        self._run.start([cell for cell in cells if cell not in old or self._run.done(cell)])
         self._run.finish()
+        for cell, record in old.items():
+            self._run.records.setdefault(cell, record)
         new = [self._run.records[cell] for cell in cells if cell not in old]
         if spent := sum(map(_seconds, new)):
             self._trained_s += spent
@@ -47,9 +60,15 @@ class Clock:
             self._at_once = self._trained_s / max(self._waited_s, 1e-6)
         return [self._run.records[cell] for cell in cells]
 
+    def _holds(self, record: Record) -> bool:
+        """Return whether a stored record stands for its cell, which is not to be trained then."""
+        if self._run.rerun or record.status == Status.SKIPPED:
+            return False
+        return record.fingerprint == self._run.fingerprint(record.cell)
+
     def takes(self, cells: Iterable[Cell]) -> float:
         """Predict the seconds that it will take to train those cells that are not trained yet."""
-        return self.predict([cell for cell in cells if self._run.done(cell) is None])
+        return self.predict([cell for cell in cells if self.stored(cell) is None])
 
     def predict(self, cells: Sequence[Cell]) -> float:
         """Predict the seconds for cells: each takes as long as its arm's others, if there are any.
@@ -88,8 +107,8 @@ def _seconds(record: Record) -> float:
 class Measure:
     """Takes from records what arms are judged by, larger being better.
 
-    metric: by default the topic's primary one. half: ``validation``, or ``metrics`` (those of the
-    test half) for topics that have no other.
+    metric: by default the topic's primary one. half: ``metrics`` (those of the test half) if there
+    are records of trainings that ended and none has another, else ``validation``.
     """
 
     def __init__(self, records: Sequence[Record], metric: str = "") -> None:
@@ -97,7 +116,9 @@ class Measure:
         self.metric = metric or next(iter(directions), "")
         self.direction = directions.get(self.metric, "max")
         self.sign = 1 if self.direction == "max" else -1
-        self.half = "validation" if any(self._of(r, "validation") for r in records) else "metrics"
+        ended = [record for record in records if record.status == Status.DONE]
+        bare = ended and not any(record.validation for record in ended)
+        self.half = "metrics" if bare else "validation"
 
     def choice(self, record: Record) -> float | None:
         """Return the value to choose by; None if the cell did not train to an end."""

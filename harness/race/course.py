@@ -81,10 +81,9 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
     left = minutes
     for number, key in enumerate(races):
         ahead = sum(needed_s[other] for other in list(races)[number:])
-        clock = Clock(run, left * needed_s[key] / ahead if ahead else left)
-        given = clock.left()
+        clock = Clock(run, left * needed_s[key] / ahead if ahead else left, races[key])
         _hold(run, run.topics[key[0]], key[1], races[key], clock, kept)
-        left -= (given - clock.left()) / 60
+        left -= (clock.given_s - clock.left()) / 60
 
 
 def _hold(
@@ -97,21 +96,21 @@ def _hold(
 ) -> None:
     """Race a topic's recipes by a metric, then train the finalists on fresh seeds."""
     arms = {arm_of(cell): cell for cell in cells}
-    records = clock.train(cells)
-    measure = Measure(records, metric)
+    blocks, measure = _first_blocks(cells, metric, clock)
     own = topic.margin if metric == next(iter(topic.directions)) else None
-    margin = _margin(measure, records) if own is None else own
+    margin = _margin(measure, blocks[-1]) if own is None else own
     course = Course(topic, arms, measure, Race(list(arms), margin), {arm: [] for arm in arms})
     if measure.half != "validation":
         run.report(f"{topic.name} has no validation data: its arms are chosen by their test metric")
-    _add(run, course, dict(zip(arms, records, strict=True)), clock)
+    for records in blocks:
+        _add(run, course, dict(zip(arms, records, strict=True)), clock)
     while not course.race.settled:
         kept(course)
         ahead = clock.at_once(len(course.race.left))
         seeds = range(course.race.blocks, course.race.blocks + ahead)
         left = {arm: arms[arm] for arm in course.race.left}
         wanted = [cell for seed in seeds for cell in block(left.values(), seed)]
-        reserve = min(clock.takes(_reserve(course)), KEPT * clock.given_s)
+        reserve = min(clock.predict(_reserve(course)), KEPT * clock.given_s)
         needed = clock.takes(wanted)
         if needed and needed + reserve > clock.left():
             break
@@ -127,11 +126,30 @@ def _hold(
     _train_fresh(run, course, clock, kept)
 
 
+def _first_blocks(
+    cells: list[Cell], metric: str, clock: Clock
+) -> tuple[list[list[Record]], Measure]:
+    """Train blocks until one has a training that ended, or the time is over.
+
+    Before that it is not known whether the topic has validation data, nor what there is to win.
+    """
+    blocks = [clock.train(cells)]
+    while True:
+        measure = Measure(blocks[-1], metric)
+        if len(cells) == 1 or any(measure.choice(record) is not None for record in blocks[-1]):
+            return blocks, measure
+        wanted = block(cells, len(blocks))
+        needed = clock.takes(wanted)
+        if needed and needed + KEPT * clock.given_s > clock.left():
+            return blocks, measure
+        blocks.append(clock.train(wanted))
+
+
 def _margin(measure: Measure, records: list[Record]) -> float:
-    """Return a share of what the best arm of the first block wins over the untrained network."""
+    """Return a share of what the best training of a block wins over the untrained network."""
     plain = [value for r in records if (value := measure.untrained(r)) is not None]
-    best = max(measure.values(records))
-    return MARGIN * abs(best - sum(plain) / len(plain)) if plain else 0.0
+    ended = [value for r in records if (value := measure.choice(r)) is not None]
+    return MARGIN * abs(max(ended) - sum(plain) / len(plain)) if plain and ended else 0.0
 
 
 def _add(run: Run, course: Course, records: Mapping[str, Record], clock: Clock) -> None:

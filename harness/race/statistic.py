@@ -11,6 +11,7 @@ from harness.results.chance import prior
 
 FEWEST = 3  # variances from which a common one is estimated
 UNLIKE, ALIKE = 2e-3, 2e6  # a prior's degrees of freedom: none is borrowed, all is
+ROUNDED = 1e-6  # of the largest value: a standard deviation below it is that of rounding
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,21 @@ def behind(values_BK: np.ndarray, leader: int, alpha: float) -> list[Interval]:
 
     values_BK: larger is better, two blocks or more; alpha: the chance that a bound is wrong, for
     each of its two sides and each arm. With 0 nothing is excluded.
+
+    A difference that was the same in every block does not tell how much it varies: two arms at a
+    metric's ceiling differ as soon as one of them misses it. It is taken to vary no less than that
+    of any two of all values would; where these are all equal, nothing is excluded.
     """
     blocks = len(values_BK)
     differences_BK = values_BK[:, [leader]] - values_BK
     others = np.arange(values_BK.shape[1]) != leader
     variances_K = differences_BK.var(axis=0, ddof=1)
+    rounding = (ROUNDED * np.abs(values_BK).max()) ** 2
+    same_K = variances_K <= rounding
+    variances_K[same_K] = 0
     variances_K[others], df = moderated(variances_K[others], blocks - 1)
+    spread = 2 * values_BK.var()
+    variances_K[same_K] = np.maximum(variances_K[same_K], spread if spread > rounding else np.inf)
     half_K = np.where(others, stats.t.isf(alpha, df) * np.sqrt(variances_K / blocks), 0.0)
     means_K = differences_BK.mean(axis=0)
     bounds = zip(means_K, means_K - half_K, means_K + half_K, strict=True)

@@ -41,7 +41,13 @@ def study(folder: Path, name: str) -> pd.DataFrame:
     if not data.endswith(b"\n"):
         raise ValueError("its last line is cut, or it is empty")
     try:
-        frame = pd.read_csv(io.BytesIO(data), usecols=kinds.__contains__, dtype=kinds)  # type: ignore[arg-type]
+        frame = pd.read_csv(
+            io.BytesIO(data),
+            usecols=kinds.__contains__,  # type: ignore[arg-type]
+            dtype=kinds,  # type: ignore[arg-type]
+            keep_default_na=False,  # null and nan are names as any other
+            na_values=[""],
+        )
     except (OverflowError, TypeError) as error:
         raise ValueError(str(error)) from None
     if len(frame) > ROWS:

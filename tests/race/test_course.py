@@ -136,14 +136,15 @@ def test_a_second_call_trains_nothing_and_says_the_same(held):
 def test_what_earlier_calls_trained_counts_as_time_and_predicts_it(held):
     run, _, _ = held
     again = Run(run.folder, run.topics, "race", report=lambda line: None)
-    clock = Clock(again, 60)
+    clock = Clock(again, 60, CELLS)
     cells = [cell for cell in run.records if cell.seed == 1]
     wall_s = {cell: run.records[cell].cost["wall_s"] for cell in cells}
+    whole_s = sum(record.cost["wall_s"] for record in run.records.values())
     try:
         clock.train(cells)
     finally:
         again.close()
-    assert clock.left() <= 3600 - sum(wall_s.values()) / cost.cores()
+    assert clock.left() <= 3600 - whole_s / cost.cores()
     assert clock.takes(cells) == 0
     ahead = [replace(cell, seed=77) for cell in cells]
     assert clock.predict(ahead) == pytest.approx(sum(wall_s.values()) / cost.cores())

@@ -93,6 +93,15 @@ def test_a_wrong_value_in_a_studys_table_is_refused(run, name, column, value):
         READ[name](run)
 
 
+@pytest.mark.parametrize("name", ["null", "nan", "None", "NA"])
+def test_a_name_that_looks_like_nothing_is_a_name(run, name):
+    table = pd.read_csv(run / "parity.csv").assign(model=name, steps=None, difference=float("nan"))
+    table.to_csv(run / "parity.csv", index=False)
+    found = READ["parity.csv"](run)
+    assert found["model"].tolist() == [name]
+    assert found[["reason", "steps", "difference"]].isna().all(axis=None)
+
+
 def test_a_long_text_in_a_studys_table_is_cut(run):
     table = pd.read_csv(run / "parity.csv").assign(reason="x" * 100_000)
     table.to_csv(run / "parity.csv", index=False)
