@@ -1,27 +1,33 @@
-"""Compare a network with saved tensors, and load all of them, some, or those that fit."""
+"""Compare a network with its saved state, and load all of that, a part, or what fits.
+
+A state is a network's parameters and buffers, and what its modules add by ``get_extra_state``.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from harness.axes import parallel
-from harness.checkpoint.tree import CheckpointError, plain
+from harness.checkpoint.tree import CheckpointError, digest, plain
 
 WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DDP put before the names of tensors
+EXTRA = "_extra_state"  # the name that torch gives to what a module's get_extra_state returns
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """How saved tensors differ from a network's; false if they do not.
+    """How a saved state differs from a network's; false if it does not.
 
     missing: names that only the network has; unexpected: names that only the checkpoint has;
-    reshaped: names in both whose shape or dtype differs, with both.
+    reshaped: names in both whose shape or dtype differs, with both. Extra states may be anything:
+    only their names count.
     """
 
     missing: tuple[str, ...] = ()
@@ -36,8 +42,8 @@ class Mismatch:
         return "; ".join(parts) or "no difference"
 
 
-def compare(network: nn.Module, saved: Mapping[str, Tensor], prefix: str = "") -> Mismatch:
-    """Return how saved tensors differ from the network's, both below ``prefix``.
+def compare(network: nn.Module, saved: Mapping[str, Any], prefix: str = "") -> Mismatch:
+    """Return how a saved state differs from the network's, both below ``prefix``.
 
     Names count without what torch.compile and DDP put before them (``named_as``).
     """
@@ -50,20 +56,21 @@ def compare(network: nn.Module, saved: Mapping[str, Tensor], prefix: str = "") -
         reshaped=tuple(
             f"{name} ({shape_of(saved[name])} saved, {shape_of(state[name])} here)"
             for name in own
-            if name in saved and not fits(saved[name], state[name])
+            if name in saved and not _can_take(name, saved[name], state[name])
         ),
     )
 
 
 def load_network(
-    network: nn.Module, saved: Mapping[str, Tensor], *, strict: bool = True, prefix: str = ""
+    network: nn.Module, saved: Mapping[str, Any], *, strict: bool = True, prefix: str = ""
 ) -> Mismatch:
-    """Copy the saved tensors below ``prefix`` (a module's name; all if empty) into the network.
+    """Copy the saved state below ``prefix`` (a module's name; all if empty) into the network.
 
-    strict: all must fit, else CheckpointError and no change. Otherwise those that fit are copied,
-    and how the others differ is returned. Tensors saved of a network that torch.compile or DDP had
-    wrapped are taken for the plain one's, and the other way round, with a warning that says so.
-    Raises CheckpointError if there is nothing below the prefix.
+    strict: all must fit, else CheckpointError and no change. Otherwise what fits is copied, and how
+    the rest differs is returned. Tensors saved of a network that torch.compile or DDP had wrapped
+    are taken for the plain one's, and the other way round, with a warning that says so. Raises
+    CheckpointError, with no change, if there is nothing below the prefix, or if a module does not
+    take its part: extra state goes to its ``set_extra_state``.
     """
     state, names = network.state_dict(), list(saved)
     saved = named_as(state, saved)
@@ -72,10 +79,15 @@ def load_network(
     mismatch = compare(network, saved, prefix)
     if strict and mismatch:
         raise CheckpointError(f"the network differs from the checkpoint: {mismatch}")
-    with torch.no_grad():
-        for name in _below(saved, prefix):
-            if name in state and fits(saved[name], state[name]):
-                state[name].copy_(parallel.laid_out_like(saved[name], state[name]))
+    fitting = {
+        name: plain(saved[name])
+        if _is_extra(name)
+        else parallel.laid_out_like(saved[name], state[name])
+        for name in _below(saved, prefix)
+        if name in state and _can_take(name, saved[name], state[name])
+    }
+    with unchanged_on_error([network]):
+        _put(network, fitting)
     if renamed := [(old, new) for old, new in zip(names, saved, strict=True) if old != new]:
         old, new = renamed[0]
         warnings.warn(
@@ -86,11 +98,49 @@ def load_network(
     return mismatch
 
 
-def named_as(state: Mapping[str, object], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return saved tensors, in their order, under the names that they have in a network's state.
+@contextmanager
+def unchanged_on_error(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Give networks the states back that they had before the block, if it raises."""
+    before = [(network, plain(network.state_dict())) for network in networks]
+    try:
+        yield
+    except Exception:
+        for network, state in before:
+            with suppress(CheckpointError):  # a module that takes no state at all
+                _put(network, state)
+        raise
+
+
+def _put(network: nn.Module, values: Mapping[str, Any]) -> None:
+    """Let a network's modules take values that have names of its state.
+
+    Raises CheckpointError if one fails, which may leave a part of them, or if none takes a value.
+    """
+    state = network.state_dict()  # it knows its modules' versions, as values do not
+    for name in [name for name in state if name not in values]:
+        del state[name]
+    state.update(values)
+    try:
+        ignored = network.load_state_dict(state, strict=False).unexpected_keys
+        now = network.state_dict()
+        lost = [name for name in ignored if digest(now[name]) != digest(values[name])]
+    except Exception as error:  # set_extra_state and hooks are anybody's
+        line = next(iter(str(error).splitlines()), "")
+        raise CheckpointError(
+            f"the network does not take its saved state: {type(error).__name__}: {line}"
+        ) from error
+    if lost:
+        raise CheckpointError(
+            f"nothing in the network takes {', '.join(lost)}: a module that has get_extra_state "
+            "needs set_extra_state"
+        )
+
+
+def named_as(state: Mapping[str, object], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return saved values, in their order, under the names that they have in a network's state.
 
     They may differ in parts that a wrapper adds, which are in WRAPPERS. A name that is in the state
-    as it is, or that does not stand for exactly one tensor on either side, stays.
+    as it is, or that does not stand for exactly one value on either side, stays.
     """
     own, there = Counter(map(unwrapped, state)), Counter(map(unwrapped, saved))
     name_of = {unwrapped(name): name for name in state}
@@ -99,7 +149,7 @@ def named_as(state: Mapping[str, object], saved: Mapping[str, Tensor]) -> dict[s
         for name, bare in ((name, unwrapped(name)) for name in saved)
         if name not in state and own[bare] == there[bare] == 1
     }
-    return {plain_names.get(name, name): tensor for name, tensor in saved.items()}
+    return {plain_names.get(name, name): value for name, value in saved.items()}
 
 
 def unwrapped(name: str) -> str:
@@ -107,10 +157,10 @@ def unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def partial(network: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """Copy the network's tensors below ``prefix`` to the CPU, under their full names.
+def partial(network: nn.Module, prefix: str) -> dict[str, Any]:
+    """Copy the network's state below ``prefix`` to the CPU, under its full names.
 
-    ``load_network`` with the same prefix takes them back. Raises CheckpointError if there are none.
+    ``load_network`` with the same prefix takes it back. Raises CheckpointError if there is none.
     """
     state = network.state_dict()
     if not (names := _below(state, prefix)):
@@ -122,6 +172,16 @@ def _below(names: Iterable[str], prefix: str) -> list[str]:
     """Return the names that are ``prefix`` or lie below it; all names if it is empty."""
     stem = prefix.rstrip(".")
     return [n for n in names if not stem or n == stem or n.startswith(f"{stem}.")]
+
+
+def _can_take(name: str, saved: object, own: object) -> bool:
+    """Whether a network can take a value in the place of its own: one that fits, or extra state."""
+    return _is_extra(name) or fits(saved, own)
+
+
+def _is_extra(name: str) -> bool:
+    """Whether a name in a network's state is that of a module's extra state."""
+    return name.rpartition(".")[2] == EXTRA
 
 
 def fits(saved: object, own: object) -> bool:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from harness.axes import parallel
 from harness.axes.muon import Muon
 from harness.checkpoint import compare, load_network
-from harness.checkpoint.networks import fits, shape_of
+from harness.checkpoint.networks import fits, shape_of, unchanged_on_error
 from harness.checkpoint.tree import CheckpointError, plain
 
 if TYPE_CHECKING:
@@ -92,8 +92,9 @@ def restore(
     The tree shares no memory with them afterwards. Raises CheckpointError with nothing changed.
     """
     validate(tree, networks, optimizers, schedules)
-    for name, network in networks.items():
-        load_network(network, tree["networks"][name])
+    with unchanged_on_error(networks.values()):
+        for name, network in networks.items():
+            load_network(network, tree["networks"][name])
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(_laid_out(tree["optimizers"][name]["state"], optimizer))
         place_steps(_inner(optimizer))

@@ -11,13 +11,10 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness import options
 from harness.cell import Cell, UsageError, unknown
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SUFFIX = ".safetensors"
 
@@ -42,16 +39,18 @@ def run(chosen: argparse.Namespace) -> int:
         project.configure(chosen, ("profile", "run_dir"))
         cell = Cell.parse(chosen.cell)
         path = Store(options.run_folder(chosen)).checkpoint(cell, "final")
-    write(chosen.out, restored.tree_of(path, cell), path, chosen.network)
+    for name in write(chosen.out, restored.tree_of(path, cell), path, chosen.network):
+        print(f"decathlon: {name} is no tensor, and left out")
     print(chosen.out)
     return 0
 
 
-def write(out: Path, tree: Mapping[str, Any], path: Path, network: str | None) -> None:
+def write(out: Path, tree: Mapping[str, Any], path: Path, network: str | None) -> list[str]:
     """Write one network of a checkpoint's tree to a file, in the place of what is there.
 
-    path: where the tree was read. network: its name; None if there is no other. Raises UsageError
-    if there is none of that name, or several to choose from, or the file cannot be written.
+    path: where the tree was read. network: its name; None if there is no other. Returns the names
+    of what the file cannot hold, such as extra state that is no tensor. Raises UsageError if there
+    is no network of that name, or several to choose from, or the file cannot be written.
     """
     import torch
     from safetensors.torch import save
@@ -67,7 +66,8 @@ def write(out: Path, tree: Mapping[str, Any], path: Path, network: str | None) -
     name = network or next(iter(networks))
     if name not in networks:
         raise unknown("network", name, networks)
-    tensors = plain_names(networks[name])
+    state = plain_names(networks[name])
+    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
     about = {
         "format": "pt",
         "cell": tree["cell"],
@@ -83,10 +83,11 @@ def write(out: Path, tree: Mapping[str, Any], path: Path, network: str | None) -
         write_atomically(out, save(own, about))
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
+    return [key for key in state if key not in tensors]
 
 
-def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a network's tensors under the names that it has without ``torch.compile``.
+def plain_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a network's state under the names that it has without ``torch.compile``.
 
     That puts ``_orig_mod`` before the names of what it compiles.
     """

@@ -1,6 +1,7 @@
-"""A network against saved tensors: strictly, loosely and in part."""
+"""A network against its saved state: strictly, loosely and in part."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from small import Net
 
 from harness import checkpoint
 from harness.axes import parallel
-from harness.checkpoint import CheckpointError, digest
+from harness.checkpoint import CheckpointError, digest, state
 
 
 def test_a_failing_strict_load_changes_nothing() -> None:
@@ -136,3 +137,92 @@ def test_two_tensors_for_one_name_stay_apart() -> None:
     }
     mismatch = checkpoint.compare(Net(1), both)
     assert set(mismatch.missing) == set(saved) and set(mismatch.unexpected) == set(both)
+
+
+class Noting(torch.nn.Linear):
+    """A layer that keeps a note beside its tensors, which a later one must not turn down."""
+
+    def __init__(self, note: Any, refuses: bool = False) -> None:
+        super().__init__(3, 2)
+        self.note, self.refuses = note, refuses
+
+    def get_extra_state(self) -> Any:
+        return self.note
+
+    def set_extra_state(self, note: Any) -> None:
+        if self.refuses and note != self.note:
+            raise ValueError("not mine\nat all")
+        self.note = note
+
+
+NOTES = [
+    torch.arange(3),
+    torch.tensor(7.0),
+    {"seen": [1, (2.5, "a")], "at": torch.ones(2)},
+    3,
+    None,
+]
+
+
+@pytest.mark.parametrize("note", NOTES, ids=str)
+def test_extra_state_of_any_kind_comes_back(note: Any, tmp_path: Path) -> None:
+    source, network = Noting(note), Noting("none yet")
+    assert not checkpoint.compare(network, source.state_dict())
+    checkpoint.save(tmp_path / "c.pt", {"model": checkpoint.plain(source.state_dict())})
+    saved = checkpoint.load(tmp_path / "c.pt")["model"]
+    assert not checkpoint.load_network(network, saved)
+    assert digest(dict(network.state_dict())) == digest(dict(source.state_dict()))
+    if isinstance(note, torch.Tensor):
+        saved["_extra_state"].add_(1)
+        assert torch.equal(network.note, note), "the network shares the checkpoint's memory"
+
+
+def test_extra_state_is_told_apart_by_its_name() -> None:
+    network = torch.nn.Sequential(Noting(1), Noting(2))
+    saved = checkpoint.plain(torch.nn.Sequential(Noting(3), torch.nn.Linear(3, 2)).state_dict())
+    assert str(checkpoint.compare(network, saved)) == "missing 1._extra_state"
+    checkpoint.load_network(network, saved, prefix="0")
+    assert [layer.note for layer in network] == [3, 2]
+
+
+def test_a_module_that_turns_its_extra_state_down_changes_nothing() -> None:
+    networks = {"a": Net(0), "b": torch.nn.Sequential(Noting(1), Noting(2, refuses=True), Net(0))}
+    saved = {"a": Net(1), "b": torch.nn.Sequential(Noting(3), Noting(4), Net(1))}
+    content = state.snapshot(saved, {}, {})
+    before = digest(state.snapshot(networks, {}, {}))
+    message = "does not take its saved state: ValueError: not mine$"
+    with pytest.raises(CheckpointError, match=message):
+        state.restore(content, networks, {}, {})
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load_network(networks["b"], content["networks"]["b"], strict=False)
+    assert digest(state.snapshot(networks, {}, {})) == before
+
+
+class Telling(torch.nn.Linear):
+    """A layer with extra state that it does not take back."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(3, 2)
+        self.version = version
+
+    def get_extra_state(self) -> Any:
+        return {"version": self.version}
+
+
+def test_extra_state_that_nothing_takes_may_not_differ() -> None:
+    network = torch.nn.Sequential(Telling(1))
+    checkpoint.load_network(network, torch.nn.Sequential(Telling(1)).state_dict())
+    before = digest(dict(network.state_dict()))
+    with pytest.raises(CheckpointError, match=r"takes 0._extra_state: .* needs set_extra_state"):
+        checkpoint.load_network(network, torch.nn.Sequential(Telling(2)).state_dict())
+    assert digest(dict(network.state_dict())) == before
+
+
+def test_a_module_that_saves_copies_is_loaded_too() -> None:
+    def copied(module: Any, state: Any, prefix: str, metadata: Any) -> None:
+        state[f"{prefix}weight"] = state[f"{prefix}weight"].clone()
+
+    network = Net(1)
+    network.head.register_state_dict_post_hook(copied)
+    checkpoint.load_network(network, Net(0).state_dict())
+    assert digest(network.state_dict()) == digest(Net(0).state_dict())

@@ -79,6 +79,17 @@ def test_a_network_that_keeps_all_in_a_module_of_its_own_has_its_names(tmp_path)
     assert load_file(tmp_path / "w.safetensors").keys() == own.state_dict().keys()
 
 
+def test_extra_state_that_is_no_tensor_is_left_out_and_said_to_be(tmp_path, capsys):
+    class Counts(nn.Linear):
+        def get_extra_state(self):
+            return {"seen": 3}
+
+    states = saved(tmp_path / "c.pt", model=Counts(2, 1))
+    assert export(tmp_path / "c.pt", "--out", tmp_path / "c.safetensors") == 0
+    assert "_extra_state is no tensor, and left out" in capsys.readouterr().out
+    assert load_file(tmp_path / "c.safetensors").keys() == states["model"].keys() - {"_extra_state"}
+
+
 def test_of_several_networks_one_is_named(tmp_path, capsys):
     saved(tmp_path / "final.pt", generator=nn.Linear(2, 3), critic=nn.Linear(3, 1))
     out = tmp_path / "w.safetensors"

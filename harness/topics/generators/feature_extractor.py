@@ -178,6 +178,8 @@ def _load(name: str, path: Path, device: torch.device) -> Extractor:
             )
     except (RuntimeError, TypeError) as error:
         raise UsageError(f"{path} holds no {INCEPTION} weights: {_first_line(error)}") from None
+    if lost := [key for key, own in network.state_dict().items() if not own.isfinite().all()]:
+        raise UsageError(f"{path} holds weights that are not finite: {lost[0]}")
     channels = 3 if name == INCEPTION else None
     return Extractor(name, sha256, size, channels, device, network.to(device))
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,14 +112,26 @@ def _pairs(x_NF: Tensor, y_MF: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]
 
 
 def frechet(real: Statistics, generated: Statistics) -> float:
-    """Compute FID, the Frechet distance of two Gaussians, in squared feature units."""
+    """Compute FID, the Frechet distance of two Gaussians, in squared feature units.
+
+    NaN if it is not finite, as where features are not.
+    """
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     sides = (
         {"mu": side.mean_F.cpu().numpy(), "sigma": side.covariance_FF.cpu().numpy()}
         for side in (real, generated)
     )
-    return max(0.0, float(fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]))
+    try:
+        found = float(fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID])
+    except np.linalg.LinAlgError:  # of covariances that are not finite
+        return math.nan
+    return _not_negative(found)
+
+
+def _not_negative(distance: float) -> float:
+    """Return a distance that rounding may have taken below 0; NaN if it is not finite."""
+    return max(0.0, distance) if math.isfinite(distance) else math.nan
 
 
 def compare(real: Statistics, generated: Statistics) -> dict[str, float]:
@@ -146,9 +160,12 @@ def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float,
     """Return a 95 % bootstrap interval of the FID over draws of as many generated images.
 
     FID -+ 1.96 standard deviations over 100 resamples of the generated images (20 where F > 256)
-    against these real ones, never below 0. It is not taken from the resamples' quantiles since a
-    resample's FID is too high: it has fewer different images.
+    against these real ones, never below 0; NaN where the FID is. It is not taken from the
+    resamples' quantiles since a resample's FID is too high: it has fewer different images.
     """
+    fid = frechet(real, generated)
+    if math.isnan(fid):
+        return math.nan, math.nan
     g, device = len(generated.features_NF), generated.features_NF.device
     small = len(real.mean_F) <= SMALL
     values, vectors = torch.linalg.eigh(real.covariance_FF)
@@ -173,8 +190,7 @@ def interval(real: Statistics, generated: Statistics, seed: int) -> tuple[float,
         rooted_R = torch.linalg.eigvalsh(product_RFF).clamp(min=0).sqrt().sum(1).to(device)
         fids.append(torch.stack(distances) + (torch.stack(traces) - 2 * rooted_R))
     half = 1.96 * torch.cat(fids).std().item()
-    fid = frechet(real, generated)
-    return max(0.0, fid - half), fid + half
+    return _not_negative(fid - half), fid + half
 
 
 def reference(x_NCHW: Tensor, extractor: Extractor, cache: Path | None) -> Statistics:

@@ -67,7 +67,8 @@ AGENTS = {
 class RL(EnvironmentOptions, Topic):
     """Topic that trains agents in a Gymnasium environment, with the network of CleanRL.
 
-    Environments step together: DQN's train_frequency is a multiple of num_envs.
+    Environments step together: DQN's train_frequency and actor_critic's batches are multiples of
+    num_envs.
     """
 
     gamma: float = 0.99
@@ -110,6 +111,9 @@ class RL(EnvironmentOptions, Topic):
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             sizes = "+".join(map(str, self.hidden_sizes)) or "()"
             raise UsageError(f"hidden_sizes {sizes}: one or more are needed, each 1 or more")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise UsageError(f"{name} {value}: it must be from 0 to 1")
 
     def dataset_id(self) -> str:
         """Return the environment's id and Gymnasium's version, and a hash of its settings.
@@ -248,6 +252,11 @@ class RL(EnvironmentOptions, Topic):
                 epsilon_end=self.epsilon_end,
             )
         segments = agent == PolicyGradient(segments=True)
+        if segments and budget.batch_size % self.num_envs:
+            raise UsageError(
+                f"batch size {budget.batch_size} of {cell.model}: it must be a multiple of "
+                f"num_envs {self.num_envs}, as the environments step together"
+            )
         count = self.num_envs if segments else budget.batch_size
         return (Segments if segments else Episodes)(
             Environments(self.env, count, generator),

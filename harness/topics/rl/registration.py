@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,11 @@ from harness.topics.rl.observations import Observed, observed
 
 TIME_LIMIT = 5_000  # steps, for environments that bring none
 LARGEST = float(np.finfo(np.float32).max)
+API = {  # Gymnasium's: how many values return, and how it reads; Gym's before 0.26 was another
+    "reset": (2, "reset(seed=, options=) returns observation, info"),
+    "step": (5, "step(action) returns observation, reward, terminated, truncated, info"),
+}
+READERS = ("gymnasium.core", "gymnasium.wrappers", "gymnasium.spaces")  # of what is returned
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,35 @@ class Guarded(gymnasium.Wrapper):
                 f"environment {self.name!r} gives a reward of shape {np.shape(reward)}: "
                 "one number is needed"
             )
-        number = float(np.asarray(reward).reshape(()))
+        try:
+            number = float(np.asarray(reward).reshape(()))
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"environment {self.name!r} gives a reward of type {type(reward).__name__}: "
+                "one number is needed"
+            ) from None
         if not abs(number) <= LARGEST:
             raise UsageError(f"environment {self.name!r} gives a reward of {number}")
         return self._seen(obs), number, bool(terminated), bool(truncated), {}
 
     def _call(self, what: str, work: Callable[[], Any]) -> Any:
+        """Return the values that ``reset`` or ``step`` returns, as many as API has."""
+        count, needed = API[what]
         try:
-            return work()
+            found = work()
         except Exception as error:
+            *_, (last, _) = traceback.walk_tb(error.__traceback__)
+            reads = last.f_globals.get("__name__", "").startswith(READERS)
+            hint = f"; Gymnasium's {needed}" if reads else ""
             raise UsageError(
-                f"environment {self.name!r} fails in {what}: {_line(error)}"
+                f"environment {self.name!r} fails in {what}: {_line(error)}{hint}"
             ) from error
+        if not isinstance(found, tuple | list) or len(found) != count:
+            raise UsageError(
+                f"environment {self.name!r} does not return {count} values from {what}; "
+                f"Gymnasium's {needed}"
+            )
+        return found
 
     def _seen(self, obs: Any) -> np.ndarray:
         """Return an observation as an array. Raises UsageError if its space has no such."""

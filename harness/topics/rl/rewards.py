@@ -9,7 +9,8 @@ from typing import NamedTuple
 from harness.topics.rl.environments import random_rewards
 from harness.topics.rl.registration import traits
 
-SUPPORT = {  # of values at gamma 0.99, and their unit; else a random policy's rewards tell
+GAMMA = 0.99
+SUPPORT = {  # of values at GAMMA, and their unit; else a random policy's rewards tell
     "CartPole-v1": (0.0, 100.0, 1.0),
     "Acrobot-v1": (-100.0, 0.0, 1.0),
     "LunarLander-v3": (-300.0, 300.0, 1.0),
@@ -39,7 +40,7 @@ def support(env: str, gamma: float) -> Support:
     The extreme reward may come at every step up to the time limit; but once an episode where only
     ends are paid.
     """
-    if env in SUPPORT:
+    if env in SUPPORT and gamma == GAMMA:
         return Support(*SUPPORT[env])
     going, last = random_rewards(env, steps=STEPS)
     if any(going) or sum(map(bool, last)) < ENOUGH:

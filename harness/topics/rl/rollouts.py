@@ -129,7 +129,7 @@ class Replay(Batches):
 class Segments(Batches):
     """On-policy batches of the next steps of every environment, with their advantages (A2C).
 
-    A batch is as many whole steps of all environments as fit into its size.
+    A batch is whole steps of all environments: its size is a multiple of their number.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Segments(Batches):
         networks = self.acting.now()
         steps: list[Step] = []
         seen, acted = [], []
-        for _ in range(max(1, size // self.envs.count)):
+        for _ in range(size // self.envs.count):
             seen.append(onto(self.envs.obs, self.acting.device))
             acted.append(sample(self.logits(networks, seen[-1]).cpu(), self.envs.generator))
             steps.append(self.envs.step(acted[-1]))
@@ -222,7 +222,9 @@ class Episodes(Segments):
         obs_TNO, played_TN = torch.stack(seen), torch.stack(played)
         advantage_TN, target_TN = self._advantages(networks, obs_TNO, steps, gae_lambda=1.0)
         kept_TN = advantage_TN[played_TN]
-        advantage_TN = (advantage_TN - kept_TN.mean()) / (kept_TN.std() + 1e-8)
+        advantage_TN = (advantage_TN - kept_TN.mean()) / (
+            kept_TN.std(correction=min(1, len(kept_TN) - 1)) + 1e-8
+        )
         batch = {
             "obs": obs_TNO,
             "action": torch.stack(acted),

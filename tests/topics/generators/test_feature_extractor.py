@@ -96,6 +96,11 @@ def test_inception_is_taken_where_its_weights_are(offline, monkeypatch):
     with pytest.raises(UsageError, match="700 images are too few"):
         fid.features(REAL, found)
     feature_extractor._load.cache_clear()
+    weights = network.state_dict()
+    weights["Mixed_5b.branch1x1.bn.running_var"][3] = float("nan")
+    torch.save(weights, path)
+    with pytest.raises(UsageError, match=f"^{path} holds weights that are not finite: Mixed_5b"):
+        feature_extractor.load(weights=path)
 
 
 def test_loading_moves_no_global_generator():

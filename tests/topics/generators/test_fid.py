@@ -170,6 +170,26 @@ def test_the_interval_covers_other_draws():
     assert np.mean(hits) > 0.85
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200])
+def test_features_that_are_not_finite_have_no_fid(net, value):
+    lost = dataclasses.replace(
+        net, network=lambda x: (torch.full((len(x), 64), value, dtype=torch.float64),)
+    )
+    found = fid.evaluate(REAL, OTHER, lost, seed=0)
+    for name in ("fid", "fid_low", "fid_high", "fid_se"):
+        assert np.isnan(found[name])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [float("nan"), 1e200])
+def test_a_distance_that_is_not_finite_is_nan_and_not_0(value):
+    side = fid.statistics(gaussian(40, 5, 1))
+    far = side._replace(mean_F=torch.full_like(side.mean_F, value))
+    assert np.isnan(fid.frechet(side, far))
+    assert np.isnan(fid.interval(far, side, 0)).all()
+
+
 def test_what_makes_numbers_comparable_is_described(net):
     assert fid.describe(REAL, NOISE[:100], net) == {
         "extractor": f"digits-net@{feature_extractor.WEIGHTS_SHA256[:12]}",

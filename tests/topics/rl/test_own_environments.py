@@ -113,7 +113,7 @@ def test_rewards_of_every_kind_train_with_actions_from_five(own, reward):
     assert training.evaluate()["return"] == pytest.approx(4 * float(np.sum(reward)))
 
 
-@pytest.mark.parametrize("reward", [np.ones(2), float("nan"), 1e39])
+@pytest.mark.parametrize("reward", [np.ones(2), float("nan"), 1e39, None, "much"])
 def test_a_reward_that_is_no_number_is_one_line(own, reward):
     with pytest.raises(UsageError, match="gives a reward of"):
         RL(env=own(reward=reward)).data_notes()
@@ -133,6 +133,33 @@ def test_an_environment_that_raises_is_named_with_its_own_reason(own):
         RL(env=own(fails=True)).data_notes()
     with pytest.raises(UsageError, match="cannot be made: TypeError: .*colour"):
         RL(env=own(colour="red")).dataset_id()
+
+
+class OldReset(Own):
+    """Returns what Gym's ``reset`` returned: an observation of as many values as it has."""
+
+    def reset(self, **settings):
+        return super().reset(**settings)[0]
+
+
+class OldStep(Own):
+    """Returns what Gym's ``step`` returned: four values, the third whether the episode is done."""
+
+    def step(self, action):
+        obs, reward, terminated, _, info = super().step(action)
+        return obs, reward, terminated, info
+
+
+def test_an_environment_of_the_old_api_is_told_the_new_one(own):
+    box, number = spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, ())
+    for space in (box, spaces.Box(-1, 1, (4,)), number, spaces.Dict(a=box, b=number)):
+        name = own(entry=OldReset, space=space)
+        with pytest.raises(UsageError, match=f"'{name}' .*options=[)] returns observation, info$"):
+            RL(env=name).data_notes()
+    name = own(entry=OldStep)
+    words = "[)] returns observation, reward, terminated, truncated, info$"
+    with pytest.raises(UsageError, match=f"'{name}' fails in step: .*{words}"):
+        RL(env=name).data_notes()
 
 
 def test_settings_and_classes_are_in_what_the_fingerprint_hashes(own):

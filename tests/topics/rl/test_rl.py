@@ -18,6 +18,7 @@ from harness.topics.rl.acting import CPU, Acting
 from harness.topics.rl.agents import AGENTS, RL
 from harness.topics.rl.environments import Environments, play
 from harness.topics.rl.registration import make
+from harness.topics.rl.rewards import support
 from harness.topics.rl.rollouts import Episodes, Replay, Segments, advantages, sample
 from harness.training.loop import Training
 
@@ -191,6 +192,29 @@ def test_steps_and_episodes_of_a_batch_that_nothing_learns_from_do_not_count():
         assert stream.measures() == {"training_return": pytest.approx(np.mean(lengths))}
 
 
+def test_a_batch_of_one_step_has_an_advantage_of_zero():
+    envs = environments("Corridor-v0", 1)
+    envs.vector.envs[0].unwrapped.step = lambda action: (
+        np.zeros(2, "float32"),
+        1.0,
+        True,
+        False,
+        {},
+    )
+    batch = segments(envs, Episodes).draw(1)
+    assert batch["advantage"].tolist() == [[0.0]] and batch["target"].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("num_envs", [7, 100])
+def test_a_batch_that_is_not_whole_steps_of_all_environments_is_refused(num_envs):
+    topic, cell = RL(num_envs=num_envs), Cell("rl", "actor_critic", "mse", "constant")
+    words = f"^batch size 80 of actor_critic: it must be a multiple of num_envs {num_envs}, as"
+    with pytest.raises(UsageError, match=words):
+        Training(topic, cell, Budget(3, 80))
+    batch = Training(RL(num_envs=8), cell, Budget(3, 80)).batches.draw(80)
+    assert len(batch["obs"]) == 80
+
+
 def test_segments_go_on_where_the_last_ended():
     envs = environments("Corridor-v0", 2)
     stream = segments(envs)
@@ -302,6 +326,23 @@ def test_other_environments_and_their_supports():
     training.run(3)
     assert training.evaluate()["return"] >= -500
     assert RL(env="MountainCar-v0")._form(Cell("rl", "dqn", "mse", "constant")).width == 1
+
+
+def test_a_known_support_is_that_of_its_gamma_only():
+    assert support("CartPole-v1", 0.99) == (0.0, 100.0, 1.0, "")
+    low, high, unit, note = support("CartPole-v1", 0.999)
+    assert (low, unit) == (0.0, 1.0) and high == pytest.approx((1 - 0.999**500) / 0.001)
+    assert "values are taken to lie in 0..393.6" in note
+    assert support("CartPole-v1", 1.0)[:2] == (0.0, 500.0)
+    assert support("CartPole-v1", 0.0)[:2] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["gamma", "gae_lambda"])
+def test_a_discount_is_a_share(name):
+    for value in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UsageError, match=f"^{name} {value}: it must be from 0 to 1$"):
+            RL(**{name: value})
+    assert RL(**{name: 0.0}) != RL(**{name: 1})
 
 
 def test_steps_to_solve_needs_a_whole_window():
