@@ -98,15 +98,18 @@ def test_runs_of_other_settings_are_not_comparable():
 
 
 def test_the_page_draws_the_metric_against_what_was_swept(written):
-    own = answers.configurations(written[1].summary, "mine", "accuracy", "max")
-    (choice,) = sweeps.curves(own, "accuracy")["choices"]
+    cells, own = (
+        written[1].cells,
+        answers.configurations(written[1].summary, "mine", "accuracy", "max"),
+    )
+    (choice,) = sweeps.curves(own, "accuracy", cells)["choices"]
     (line,) = choice["data"]
     assert choice["label"] == "lr" and line["x"] == ["0.01", "0.1", "none"]
     assert line["y"] == [0.505, 0.805, 0.205]
-    numbers = sweeps.curves(own[own["settings"] != "lr=none"], "accuracy")["choices"][0]
+    numbers = sweeps.curves(own[own["settings"] != "lr=none"], "accuracy", cells)["choices"][0]
     assert numbers["data"][0]["x"] == [0.01, 0.1]
     assert answers.recipe(own.iloc[0]) == "mlp with ce, cosine, lr=0.1"
-    assert not sweeps.curves(own.assign(settings=""), "accuracy")["choices"]
+    assert not sweeps.curves(own.assign(settings=""), "accuracy", cells)["choices"]
     heat = figures.heat(own, "accuracy", "max")["choices"][0]["data"][0]
     assert "single lr=0.1: " in heat["customdata"][0][0]
 

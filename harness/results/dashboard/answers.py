@@ -14,7 +14,7 @@ from harness.results.dashboard.text import finite, plain
 AXES = ["model", "loss", "schedule", "parallel", "precision"]
 NEAR = 0.01
 APART = 2  # times a model's median seconds from which a recipe has its own
-LEADING = ["best", "tied", "only"]
+LEADING = ["best", "tied", "only", "leads", "tied best", "undecided"]  # the latter of races
 
 
 def primary(group: pd.DataFrame) -> tuple[str, str]:
@@ -66,12 +66,12 @@ def configurations(summary: pd.DataFrame, topic: str, metric: str, better: str) 
     own = own[np.isfinite(own["mean"].to_numpy(float))]
     chosen = own["validation"].where(own["chosen_by"] == "validation", own["mean"])
     own = own.assign(chosen=chosen, least=own["trained"] == 0, settings=_settings(own))
-    own["train_s"] = _seconds(own)
+    own["train_s"] = seconds(own)
     ascending = [True, better == "min", True]
     return own.sort_values(["least", "chosen", "train_s"], ascending=ascending, kind="stable")
 
 
-def _seconds(own: pd.DataFrame) -> pd.Series:
+def seconds(own: pd.DataFrame) -> pd.Series:
     """Return the training seconds of recipes, as ``configurations`` says."""
     alike = own.groupby(["model", "parallel", "precision", "settings"], dropna=False)
     median = alike["train_s"].transform("median")
@@ -82,25 +82,26 @@ def _seconds(own: pd.DataFrame) -> pd.Series:
 def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
     """Return the leader of sorted recipes, what cannot be told from it, and the cheapest of those.
 
-    The leader is the first of those that are best or tied, or the first of all where no recipe has
-    two seeds. tied: the names of what cannot be told apart from it, itself included; equal: how
-    many have the very same ``chosen``; counts: recipes by standing. ``near``: the one that trains
-    fastest of those tied (of one seed each, of those within 1 %), None if that is the leader;
-    ``times``: how many times less training time it takes. None if there are no recipes.
+    The leader is the first of those that are best or tied, or left in their race, or the first of
+    all where no recipe has two seeds. tied: the names of what cannot be told apart from it, itself
+    included; equal: how many have the very same ``chosen``; counts: recipes by standing. ``near``:
+    the one that trains fastest of those tied (of one seed each, of those within 1 %), None if that
+    is the leader; ``times``: how many times less training time it takes. None if there are no
+    recipes.
     """
     own = own[own["standing"] != ""]
     if own.empty:
         return None
     able = own[own["standing"].isin(LEADING)]
     known = len(able) > 0
-    first = plain((able if known else own).head(1))[0]
-    margin = NEAR * abs(first["chosen"])
-    alike = own[(own["chosen"] - first["chosen"]).abs() <= margin]
+    lead = (able if known else own).head(1)
+    first, value = plain(lead)[0], float(lead["chosen"].iloc[0])
+    alike = own[(own["chosen"] - value).abs() <= NEAR * abs(value)]
     close = able if known or first["standing"] != "one seed" else alike
     found = {
         **first,
         "tied": [recipe(row) for row in plain(able)],
-        "equal": int((own["chosen"] == first["chosen"]).sum()),
+        "equal": int((own["chosen"] == value).sum()),
         "counts": own["standing"].value_counts().to_dict(),
         "near": None,
     }

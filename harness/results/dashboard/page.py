@@ -54,8 +54,9 @@ def render(
         {cell for pick in chosen.values() for ls in pick.values() for _, cell, _ in ls},
     )
     budget = [IMAGE_BYTES]
+    races = race.races(tables.answers)
     topics = [
-        _topic(name, group, tables, chosen[name], lines, groups)
+        _topic(name, group, tables, chosen[name], lines, groups, races)
         | {"images": _images(group, images or {}, budget)}
         | {"transfer": sections.transfer(tables.transfer, name)}
         for name, group in groups.items()
@@ -71,7 +72,7 @@ def render(
         script="".join((here / name).read_text("utf-8") for name in ("charts.js", "tables.js")),
         data=text.script_json({"figures": [topic["figures"] for topic in topics], "cells": table}),
         topics=topics,
-        races=race.races(tables.answers),
+        races=races,
         machine=_machine(cells),
         counts=status.value_counts().to_dict(),
         trust=sections.trust(cells),
@@ -105,38 +106,45 @@ def _topic(
     chosen: Mapping[str, Sequence[tuple[str, str, str]]],
     lines: figures.Lines,
     topics: Iterable[str],
+    races: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return all that the page shows of one topic.
 
-    chosen: the cells whose curves are drawn. topics: the names of all.
+    chosen: the cells whose curves are drawn. topics: the names of all. races: those of all topics;
+    where recipes were raced by the topic's metric, the races alone say how they stand.
     """
     metric, better = answers.primary(group)
     curves = [looks.curves(chosen, tables.held_out, group, metric)]
     curves += figures.curves(chosen, lines)
-    own = answers.configurations(tables.summary, name, metric, better)
+    own = shown = answers.configurations(tables.summary, name, metric, better)
     pairs = answers.pairs(group, "parallel", "single")
     precise = answers.pairs(group, "precision", FP32)
-    raced = tables.answers is not None and name in set(tables.answers["topic"])
+    own_races = [(one, race.arms(one, tables.summary)) for one in races if one["topic"] == name]
+    said = [(one["name"], answers.best(arms, one["direction"])) for one, arms in own_races]
+    raced = [arms for one, arms in own_races if one["metric"] == metric]
+    best = None if raced else answers.best(own, better)
+    if raced:
+        own, shown = race.judged(own, pd.concat(raced))
     found = tables.effects
     found = found[(found["topic"] == name) & (found["metric"] == metric)]
-    best = answers.best(own, better)
     charts = [*curves]
     if len(own):
         charts = [levels.dots(found, metric, better), figures.heat(own, metric, better)]
-        charts += [sweeps.curves(own, metric), figures.against_time(own, metric, better)]
+        charts += [sweeps.curves(own, metric, group), figures.against_time(own, metric, better)]
         charts += [sensitivity.curves(tables.trials, name, metric, better)]
         charts += [*curves, figures.scaling(pairs, metric)]
     return {
         "name": name,
         "metric": metric,
         "better": better,
-        "best": best,
-        "cannot": None if raced else told.cannot(group, found, best, topics),
-        "raced": raced,
-        "front": answers.front(own, better),
-        "models": answers.by_model(own, better),
-        "top": text.plain(own.head(10)),
-        "configurations": len(own),
+        "answers": said + ([] if raced else [(name, best)]),
+        "cannot": told.cannot(group, found, best, topics),
+        "raced": bool(raced),
+        "unraced": int((shown["standing"] == race.UNRACED).sum()),
+        "front": answers.front(shown, better),
+        "models": answers.by_model(shown, better),
+        "top": text.plain(shown.head(10)),
+        "configurations": len(shown),
         "counts": group["status"].value_counts().to_dict(),
         "what": _what(group),
         "notes": sections.data_notes(group),
@@ -152,7 +160,8 @@ def _beside(pairs: pd.DataFrame, axis: str, better: str) -> list[dict[str, Any]]
     """Compare each value of an axis with the plain one, by medians over cells.
 
     pairs: as ``answers.pairs`` returns them. times, memory: how many times the plain one's
-    throughput and memory it has.
+    throughput and memory it has. efficiency: times over ranks; None for what trains in one process
+    (dp), whose GPUs are not counted.
     """
     sign = -1 if better == "min" else 1
     found = []
@@ -160,8 +169,10 @@ def _beside(pairs: pd.DataFrame, axis: str, better: str) -> list[dict[str, Any]]
         times = part["samples_per_s"] / part["samples_per_s_plain"]
         memory = part["peak_mb"] / part["peak_mb_plain"]
         change = part["quality"] - part["quality_plain"]
+        ranks = part["world_size"].max()
         found.append(
-            {"name": name, "pairs": len(part), "ranks": part["world_size"].max()}
+            {"name": name, "pairs": len(part), "ranks": ranks}
+            | {"efficiency": times.median() / ranks if ranks > 1 else None}
             | {"samples_per_s": part["samples_per_s"].median(), "times": times.median()}
             | {"low": times.min(), "high": times.max(), "memory": memory.median()}
             | {"change": change.median(), "worst": sign * (sign * change).min()}

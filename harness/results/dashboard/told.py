@@ -7,13 +7,16 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.cell import FP32
+from harness.results.counted import finite
 from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
 FRESH = 1 / 3  # of its time that it keeps for fresh seeds, at the most
+ON_CPU = " --device cpu"  # in the command of a cell that was kept off GPUs
 BEYOND = 0.05  # the p below which an interaction is called one
 
 
@@ -87,8 +90,9 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
 
     The minutes are those of ROUNDS trainings of each recipe (every model, loss, schedule,
     precision and swept value that the cells have, also what would be skipped) at their mean wall
-    time, on all cores, and of fresh seeds. Empty where no time is known, or there is nothing to
-    race with.
+    time, at as many places as they had, and of fresh seeds. A place is a core, or one of those that
+    share a GPU; records do not tell how many GPUs there were, so one is counted. Empty where no
+    time is known, or there is nothing to race with.
     """
     tried = group[group["status"].isin(["done", "diverged"])]
     axes = {"model", "loss", "schedule", "precision", "settings"} & set(tried)
@@ -96,14 +100,17 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     seconds = tried["cost.wall_s"].mean() if "cost.wall_s" in tried else math.nan
     if arms < 2 or not math.isfinite(seconds):
         return {}
-    known = tried["environment.cores"].dropna().tolist() if "environment.cores" in tried else []
-    most = max([1, *(int(float(cores)) for cores in known)])
-    minutes = max(1, math.ceil(ROUNDS * arms * seconds / 60 / most / (1 - FRESH)))
+    cores = np.nanmax(finite(tried, "environment.cores"), initial=1)
+    per_gpu = int(np.nanmax(finite(tried, "environment.per_gpu"), initial=0))
+    places = min(cores, per_gpu or cores)
+    minutes = max(1, math.ceil(ROUNDS * arms * seconds / 60 / places / (1 - FRESH)))
     topic = str(group["topic"].iloc[0])
     inside = any(topic in name and topic != name for name in topics)  # gan is in style_gan
     chosen = f"'[{topic}/'" if inside else topic
     command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
     command += _axes(tried) + _precisions(tried) + _set(tried)
+    command += f" --per-gpu {per_gpu}" if per_gpu > 1 else ""
+    command += ON_CPU if all(ON_CPU in text for text in tried.get("command", [""])) else ""
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
 
 

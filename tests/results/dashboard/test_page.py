@@ -15,6 +15,7 @@ from harness.cell import Cell
 from harness.results import dashboard, effects, tables
 from harness.results.columns import Tables
 from harness.results.dashboard.page import PNG as PNG_START
+from harness.results.dashboard.text import NONE
 from harness.results.record import Record
 from harness.results.summary import summary
 
@@ -136,6 +137,26 @@ def test_failing_checks_and_parity_are_named():
     assert "✗ 1 checks fail" in html and "✗ 1 not as single" in html
     assert html.count("✗ 1 of 2 fail") == 1 and html.count("✗ 1 of 1 fail") == 1
     assert "1 cells fail parity" in html and "Parallel configurations beside single" in html
+
+
+def test_efficiency_is_told_of_ranks_and_not_of_dp():
+    costs = {"single": 100.0, "ddp": 150.0, "dp": 180.0}
+    ranks = {"ddp": 2}
+    found = words(
+        render(
+            record(
+                "a",
+                value=0.5,
+                parallel=name,
+                cost={"samples_per_s": rate},
+                world_size=ranks.get(name, 1),
+            )
+            for name, rate in costs.items()
+        )
+    )
+    assert (
+        "ddp 2 1 150 1.5 1.5 to 1.5 75 %" in found and f"dp 1 1 180 1.8 1.8 to 1.8 {NONE}" in found
+    )
 
 
 def test_how_data_was_taken_is_said_once_a_topic():

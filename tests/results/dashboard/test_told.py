@@ -70,3 +70,22 @@ def test_a_single_recipe_has_nothing_to_race_with():
 def test_where_nothing_trained_that_is_what_is_said():
     found = told.cannot(cells(), shares(loss=1, residual=3), {"counts": {"untrained": 4}}, ())
     assert found["said"] == "which recipe is best: none has trained"
+
+
+def test_on_a_gpu_a_race_has_as_many_places_as_share_it():
+    gpu = cells(**{"environment.cores": 16.0, "environment.per_gpu": 1.0, "command": "replay"})
+    # 2 losses x 2 schedules, five times, at 24 s, one after the other; half of that for fresh seeds
+    found = told.race(gpu, ())
+    assert found["minutes"] == 12 and "--per-gpu" not in found["command"]
+    shared = told.race(gpu.assign(**{"environment.per_gpu": 4.0}), ())
+    assert shared["minutes"] == 3 and shared["command"].endswith(" --per-gpu 4")
+    fitted = pd.concat([gpu, cells(**{"environment.cores": 16.0, "command": "replay"})])
+    assert told.race(fitted, ())["minutes"] == 12
+
+
+def test_cells_that_were_kept_off_gpus_race_there_too():
+    kept = "python -m harness replay gan/m-ce-a-single-s0 --profile quick --run-dir r --device cpu"
+    assert told.race(cells(command=kept), ())["command"].endswith(" --device cpu")
+    for other in ("", "python -m harness replay gan/m-ce-a-single-s0"):
+        mixed = pd.concat([cells(command=kept), cells(command=other)])
+        assert "--device" not in told.race(mixed, ())["command"]
