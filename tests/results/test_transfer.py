@@ -113,5 +113,5 @@ def test_the_page_shows_gain_in_green_and_harm_in_red():
 
 def test_it_is_written_and_read(tmp_path):
     written = tables.write([*SINGLE, record("both", accuracy=0.9, error=3.0)], tmp_path)
-    read = pd.read_csv(tmp_path / "transfer.csv").fillna({"settings": ""})
+    read = pd.read_csv(tmp_path / "transfer.csv", dtype={"settings": str}).fillna({"settings": ""})
     pd.testing.assert_frame_equal(read, written.transfer, check_dtype=False)
