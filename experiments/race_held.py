@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.cell import Cell, Status
+from harness.cell import FP32, Cell, Status
 from harness.race.statistic import mean_interval
 from harness.runs import Run
 from harness.topics.registry import registered_topics
@@ -33,8 +33,13 @@ def train(answers: pd.DataFrame, seeds: int) -> np.ndarray:
     try:
         for seed in range(seeds):
             cells = [
-                Cell(r.topic, r.model, r.loss, r.schedule, rate=r.rate, seed=FIRST_SEED + seed)
-                for r in answers.itertuples()
+                Cell(
+                    *(row.topic, row.model, row.loss, row.schedule),
+                    rate=row.rate,
+                    seed=FIRST_SEED + seed,
+                    precision=getattr(row, "precision", FP32),
+                )
+                for row in answers.itertuples()
             ]
             print(run.start(cells), flush=True)
             run.finish()
@@ -79,6 +84,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     chosen = parser.parse_args()
     answers = pd.read_csv(chosen.answers)
+    if answers["topic"].nunique() > 1:
+        parser.error(f"{chosen.answers} holds races of several topics: keep one's rows")
+    if "settings" in answers and answers["settings"].notna().any():
+        parser.error(f"{chosen.answers} was raced with settings: trainings here have none")
     for line in held(answers, train(answers, chosen.seeds)):
         print(line)
 

@@ -72,13 +72,25 @@ def load_network(
     CheckpointError, with no change, if there is nothing below the prefix, or if a module does not
     take its part: extra state goes to its ``set_extra_state``.
     """
-    state, names = network.state_dict(), list(saved)
-    saved = named_as(state, saved)
-    if prefix and not (_below(state, prefix) and _below(saved, prefix)):
+    state = network.state_dict()
+    if prefix and not (_below(state, prefix) and _below(named_as(state, saved), prefix)):
         raise CheckpointError(f"network or checkpoint has no tensor below {prefix!r}")
     mismatch = compare(network, saved, prefix)
     if strict and mismatch:
         raise CheckpointError(f"the network differs from the checkpoint: {mismatch}")
+    with unchanged_on_error([network]):
+        put(network, saved, prefix)
+    return mismatch
+
+
+def put(network: nn.Module, saved: Mapping[str, Any], prefix: str = "") -> None:
+    """Copy what fits of the saved state below ``prefix`` into the network.
+
+    Warns as ``load_network`` does. Raises CheckpointError if a module does not take its part, which
+    may leave the network halfway.
+    """
+    state, names = network.state_dict(), list(saved)
+    saved = named_as(state, saved)
     fitting = {
         name: plain(saved[name])
         if _is_extra(name)
@@ -86,16 +98,14 @@ def load_network(
         for name in _below(saved, prefix)
         if name in state and _can_take(name, saved[name], state[name])
     }
-    with unchanged_on_error([network]):
-        _put(network, fitting)
+    _take(network, fitting)
     if renamed := [(old, new) for old, new in zip(names, saved, strict=True) if old != new]:
         old, new = renamed[0]
         warnings.warn(
             f"{len(renamed)} tensors were saved of a network wrapped in another way: {old} was "
             f"taken for {new}, and so on",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return mismatch
 
 
 @contextmanager
@@ -107,11 +117,11 @@ def unchanged_on_error(networks: Iterable[nn.Module]) -> Iterator[None]:
     except Exception:
         for network, state in before:
             with suppress(CheckpointError):  # a module that takes no state at all
-                _put(network, state)
+                _take(network, state)
         raise
 
 
-def _put(network: nn.Module, values: Mapping[str, Any]) -> None:
+def _take(network: nn.Module, values: Mapping[str, Any]) -> None:
     """Let a network's modules take values that have names of its state.
 
     Raises CheckpointError if one fails, which may leave a part of them, or if none takes a value.

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from harness.axes import parallel
 from harness.axes.muon import Muon
-from harness.checkpoint import compare, load_network
-from harness.checkpoint.networks import fits, shape_of, unchanged_on_error
+from harness.checkpoint import compare
+from harness.checkpoint.networks import fits, put, shape_of, unchanged_on_error
 from harness.checkpoint.tree import CheckpointError, plain
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def restore(
     validate(tree, networks, optimizers, schedules)
     with unchanged_on_error(networks.values()):
         for name, network in networks.items():
-            load_network(network, tree["networks"][name])
+            put(network, tree["networks"][name])
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(_laid_out(tree["optimizers"][name]["state"], optimizer))
         place_steps(_inner(optimizer))

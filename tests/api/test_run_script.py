@@ -15,6 +15,7 @@ import harness
 from harness import UsageError
 from harness.cell import Budget, Cell
 from harness.execution.process import packed
+from harness.results.lock import FolderLock
 from harness.trial.task import Task
 
 TOY = (Path(__file__).parents[1] / "toy.py").read_text()
@@ -158,6 +159,23 @@ def test_a_terminal_has_one_line_that_renews_itself(tmp_path):
     assert process.wait() == 0
     text = written.decode()
     assert "of 4 cells" in text and "running, 0 failed" in text and "[1/4]" not in text
+
+
+def test_gpus_are_hidden_for_its_own_time_and_the_folder_is_held_to_the_last(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = []
+
+    def report(folder, said):
+        with pytest.raises(UsageError, match="is in use by"):
+            FolderLock(folder).acquire()
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return folder / "index.html"
+
+    monkeypatch.setattr(sys.modules[harness.run.__module__], "write_report", report)
+    cell = Cell("toy", "line", "mse", "cosine")
+    harness.run(Toy(), "smoke", folder=tmp_path, device="cpu", select=[cell])
+    assert seen == [""] and "CUDA_VISIBLE_DEVICES" not in os.environ
+    FolderLock(tmp_path).acquire()
 
 
 RACE = {"profile": "race", "minutes": 5}

@@ -53,6 +53,12 @@ def test_a_conftest_is_enough_to_train_a_topic_in_a_project_with_settings_of_its
     assert "the same numbers, bit for bit" in done.stdout, done.stdout + done.stderr
 
 
+def test_a_topic_none_of_whose_cells_is_chosen_stops_no_project_that_forbids_empty_tests(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nempty_parameter_set_mark = fail_at_collect\n")
+    done = decathlon(tmp_path, "run", "--profile", "smoke", "--plan", "--model", "vgg11")
+    assert done.returncode == 0 and "train vgg/vgg11-" in done.stdout, done.stdout + done.stderr
+
+
 def test_without_topics_of_one_s_own_only_what_is_built_in_is_collected(tmp_path):
     asked = ("run", "--profile", "smoke", "--collect-only", "-q")
     done = decathlon(tmp_path, *asked, "-k", "test_own or (vgg11 and single)")
