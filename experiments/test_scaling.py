@@ -13,4 +13,5 @@ def test_scaling(name, decathlon_run):
     assert (table["samples_per_s"] > 0).all()
     if decathlon_run.world_size > 1:
         assert table["sent_mb"]["ddp_bf16"] < table["sent_mb"]["ddp"]
-        assert table["state_mb"]["fsdp"] < table["state_mb"]["ddp"]
+        if "fsdp" in table.index:  # skipped where ranks share a GPU
+            assert table["state_mb"]["fsdp"] < table["state_mb"]["ddp"]

@@ -57,6 +57,7 @@ class Conditions:
     executor_kind: str = "local"
 
     def __post_init__(self) -> None:
+        self._placed = not self.device and self.executor_kind == "local"
         self.device = device.choose(self.device or None)
         self.gpus = device.gpus(self.device)
         if self.per_gpu > 1 and not self.gpus:
@@ -104,9 +105,21 @@ class Conditions:
             versions={name: self.environment_of(cell).get(name) for name in cost.DECIDING},
         )
 
+    def place(self, cell: Cell) -> str:
+        """Return where the cell is trained: on the run's device, or on the CPU beside its GPUs."""
+        fitted = cell.model in self.topic(cell).fits
+        return "cpu" if fitted or self.beside(cell) else self.device
+
+    def beside(self, cell: Cell) -> bool:
+        """Whether the cell is trained beside the GPUs, as a topic's ``on_cpu``: none was asked for.
+
+        Torchrun and Ray give each rank a GPU all the same.
+        """
+        return self._placed and self.gpus > 0 and cell.model in self.topic(cell).on_cpu
+
     def environment_of(self, cell: Cell) -> dict[str, Any]:
-        """Return what the cell is trained with: scikit-learn's ``fit`` uses no GPU."""
-        return self._cpu if cell.model in self.topic(cell).fits else self.environment
+        """Return what the cell is trained with."""
+        return self._cpu if self.place(cell) == "cpu" else self.environment
 
     def _optimizers(self, cell: Cell) -> set[str]:
         """Return the kinds of a cell's players' optimizers, if a project brings any."""
@@ -129,16 +142,19 @@ class Conditions:
         ranks = self.ranks(cell)
         return min(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
 
-    @property
-    def places(self) -> int:
-        """How many processes train at a time: as many as cores, or as the GPUs may have."""
-        return min(cost.cores(), self.gpus * self.per_gpu or cost.cores())
+    def at_once(self, cell: Cell) -> int:
+        """Return how many processes train cells like this one: a core each, or a part of a GPU."""
+        gpus = device.gpus(self.place(cell))
+        return min(cost.cores(), gpus * self.per_gpu or cost.cores())
 
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why the cell would measure nothing in this run; None if it is worth a training."""
         topic = self.topic(cell)
         ranks = self.ranks(cell), self._ranks_here(cell)
-        reason = matrix.skip_reason(topic, cell, self.gpus, *ranks)
+        gpus = device.gpus(self.place(cell))
+        reason = matrix.skip_reason(topic, cell, gpus, *ranks)
+        if reason and not gpus and not matrix.skip_reason(topic, cell, self.gpus, *ranks):
+            reason += f": {cell.model} trains on the CPU unless --device cuda says otherwise"
         parts = parallel.parts(cell.parallel, self.ranks(cell)) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
@@ -154,8 +170,7 @@ class Conditions:
         ranks = self.ranks(cell)
         topic = self.topic(cell)
         budget = self.budget(cell)
-        place = "cpu" if cell.model in topic.fits else self.device
-        where = (self.folder, place, ranks, self.accumulate)
+        where = (self.folder, self.place(cell), ranks, self.accumulate)
         return Task(
             topic,
             cell,

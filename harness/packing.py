@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -37,6 +38,7 @@ class _Pickler(cloudpickle.CloudPickler):
 
     Their cached values stay behind; another process fills a cache of its own, once. So does what
     pickle keeps in a class of which it has seen an instance, so that it is packed alike each time.
+    Code keeps the name of its file, which cloudpickle drops (3.1.3), for messages and tracebacks.
     """
 
     def reducer_override(self, obj: Any) -> Any:
@@ -46,6 +48,8 @@ class _Pickler(cloudpickle.CloudPickler):
             return _cached, (name, obj.__wrapped__, dict(obj.cache_parameters()))
         if isinstance(obj, type) and "__slotnames__" in vars(obj):
             del obj.__slotnames__  # type: ignore[attr-defined]
+        if isinstance(obj, CodeType):
+            return _code, (obj.co_filename, *self.dispatch_table[CodeType](obj))
         return super().reducer_override(obj)
 
 
@@ -65,3 +69,8 @@ def _is_taken(function: Any) -> bool:
 def _cached(name: tuple[str, int], function: Callable[..., Any], parameters: dict) -> Any:
     """Return a function with a cache, the same for every task that brings it to this process."""
     return _caches.setdefault(name, functools.lru_cache(**parameters)(function))
+
+
+def _code(file: str, build: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
+    """Return code made again of its parts, of a file by its own name."""
+    return build(*parts).replace(co_filename=file)

@@ -14,16 +14,16 @@ def lines(run: Run, cells: Sequence[Cell]) -> Iterator[str]:
     Seconds are wall time, as a cell's record or its budget predicts them on this machine; minutes
     are those on all cores, or GPUs.
     """
-    core_s = 0.0
+    wall_s = 0.0
     for cell in cells:
         if reason := run.skip_reason(cell):
             yield f"skip  {cell.id}: {reason}"
         elif run.done(cell):
             yield f"have  {cell.id}"
         else:
-            core_s += run.predict(cell) * run.ranks(cell)
+            wall_s += run.predict(cell) * run.ranks(cell) / run.at_once(cell)
             yield f"train {cell.id}: about {run.predict(cell):.1f} s"
-    minutes = core_s / run.places / 60
+    minutes = wall_s / 60
     if run.profile == "race":
         yield f"{len(cells)} cells, about {minutes:.1f} minutes a block, of several"
     else:

@@ -25,6 +25,8 @@ from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.population import PopulationTask
 from harness.trial.task import Task
 
+BESIDE = "trained on the CPU, where a step is faster (--device cuda has a GPU do it)"
+
 
 @dataclass
 class Run(Conditions):
@@ -79,7 +81,7 @@ class Run(Conditions):
         if earlier and earlier.budget == self.budget(cell) and "wall_s" in earlier.cost:
             return earlier.cost["wall_s"]
         budget, topic = self.budget(cell), self.topic(cell)
-        if not self.gpus or cell.model in topic.fits:
+        if self.place(cell) == "cpu":
             return budget.expected_s * cost.slowness()
         plain = (cell.parallel, cell.precision) == ("single", FP32)
         together = plain and cell.model in topic.populates
@@ -114,6 +116,7 @@ class Run(Conditions):
             self.report(line)
         topics = dict.fromkeys(map(self.topic, cells))
         notes = [f"{topic.name}: {note}" for topic in topics for note in topic.data_notes()]
+        notes += [f"{cell.topic}: {BESIDE}" for cell in cells if self.beside(cell)]
         for line in dict.fromkeys(notes):
             self.report(line)
         count = len(tasks)
@@ -129,7 +132,8 @@ class Run(Conditions):
         self.executor.submit(tasks)
         told = f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
         searches = self.choosing or self.profile == "race"
-        return told if searches else told + warning(sum(cell_s.values()) / self.places)
+        wall_s = sum(seconds / self.at_once(cell) for cell, seconds in cell_s.items())
+        return told if searches else told + warning(wall_s)
 
     def result(self, cell: Cell) -> Record:
         """Return the cell's record; works on the queue until it is there.

@@ -70,3 +70,12 @@ def test_of_an_importable_module_it_is_looked_up_there(own):
 def test_under_another_name_it_is_taken_along():
     cached = functools.cache(functools.partial(pow, 2))
     assert packing.cloudpickle.loads(packing.dumps(cached, "it"))(3) == 8
+
+
+def test_code_keeps_the_name_of_its_file(own):
+    """In tracebacks and in what a check says; of functions in functions too."""
+    source = "def outer():\n    def inner():\n        pass\n    return inner"
+    exec(compile(source, "mine.py", "exec"), names := {"__name__": "nowhere_else"})
+    outer = packing.cloudpickle.loads(packing.dumps(names["outer"], "it"))
+    assert [f.__code__.co_filename for f in (outer, outer())] == ["mine.py"] * 2
+    assert outer.__code__.co_firstlineno == 1 and outer().__code__.co_firstlineno == 2

@@ -33,8 +33,9 @@ class WorkerProcess:
 
     stacks: the file to which it writes its threads' stacks when signalled. answer: to the work it
     was given last, None until it is there. rank: the first it has been, and stays: torch remembers
-    where a rank's shards lie. gpu: likewise, since it keeps memory there. heart: the memory in
-    which its training beats. begun: when its work began, in ``time.monotonic`` seconds.
+    where a rank's shards lie. gpu: the one it computes on, since it keeps memory there; None: it
+    sees none. heart: the memory in which its training beats. begun: when its work began, in
+    ``time.monotonic`` seconds.
     """
 
     process: Any
@@ -80,18 +81,17 @@ class WorkerPool:
         """Return an idle process of a role, or a new one.
 
         rank: the rank it will be; none that was another rank is taken then. gpu: the GPU it will be
-        on, likewise.
+        on, or None: then it sees no GPU, since parts of PyTorch use one that they see.
         """
         idle = self._idle[role] = [w for w in self._idle[role] if w.process.is_alive()]
         fit = [w for w in idle if rank is None or w.rank in (None, rank)]
-        fit = [w for w in fit if gpu is None or w.gpu in (None, gpu)]
+        fit = [w for w in fit if w.gpu == gpu]
         if fit:
-            worker = max(fit, key=lambda w: (w.gpu == gpu, w.rank == rank))
+            worker = max(fit, key=lambda w: w.rank == rank)
             idle.remove(worker)
         else:
-            worker = self._start()
+            worker = self._start(gpu)
         worker.rank = rank if worker.rank is None else worker.rank
-        worker.gpu = gpu if worker.gpu is None else worker.gpu
         return worker
 
     def give_back(self, role: str, workers: Iterable[WorkerProcess]) -> None:
@@ -112,17 +112,17 @@ class WorkerPool:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
-    def _start(self) -> WorkerProcess:
-        """Start a new single-threaded process."""
+    def _start(self, gpu: int | None) -> WorkerProcess:
+        """Start a new single-threaded process, which sees all GPUs or none."""
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
         heart = self._context.RawArray("d", heartbeat.SLOTS)
-        work = (theirs, stacks, heart)
+        work = (theirs, stacks, heart, gpu is not None)
         made = self._context.Process(target=process.main, args=work, daemon=True)
         with _one_thread(), _without_main():
             made.start()
         theirs.close()
-        return WorkerProcess(made, ours, stacks, heart)
+        return WorkerProcess(made, ours, stacks, heart, gpu=gpu)
 
 
 def kill(workers: Iterable[WorkerProcess]) -> None:

@@ -86,7 +86,9 @@ def unpacked(work: bytes) -> tuple[Callable[..., Any], Task]:
     return function, task
 
 
-def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float]) -> None:
+def main(
+    pipe: connection.Connection, stacks: Path, heart: MutableSequence[float], sees_gpus: bool
+) -> None:
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
     It ends when the pipe does; after an error, or if the task has spoiled it, it is to be killed.
@@ -94,6 +96,8 @@ def main(pipe: connection.Connection, stacks: Path, heart: MutableSequence[float
     stacks: a file to which it writes its threads' frames when signalled. heart: memory shared with
     the parent, to beat in.
     """
+    if not sees_gpus:
+        os.environ[device.VISIBLE] = ""
     os.setsid()
     AT_WORK.set()
     current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children

@@ -10,6 +10,7 @@ from dataclasses import replace
 from harness.cell import Cell, Status
 from harness.results.record import Record
 from harness.runs import Run
+from harness.trial import cost
 
 
 def arm_of(cell: Cell) -> str:
@@ -26,7 +27,7 @@ class Clock:
 
     def __init__(self, run: Run, minutes: float, arms: Collection[Cell] = ()) -> None:
         self._run = run
-        self._places = run.places
+        self._places = min(map(run.at_once, arms), default=cost.cores())
         self._at_once = float(self._places)  # trainings, until it is measured
         self._trained_s = self._waited_s = 0.0
         self.given_s = 60 * minutes

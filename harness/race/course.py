@@ -65,7 +65,7 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
     for cell in raced:
         metric = run.topic(cell).judged_by(cell.model)[0]
         races.setdefault((cell.topic, metric), []).append(cell)
-    guess = Clock(run, minutes)
+    guess = Clock(run, minutes, raced)
     blocks = {
         key: [one for seed in range(FIRST) for one in block(own, seed)]
         for key, own in races.items()

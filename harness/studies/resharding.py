@@ -18,7 +18,7 @@ from harness.runs import Run
 from harness.studies.study import keep, own_executor, task_of
 from harness.training.agreement import largest_difference
 from harness.training.loop import Training
-from harness.trial.device import device_of
+from harness.trial.device import device_of, gpus
 from harness.trial.task import Task, training_of
 
 BEFORE, AFTER = 5, 3  # steps
@@ -111,7 +111,7 @@ def resharding(run: Run, topic: str, model: str) -> pd.DataFrame:
     fit = [
         (name, n)
         for name, n in LAYOUTS
-        if skip_reason(task.topic, cells[name], run.gpus, n) is None
+        if skip_reason(task.topic, cells[name], gpus(task.device), n) is None
     ]
     with own_executor() as executor:
         return keep(run, "resharding", task, grid(executor, task, fit))

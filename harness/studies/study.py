@@ -29,7 +29,8 @@ def task_of(run: Run, topic: str, model: str) -> Task:
     cells = {cell.model: cell for cell in recipes(run.topics[topic])}
     if model not in cells:
         raise unknown("model", model, cells)
-    return Task(run.topics[topic], cells[model], run.budget(cells[model]), run.folder, run.device)
+    cell = cells[model]
+    return Task(run.topics[topic], cell, run.budget(cell), run.folder, run.place(cell))
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def tune(
             for cell in cells:
                 own = [trial for trial in found if trial.recipe == recipe(cell)]
                 left[cell] = ranked(own, direction(topic, cell.model))[:kept]
-        _write(folder, trials, topics, earlier)
+        _write(folder, trials, topics, earlier, device)
         for line in summary([t for t in trials if t.recipe[0] == name], topics):
             report(line)
     return table
@@ -170,25 +170,23 @@ def _rung(
     return trials
 
 
-def _processor() -> str:
+def _processor(on_cpu: bool) -> str:
     """Return the name of what trained: the GPU, if there is one that is not hidden."""
-    here = cost.environment("cuda" if torch.cuda.is_available() else "cpu")
+    here = cost.environment("cuda" if torch.cuda.is_available() and not on_cpu else "cpu")
     return str(here["cpu"] if here["device"] == "cpu" else here["device"])
 
 
-def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFrame:
+def evidence(
+    trials: Sequence[Trial], topics: Mapping[str, Topic], device: str = ""
+) -> pd.DataFrame:
     """Return the table of rates: of each recipe the rate that won, and what speaks for it.
 
     value: its validation mean on all steps over seeds, NaN where no rate came so far; then rate is
     1. tried: how many trainings it took, and diverged how many of them did. date, processor and
-    torch: of the search.
+    torch: of the search, on the device that was asked for, if any.
     """
     rows = []
-    made = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "processor": _processor(),
-        "torch": torch.__version__,
-    }
+    date = datetime.now(UTC).date().isoformat()
     for key in dict.fromkeys(trial.recipe for trial in trials):
         own = [trial for trial in trials if trial.recipe == key]
         topic, model = topics[key[0]], key[1]
@@ -203,8 +201,11 @@ def evidence(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> pd.DataFra
             "seeds": len({trial.seed for trial in last if trial.rate == best}),
             "tried": len(own),
             "diverged": sum(trial.status == Status.DIVERGED for trial in own),
+            "date": date,
+            "processor": _processor(not device and model in topic.on_cpu),
+            "torch": torch.__version__,
         }
-        rows.append(dict(zip(KEY, key, strict=True)) | found | made)
+        rows.append(dict(zip(KEY, key, strict=True)) | found)
     return pd.DataFrame(rows)
 
 
@@ -232,6 +233,7 @@ def _write(
     trials: Sequence[Trial],
     topics: Mapping[str, Topic],
     earlier: Mapping[str, pd.DataFrame],
+    device: str,
 ) -> None:
     """Write the table of rates and all trials as CSV files, after the rows of earlier ones."""
     rows = []
@@ -241,7 +243,7 @@ def _write(
         rows.append(dict(zip(KEY, trial.recipe, strict=True)) | trial._asdict() | by)
     found = {trial.recipe for trial in trials}
     every = pd.DataFrame(rows).drop(columns="recipe")
-    for name, table in ((TRIALS, every), (RATES, evidence(trials, topics))):
+    for name, table in ((TRIALS, every), (RATES, evidence(trials, topics, device))):
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
         new = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         whole = pd.concat([_others(earlier[name], found), new]).fillna("")[list(new)]

@@ -89,6 +89,7 @@ class Regression(TableOptions, Topic):
     models: ClassVar[tuple[str, ...]] = ("linear", "svr", "tree", "forest", "mlp")
     fits: ClassVar[tuple[str, ...]] = ("tree", "forest")
     populates: ClassVar[tuple[str, ...]] = ("linear", "svr", "mlp")
+    on_cpu: ClassVar[tuple[str, ...]] = ("linear", "svr", "mlp")
     recipe: ClassVar[tuple[str, str]] = ("mse", "cosine")
     directions: ClassVar[Mapping[str, str]] = {"mse": "min", "mae": "min", "r2": "max"}
     budgets: ClassVar[Mapping[str, Budget]] = {

@@ -136,7 +136,7 @@ def _declared(topic: Topic) -> Iterator[str]:
     for loss in topic.untrainable:
         if loss not in LOSSES.every:
             yield str(unknown("loss in untrainable", str(loss), LOSSES.every))
-    for attribute in ("models", "fits", "populates", "undivided"):
+    for attribute in ("models", "fits", "populates", "on_cpu", "undivided"):
         names: Any = getattr(topic, attribute)
         if isinstance(names, str):
             yield f"{attribute} = ({names!r}) is text, no tuple: write ({names!r},)"

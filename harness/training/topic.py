@@ -78,6 +78,8 @@ class Topic:
     its gradients only.
     agrees: the first steps in which a member of a population has the losses that it has alone
     (within ``agreement.TOLERANCE``); one rounding soon moves a game further.
+    on_cpu: the models whose steps a GPU makes longer, since launching them is all their time: they
+    train on the CPU unless ``--device cuda`` says otherwise.
     undivided: the models whose gradient is no mean over samples, so that no batch can be taken in
     parts (``--accumulate``).
     untrainable: losses that cannot train the topic, by a search that is on record, and why; their
@@ -97,6 +99,7 @@ class Topic:
     alone: ClassVar[Mapping[str, str]] = {}
     populates: ClassVar[tuple[str, ...]] = ()
     agrees: ClassVar[int] = AGREE
+    on_cpu: ClassVar[tuple[str, ...]] = ()
     undivided: ClassVar[tuple[str, ...]] = ()
     untrainable: ClassVar[Mapping[str, str]] = {}
     loss_falls: ClassVar[bool] = True

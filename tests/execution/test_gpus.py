@@ -12,7 +12,7 @@ from harness.execution.local import Gang, LocalExecutor
 from harness.execution.pool import WorkerPool, kill
 from harness.execution.process import Returned
 from harness.runs import Run
-from harness.topics import Regression
+from harness.topics import VGG, Regression
 from harness.trial import cost
 from harness.trial.task import Task
 
@@ -77,7 +77,7 @@ def test_what_needs_no_gpu_does_not_wait_for_one(starts, tmp_path):
     assert starts(both, gpus=1) == [(0,), (), ()]
 
 
-def test_a_process_stays_on_its_gpu():
+def test_a_process_stays_on_its_gpu_or_sees_none():
     pool = WorkerPool()
     try:
         first = pool.take("train", gpu=1)
@@ -86,7 +86,10 @@ def test_a_process_stays_on_its_gpu():
         other = pool.take("train", gpu=0)
         assert other is not first and (first.gpu, other.gpu) == (1, 0)
         assert pool.take("train", gpu=1) is first
-        kill([first, other])
+        pool.give_back("train", [first])
+        beside = pool.take("train")
+        assert beside not in (first, other)
+        kill([first, other, beside])
     finally:
         pool.close()
 
@@ -99,27 +102,41 @@ def test_tasks_on_the_cpu_take_none(starts, tmp_path):
     assert starts(tasks(tmp_path, 3, "cpu"), gpus=1) == [(), (), ()]
 
 
-def test_trees_take_none(tmp_path, monkeypatch):
+def test_what_a_gpu_makes_slower_takes_none_unless_one_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
-    run = Run(tmp_path, {"regression": Regression()}, "smoke", per_gpu=3)
-    where = {
-        model: run.task(Cell("regression", model, "mse", "constant")).device
-        for model in ("linear", "tree", "forest")
-    }
-    assert where == {"linear": "cuda", "tree": "cpu", "forest": "cpu"}
-    assert run.environment["device"] == "a GPU" and run.environment["per_gpu"] == 3
-    on_cpu = Run(tmp_path, {"regression": Regression()}, "smoke", device="cpu")
+    monkeypatch.setattr(cost, "cores", lambda: 16)
+    topics = {"regression": Regression(), "vgg": VGG()}
+    linear, tree = (Cell("regression", m, "mse", "constant") for m in ("linear", "tree"))
+    deep = Cell("vgg", "vgg11", "ce", "constant")
+    run = Run(tmp_path, topics, "smoke", per_gpu=3)
+    assert [run.task(cell).device for cell in (linear, tree, deep)] == ["cpu", "cpu", "cuda"]
+    assert [run.environment_of(cell)["device"] for cell in (linear, deep)] == ["cpu", "a GPU"]
+    assert [run.at_once(cell) for cell in (linear, deep)] == [16, 6]
+    assert run.environment["per_gpu"] == 3 and "per_gpu" not in run.environment_of(linear)
+    asked = Run(tmp_path, topics, "smoke", device="cuda", per_gpu=3)
+    assert [asked.task(cell).device for cell in (linear, tree, deep)] == ["cuda", "cpu", "cuda"]
+    assert [run.beside(cell) for cell in (linear, tree, deep)] == [True, False, False]
+    assert not asked.beside(linear)
+    assert run.fingerprint(linear) != asked.fingerprint(linear)
+    assert run.fingerprint(deep) == asked.fingerprint(deep)
+    for executor in ("ray", "torchrun"):  # they give each rank a GPU
+        elsewhere = Run(tmp_path, topics, "smoke", executor_kind=executor)
+        assert elsewhere.task(linear).device == "cuda"
+    tf32 = replace(linear, precision="tf32")
+    assert "linear trains on the CPU unless --device cuda says" in str(run.skip_reason(tf32))
+    assert asked.skip_reason(tf32) is run.skip_reason(replace(deep, precision="tf32")) is None
+    on_cpu = Run(tmp_path, topics, "smoke", device="cpu")
     assert on_cpu.environment["device"] == "cpu" and "per_gpu" not in on_cpu.environment
     fsdp = Cell("regression", "linear", "mse", "cosine", "fsdp")
-    wide = Run(tmp_path, {"regression": Regression()}, "smoke", world_size=4)
+    wide = Run(tmp_path, topics, "smoke", world_size=4, device="cuda")
     assert "needs a GPU for each of its 4 ranks: there are 2" in wide.skip_reason(fsdp)
-    assert run.skip_reason(fsdp) is None
+    assert asked.skip_reason(fsdp) is None and run.skip_reason(fsdp) is None
     assert on_cpu.skip_reason(fsdp) is None
-    assert (run.places, on_cpu.places) == (min(cost.cores(), 6), cost.cores())
+    assert on_cpu.at_once(deep) == 16
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # torchrun: the others are on other machines
     assert wide.skip_reason(fsdp) is None
     monkeypatch.delenv("LOCAL_WORLD_SIZE")

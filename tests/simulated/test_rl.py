@@ -48,6 +48,15 @@ def test_it_acts_as_it_has_learned(model, training, topics, log):
             assert value.equal(own.networks[name].state_dict()[key].cpu()), (name, key)
 
 
+@pytest.mark.parametrize("model", AGENTS)
+def test_when_measured_it_acts_on_the_cpu(model, training, topics, log):
+    own = training(Cell("rl", model, *topics["rl"].recipe))
+    log.events.clear()
+    assert own.validate()["return"] > 0
+    looks = log.counts("")
+    assert looks["d2h"] <= 3, looks  # weights, and whether they are finite; no step of an episode
+
+
 def test_what_looks_at_images_acts_on_the_gpu(training, topics, log, monkeypatch):
     monkeypatch.setitem(
         gymnasium.registry, "Pixels-v0", gymnasium.envs.registration.EnvSpec("Pixels-v0", Pixels)

@@ -9,17 +9,16 @@ from toy import BUDGET, Toy, run
 from harness.axes import parallel
 from harness.cell import Cell
 from harness.execution.local import LocalExecutor
-from harness.trial import device
+from harness.runs import BESIDE, Run
 from harness.trial.task import Task
 
 CELL = Cell("toy", "line", "mse", "cosine")
 
 
 @pytest.mark.parametrize("name", [name for name in parallel.NAMES if name != "dp"])
-def test_cells_on_the_cpu_train_as_ever(name, tmp_path, monkeypatch):
+def test_cells_on_the_cpu_train_as_ever(name, tmp_path):
+    """PowerSGD and sharded checkpoints would use a GPU that their process saw."""
     assert torch.cuda.device_count() == 1
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "untouched")
-    assert device.choose("cpu") == "cpu"
     cell = replace(CELL, parallel=name)
     task = Task(Toy(), cell, BUDGET, tmp_path, world_size=parallel.ranks(name, 2))
     (outcome,) = run(tmp_path, task)
@@ -36,3 +35,18 @@ def test_idle_processes_end(tmp_path):
         assert not any(executor._pool._idle.values())
     finally:
         executor.close()
+
+
+def test_what_a_gpu_makes_slower_trains_beside_it_and_that_is_said(tmp_path, topics, log):
+    said = []
+    run = Run(tmp_path, topics, "smoke", report=said.append)
+    cells = [Cell("regression", "linear", "mse", "cosine", name) for name in ("single", "ddp")]
+    try:
+        run.start(cells)
+        run.finish()
+    finally:
+        run.close()
+    assert [run.records[cell].status for cell in cells] == ["done", "done"]
+    assert {run.records[cell].environment["device"] for cell in cells} == {"cpu"}
+    assert run.environment["device"] == "Simulated GPU"
+    assert said.count(f"regression: {BESIDE}") == 1

@@ -49,6 +49,7 @@ class Acting:
         }
         copied = together(learned, CPU)
         for name, copy in self._copies.items():
+            copy.train(self._networks[name].training)
             for key, tensor in copy.state_dict().items():
                 tensor.copy_(copied[f"{name}/{key}"])
         return self._copies

@@ -125,6 +125,11 @@ class RL(EnvironmentOptions, Topic):
         settings = "" if self.env in SUPPORT else f"+{registration.settings_hash(self.env)}"
         return f"{self.env}@gymnasium-{version('gymnasium')}{settings}"
 
+    @property
+    def on_cpu(self) -> tuple[str, ...]:  # type: ignore[override]
+        """All agents, unless they look at images."""
+        return () if traits(self.env).observed.channels else self.models
+
     def data_notes(self) -> list[str]:
         known = traits(self.env)
         limit = f"no time limit of its own: episodes are cut off after {TIME_LIMIT:,} steps"
@@ -291,14 +296,17 @@ class RL(EnvironmentOptions, Topic):
         return self._returns(self._greedy(networks, cell), VALIDATION_SEED + cell.seed)
 
     def _greedy(self, networks: Mapping[str, Any], cell: Cell) -> Callable[[Tensor], Tensor]:
-        """Return which action a trained agent takes, by observation."""
+        """Return which action a trained agent takes, by observation; it acts as in training."""
         form = self._form(cell)
         device = next(next(iter(networks.values())).parameters()).device
+        acting = self._acting(cell, networks, device)
+        actors = acting.now()
 
         def greedy(obs_NO: Tensor) -> Tensor:
-            if "policy" in networks:
-                return networks["policy"](obs_NO.to(device)).argmax(-1).cpu()
-            return form.decode(networks["q"](obs_NO.to(device))).argmax(-1).cpu()
+            obs_NO = obs_NO.to(acting.device)
+            if "policy" in actors:
+                return actors["policy"](obs_NO).argmax(-1).cpu()
+            return form.decode(actors["q"](obs_NO)).argmax(-1).cpu()
 
         return greedy
 

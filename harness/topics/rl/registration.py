@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import FlattenObservation
 
+from harness import packing
 from harness.cell import UsageError, unknown
 from harness.topics.rl.observations import Observed, observed
 
@@ -227,11 +228,7 @@ def carried(env: str) -> bytes:
     for module in apart:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps(dataclasses.replace(spec, entry_point=entry))
-    except Exception as error:
-        raise UsageError(
-            f"environment {env!r} cannot be sent to worker processes: {_line(error)}"
-        ) from error
+        return packing.dumps(dataclasses.replace(spec, entry_point=entry), f"environment {env!r}")
     finally:
         for module in apart:
             cloudpickle.unregister_pickle_by_value(module)
