@@ -127,14 +127,19 @@ class LocalExecutor:
         return self.cores - sum(len(gang.workers) for gang in self._gangs)
 
     def _next(self) -> Task | None:
-        """Return the queued task to start now; while the first waits for a GPU, one without."""
+        """Return the queued task to start now: one for a GPU that is free, else one without.
+
+        Each kind in its order, so that what needs several GPUs, or cores, has its turn.
+        """
         free = self._free()
         if not self._waiting or free < min(self._waiting[0].world_size, self.cores):
             return None
-        if self._gpus(self._waiting[0]) is not None:
-            return self._waiting[0]
+        room = max(free, self._waiting[0].world_size)
+        there = next((task for task in self._waiting if task.device == "cuda"), None)
+        if there and there.world_size <= room and self._gpus(there) is not None:
+            return there
         others = (task for task in self._waiting if task.device != "cuda")
-        return next((task for task in others if task.world_size <= free), None)
+        return next((task for task in others if task.world_size <= room), None)
 
     def _gpus(self, task: Task) -> tuple[int, ...] | None:
         """Return the GPUs for a task, least busy first; empty: it needs none, None: none is free.

@@ -77,6 +77,13 @@ def test_what_needs_no_gpu_does_not_wait_for_one(starts, tmp_path):
     assert starts(both, gpus=1) == [(0,), (), ()]
 
 
+def test_what_needs_a_gpu_does_not_wait_for_what_needs_none(starts, tmp_path):
+    both = [*tasks(tmp_path, 3, "cpu"), *tasks(tmp_path, 3)]
+    assert starts(both, gpus=1, cores=3) == [(0,), (), ()]
+    pair = tasks(tmp_path, 1, parallel="ddp")
+    assert starts([*tasks(tmp_path, 1), *pair, *tasks(tmp_path, 1)], gpus=2) == [(0,)]
+
+
 def test_a_process_stays_on_its_gpu_or_sees_none():
     pool = WorkerPool()
     try:

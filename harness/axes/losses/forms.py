@@ -73,5 +73,7 @@ def negative_at(log_NK: Tensor, index_N: Tensor) -> Tensor:
 
     ``gather`` would do it too, but its gradient's repeatable form on a GPU sorts all indices first.
     """
+    if log_NK.ndim == 2:
+        return F.nll_loss(log_NK, index_N, reduction="none")
     flat_N = F.nll_loss(log_NK.reshape(-1, log_NK.shape[-1]), index_N.reshape(-1), reduction="none")
     return flat_N.reshape(index_N.shape)

@@ -92,6 +92,8 @@ def _along_1(work: Callable[[Tensor, int], Tensor], outputs_NK: Tensor) -> Tenso
     Over a short last dimension torch 2.14 works element by element.
     """
     dim = min(1, outputs_NK.ndim - 1)
+    if dim == outputs_NK.ndim - 1:
+        return work(outputs_NK, dim)
     return work(outputs_NK.movedim(-1, dim), dim).movedim(dim, -1)
 
 
