@@ -106,6 +106,7 @@ def run_of(
         devices=devices,
         seeds=chosen.seeds,
         world_size=chosen.world_size,
+        beside=device.beside(chosen.device, chosen.executor),
     )
     if axes:
         cells = by_axis.select(topics, chosen.profile, axes, chosen.seeds)

@@ -142,7 +142,10 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _run_of(
-    chosen: argparse.Namespace, configured: list[Given], folder: Path | None = None
+    chosen: argparse.Namespace,
+    configured: list[Given],
+    folder: Path | None = None,
+    executor_kind: str = "local",
 ) -> tuple[Run, Cell]:
     """Make a run for the chosen cell in ``folder``, by default that of its own run.
 
@@ -171,6 +174,7 @@ def _run_of(
         rates=rates,
         settings=settings,
         device=told.device or "",
+        executor_kind=executor_kind,
     )
     if reason := run.skip_reason(cell):
         raise UsageError(f"{cell.id} is skipped: {reason}")
@@ -250,7 +254,7 @@ def _train(chosen: argparse.Namespace) -> int:
         )
     configured = project.configure(chosen, OF_CELL)
     chosen.world_size = ranks
-    run, cell = _run_of(chosen, configured)
+    run, cell = _run_of(chosen, configured, executor_kind="torchrun")
     if torchrun.is_first():
         run.lock()
     outcome = torchrun.train(run.task(cell))

@@ -19,6 +19,8 @@ from harness.training.topic import Topic
 from harness.trial import cost, device
 from harness.trial.task import Task
 
+BESIDE = "trained on the CPU, where a step is faster (--device cuda has a GPU do it)"
+
 UNCOUNTED = ("timeout_s", "expected_s")  # of a budget, for they decide no number
 SAME_BUDGETS = {"race": "quick"}  # a profile that has those of another
 
@@ -57,7 +59,7 @@ class Conditions:
     executor_kind: str = "local"
 
     def __post_init__(self) -> None:
-        self._placed = not self.device and self.executor_kind == "local"
+        self._beside = device.beside(self.device, self.executor_kind)
         self.device = device.choose(self.device or None)
         self.gpus = device.gpus(self.device)
         if self.per_gpu > 1 and not self.gpus:
@@ -111,11 +113,8 @@ class Conditions:
         return "cpu" if fitted or self.beside(cell) else self.device
 
     def beside(self, cell: Cell) -> bool:
-        """Whether the cell is trained beside the GPUs, as a topic's ``on_cpu``: none was asked for.
-
-        Torchrun and Ray give each rank a GPU all the same.
-        """
-        return self._placed and self.gpus > 0 and cell.model in self.topic(cell).on_cpu
+        """Whether the cell is trained on the CPU beside GPUs: its topic has it in ``on_cpu``."""
+        return self._beside and self.gpus > 0 and cell.model in self.topic(cell).on_cpu
 
     def environment_of(self, cell: Cell) -> dict[str, Any]:
         """Return what the cell is trained with."""
@@ -153,8 +152,8 @@ class Conditions:
         ranks = self.ranks(cell), self._ranks_here(cell)
         gpus = device.gpus(self.place(cell))
         reason = matrix.skip_reason(topic, cell, gpus, *ranks)
-        if reason and not gpus and not matrix.skip_reason(topic, cell, self.gpus, *ranks):
-            reason += f": {cell.model} trains on the CPU unless --device cuda says otherwise"
+        if reason and self.beside(cell) and not matrix.skip_reason(topic, cell, self.gpus, *ranks):
+            reason = f"it needs a GPU, and {cell.model} is {BESIDE}"
         parts = parallel.parts(cell.parallel, self.ranks(cell)) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:
@@ -193,4 +192,6 @@ class Conditions:
         folder = os.path.relpath(self.folder) if inside else str(self.folder.absolute())
         where = f"--profile {self.profile} --run-dir {shlex.quote(folder)}"
         told = self.options + self.settings.arguments(cell.topic)
+        if cell.model in self.topic(cell).on_cpu and self.place(cell) == "cuda":
+            told += "" if "--device" in told else " --device cuda"
         return f"python -m harness replay {cell.id} {where}{told}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
+from typing import NamedTuple
 
 from allpairspy import AllPairs
 
@@ -22,8 +23,19 @@ BROUGHT: dict[str, Axis] = {  # the axes that a project may add to
     "schedule": schedules.SCHEDULES,
     "parallel": parallel.CONFIGURATIONS,
 }
-Places = tuple[int, int]  # GPUs there are, and ranks of parallel cells
 SPARE = 2  # degrees of freedom for the error of a topic's loss and schedule in quick
+
+
+class Places(NamedTuple):
+    """GPUs there are, and ranks of parallel cells; beside: whether ``on_cpu`` leaves GPUs alone."""
+
+    devices: int
+    world_size: int
+    beside: bool
+
+    def of(self, topic: Topic, model: str) -> tuple[int, int]:
+        """Return the GPUs that a model's cells may have, and the ranks of parallel ones."""
+        return 0 if self.beside and model in topic.on_cpu else self.devices, self.world_size
 
 
 def skip_reason(
@@ -100,6 +112,7 @@ def covering(
     devices: int = 0,
     seeds: Sequence[int] = (0,),
     world_size: int = 2,
+    beside: bool = False,
 ) -> dict[str, list[Cell]]:
     """Return the quick profile's cells by topic: few that tell the effects of their axes apart.
 
@@ -108,14 +121,14 @@ def covering(
     ``design``). Those whose cells take up to DEAR_S meet ddp, which promises single's numbers, at a
     pair of these. The other parallel configurations are met by the one of them with the fewest
     steps, each of which is an exchange, at its recipe; the cheapest topic has all of them. Every
-    applicable pair of loss, schedule and parallel values occurs in some topic: the cheapest takes
-    all that the others leave. seeds: of the recipes, which the cheapest topic has at least three
-    of.
+    pair of loss, schedule and parallel values that applies to the cheapest occurs in some topic: it
+    takes all that the others leave. seeds: of the recipes, which the cheapest topic has at least three
+    of. devices: GPUs there are, which topics' ``on_cpu`` leave alone if beside is set.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}
     covered: set[tuple[tuple[str, str], ...]] = set()
-    where = (devices, world_size)
+    where = Places(devices, world_size, beside)
     ddp, *others = _parallel_names(where)
     cheap = [topic for topic in ordered if _work(topic) <= DEAR_S]
     fewest = min(cheap[:-1], key=lambda topic: topic.budgets["quick"].steps, default=None)
@@ -152,13 +165,17 @@ def _trained(topic: Topic) -> list[str]:
 def _applies(topic: Topic, values: Sequence[str], where: Places) -> bool:
     """Whether a topic's cell of these values (model, loss, schedule, parallel) is not skipped."""
     model, loss, schedule, ranks = values
-    return skip_reason(topic, Cell(topic.name, model, loss, schedule, ranks), *where) is None
+    cell = Cell(topic.name, model, loss, schedule, ranks)
+    return skip_reason(topic, cell, *where.of(topic, model)) is None
 
 
 def _parallel_names(where: Places) -> list[str]:
     """Return the parallel configurations that can be measured here, ddp first, without single."""
-    names = [name for name in axes()["parallel"][1:] if parallel.skip_reason(name, *where) is None]
-    return sorted(names, key=lambda name: name != "ddp")
+    devices, ranks, beside = where
+    there = (devices, 0) if beside else (devices,)
+    names = axes()["parallel"][1:]
+    here = [n for n in names if any(parallel.skip_reason(n, gpus, ranks) is None for gpus in there)]
+    return sorted(here, key=lambda name: name != "ddp")
 
 
 def _separating(topic: Topic, shift: int, where: Places, exact: str) -> list[Cell]:
@@ -179,7 +196,7 @@ def _separating(topic: Topic, shift: int, where: Places, exact: str) -> list[Cel
     cells = [Cell(topic.name, models[0], *pair) for pair in chosen]
     for index, cell in enumerate(cells[1:], 1):
         shared = replace(cell, parallel=exact)
-        if skip_reason(topic, shared, *where) is None:
+        if skip_reason(topic, shared, *where.of(topic, shared.model)) is None:
             cells[index] = shared
             break
     return cells
@@ -231,6 +248,7 @@ def select(
     devices: int = 0,
     seeds: int | None = None,
     world_size: int = 2,
+    beside: bool = False,
 ) -> dict[str, list[Cell]]:
     """Return the cells of a profile by topic, for the topics in ``names`` (None: all).
 
@@ -250,7 +268,8 @@ def select(
     if not topics:
         raise UsageError("no topic is registered under the entry point harness.topics")
     if profile == "quick":
-        chosen = covering(list(topics.values()), devices, range(seeds or 1), world_size)
+        every = list(topics.values())
+        chosen = covering(every, devices, range(seeds or 1), world_size, beside)
     elif profile == "full":
         wanted = range(seeds) if seeds else FULL_SEEDS
         chosen = {name: full(topic, wanted) for name, topic in topics.items()}

@@ -16,19 +16,19 @@ LONG_S = 3600
 class Progress:
     """Counts a run's cells as they end, estimates the time left, and reports both as text.
 
-    cell_s: by cell to train, the seconds of one core that it is expected to take. report is called
+    wall_s: by cell to train, its expected share of the run's seconds. report is called
     with a line for good; stand, if there is one, with the cells done, all cells, and text that
     takes the place of what it was given before. With it, only faults get a line.
     """
 
     def __init__(
         self,
-        cell_s: Mapping[Cell, float],
+        wall_s: Mapping[Cell, float],
         report: Callable[[str], None],
         stand: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        self._cell_s, self._report, self._stand = cell_s, report, stand
-        self._total_s = sum(cell_s.values())
+        self._wall_s, self._report, self._stand = wall_s, report, stand
+        self._total_s = sum(wall_s.values())
         self._ended = self._failed = 0
         self._begun = time.monotonic()
 
@@ -40,7 +40,7 @@ class Progress:
             self._failed += record.status in FAULTS
             if self._stand is None or record.status in FAULTS:
                 self._report(
-                    f"[{self._ended}/{len(self._cell_s)}] {record.cell.id} {record.status} "
+                    f"[{self._ended}/{len(self._wall_s)}] {record.cell.id} {record.status} "
                     f"{headline(record)} ({left})"
                 )
 
@@ -49,11 +49,11 @@ class Progress:
         if self._stand is not None:
             at_work = sum(len(task.cells) for task in running)
             text = f"{at_work} running, {self._failed} failed, {self._left(pending)}"
-            self._stand(self._ended, len(self._cell_s), text)
+            self._stand(self._ended, len(self._wall_s), text)
 
     def _left(self, pending: Iterable[Task]) -> str:
         """Return the expected time left as text, from the share of work that is done so far."""
-        left_s = sum(self._cell_s[cell] for task in pending for cell in task.cells)
+        left_s = sum(self._wall_s[cell] for task in pending for cell in task.cells)
         done_s = self._total_s - left_s
         if done_s <= 0:
             return "time left not known yet"

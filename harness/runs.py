@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.cell import FP32, Cell, Status, UsageError
-from harness.conditions import Conditions
+from harness.conditions import BESIDE, Conditions
 from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
 from harness.files import remove, write_atomically
@@ -24,8 +24,6 @@ from harness.trial.grouping import LARGEST, Grouping, label
 from harness.trial.outcome import Outcome, PopulationOutcome
 from harness.trial.population import PopulationTask
 from harness.trial.task import Task
-
-BESIDE = "trained on the CPU, where a step is faster (--device cuda has a GPU do it)"
 
 
 @dataclass
@@ -128,12 +126,12 @@ class Run(Conditions):
         if self.executor_kind == "local":
             tasks = self._grouping.group(tasks)
         tasks.sort(key=lambda task: (-task.world_size, -sum(cell_s[c] for c in task.cells)))
-        self.progress = Progress(cell_s, lambda line: self.report(line), self.stand)
+        wall_s = {cell: seconds / self.at_once(cell) for cell, seconds in cell_s.items()}
+        self.progress = Progress(wall_s, lambda line: self.report(line), self.stand)
         self.executor.submit(tasks)
         told = f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
         searches = self.choosing or self.profile == "race"
-        wall_s = sum(seconds / self.at_once(cell) for cell, seconds in cell_s.items())
-        return told if searches else told + warning(wall_s)
+        return told if searches else told + warning(sum(wall_s.values()))
 
     def result(self, cell: Cell) -> Record:
         """Return the cell's record; works on the queue until it is there.

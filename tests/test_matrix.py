@@ -63,6 +63,25 @@ def test_every_pair_of_values_occurs_in_some_topic_in_quick():
             assert ((a, pair[0]), (b, pair[1])) in covered
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_beside_gpus_quick_has_what_a_cpu_can_train(devices):
+    """Two ranks on one GPU cannot be fsdp, nor can dp be on the CPU."""
+    topics = list(TOPICS.values())
+    there = matrix.covering(topics, devices, beside=True)
+    alone = matrix.covering(topics)
+    assert set(map(_plain, there["regression"])) >= set(map(_plain, alone["regression"]))
+    for name, cells in there.items():
+        for cell in cells:
+            gpus = 0 if cell.model in TOPICS[name].on_cpu else devices
+            assert matrix.skip_reason(TOPICS[name], cell, gpus) is None, cell.id
+    assert ("dp" in {cell.parallel for cell in there["vgg"]}) == (devices > 1)
+    assert ("fsdp" in {cell.parallel for cell in there["vgg"]}) == (devices > 1)
+
+
+def _plain(cell):
+    return cell.loss, cell.schedule
+
+
 def test_every_quick_cell_applies_and_is_there_once():
     for name, cells in matrix.covering(list(TOPICS.values())).items():
         assert len(set(cells)) == len(cells)

@@ -94,8 +94,8 @@ class LocalExecutor:
             self._start(task, "train", population.train, self._gpus(task) or ())
         if self._gangs:
             self._listen(timeout_s)
-        if not self.pending() and torch.cuda.is_available():
-            self._pool.end_idle()  # each holds memory of its GPU
+        if not any(task.device == "cuda" for task in self.pending()):
+            self._pool.end_idle()
         ended, self._ended = self._ended, []
         return ended
 
@@ -129,12 +129,16 @@ class LocalExecutor:
     def _next(self) -> Task | None:
         """Return the queued task to start now: one for a GPU that is free, else one without.
 
-        Each kind in its order, so that what needs several GPUs, or cores, has its turn.
+        But first of all a first one with several ranks on the CPU, for which the cores must be free
+        at once.
         """
         free = self._free()
         if not self._waiting or free < min(self._waiting[0].world_size, self.cores):
             return None
-        room = max(free, self._waiting[0].world_size)
+        first = self._waiting[0]
+        if first.world_size > 1 and first.device != "cuda":
+            return first
+        room = max(free, first.world_size)
         there = next((task for task in self._waiting if task.device == "cuda"), None)
         if there and there.world_size <= room and self._gpus(there) is not None:
             return there

@@ -102,13 +102,15 @@ class WorkerPool:
         kill([worker for worker in workers if worker not in clean])
 
     def end_idle(self) -> None:
-        """Kill the idle processes."""
-        kill([worker for idle in self._idle.values() for worker in idle])
-        self._idle.clear()
+        """Kill the idle processes that are on a GPU, for each holds memory of it."""
+        for role, idle in self._idle.items():
+            kill([worker for worker in idle if worker.gpu is not None])
+            self._idle[role] = [worker for worker in idle if worker.gpu is None]
 
     def close(self) -> None:
         """Kill the idle processes and remove the temporary folder."""
-        self.end_idle()
+        kill([worker for idle in self._idle.values() for worker in idle])
+        self._idle.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 

@@ -65,13 +65,13 @@ def hold(run: Run, cells: Iterable[Cell], minutes: float, kept: Callable[[Course
     for cell in raced:
         metric = run.topic(cell).judged_by(cell.model)[0]
         races.setdefault((cell.topic, metric), []).append(cell)
-    guess = Clock(run, minutes, raced)
+    guess = {key: Clock(run, minutes, own) for key, own in races.items()}
     blocks = {
         key: [one for seed in range(FIRST) for one in block(own, seed)]
         for key, own in races.items()
     }
-    needed_s = {key: guess.predict(wanted) for key, wanted in blocks.items()}
-    whole = sum(map(guess.takes, blocks.values())) / (1 - KEPT) / 60
+    needed_s = {key: guess[key].predict(wanted) for key, wanted in blocks.items()}
+    whole = sum(guess[key].takes(wanted) for key, wanted in blocks.items()) / (1 - KEPT) / 60
     if whole > minutes:
         raise UsageError(
             f"minutes {minutes:g}: {FIRST} blocks of {len(raced)} recipes, the least of a race, "

@@ -136,7 +136,7 @@ def _declared(topic: Topic) -> Iterator[str]:
     for loss in topic.untrainable:
         if loss not in LOSSES.every:
             yield str(unknown("loss in untrainable", str(loss), LOSSES.every))
-    for attribute in ("models", "fits", "populates", "on_cpu", "undivided"):
+    for attribute in ("models", "fits", "populates", "undivided"):
         names: Any = getattr(topic, attribute)
         if isinstance(names, str):
             yield f"{attribute} = ({names!r}) is text, no tuple: write ({names!r},)"
@@ -149,6 +149,8 @@ def _declared(topic: Topic) -> Iterator[str]:
                 yield f"{attribute} has {name} twice"
             if name not in topic.models:
                 yield str(unknown(f"model in {attribute}", name, topic.models))
+    if isinstance(inspect.getattr_static(topic, "on_cpu"), str):
+        yield f"on_cpu = ({topic.on_cpu!r}) is text, no tuple: write ({topic.on_cpu!r},)"
     if not topic.models:
         yield "models is empty: name one model or more"
     for model in set(topic.fits) & set(topic.populates):

@@ -36,6 +36,15 @@ def choose(name: str | None) -> str:
     return "cuda" if there else "cpu"
 
 
+def beside(name: str | None, executor: str) -> bool:
+    """Return whether what a GPU makes slower is trained on the CPU beside it.
+
+    It is where no device was asked for and trainings are started here: torchrun and Ray give each
+    rank a GPU.
+    """
+    return not name and executor == "local"
+
+
 @contextmanager
 def visible(gpus: str | None) -> Iterator[None]:
     """Have processes that start in the block see these GPUs, as CUDA_VISIBLE_DEVICES names them.

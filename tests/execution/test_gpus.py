@@ -7,10 +7,14 @@ import torch
 from toy import BUDGET, Toy
 
 from harness.cell import Cell, UsageError
+from harness.cli import main
+from harness.conditions import BESIDE
+from harness.execution import torchrun
 from harness.execution.kinds import executor_class
 from harness.execution.local import Gang, LocalExecutor
 from harness.execution.pool import WorkerPool, kill
 from harness.execution.process import Returned
+from harness.race.blocks import Clock
 from harness.runs import Run
 from harness.topics import VGG, Regression
 from harness.trial import cost
@@ -84,19 +88,34 @@ def test_what_needs_a_gpu_does_not_wait_for_what_needs_none(starts, tmp_path):
     assert starts([*tasks(tmp_path, 1), *pair, *tasks(tmp_path, 1)], gpus=2) == [(0,)]
 
 
-def test_a_process_stays_on_its_gpu_or_sees_none():
+def test_ranks_on_the_cpu_are_not_kept_from_their_cores_by_what_needs_a_gpu(starts, tmp_path):
+    pairs = tasks(tmp_path, 2, "cpu", parallel="ddp")
+    both = [*pairs, *tasks(tmp_path, 3), *tasks(tmp_path, 3, "cpu")]
+    assert starts(both, gpus=1, cores=2) == [()]
+    assert starts(both, gpus=1, cores=4) == [(), ()]
+    assert starts(both, gpus=1, cores=6) == [(), (), (0,), ()]
+
+
+def answered(worker):
+    worker.answer = Returned(None)
+    return worker
+
+
+def test_a_process_stays_on_its_gpu_or_sees_none_and_ends_when_no_gpu_is_wanted():
     pool = WorkerPool()
     try:
         first = pool.take("train", gpu=1)
-        first.answer = Returned(None)
-        pool.give_back("train", [first])
+        pool.give_back("train", [answered(first)])
         other = pool.take("train", gpu=0)
         assert other is not first and (first.gpu, other.gpu) == (1, 0)
         assert pool.take("train", gpu=1) is first
         pool.give_back("train", [first])
         beside = pool.take("train")
         assert beside not in (first, other)
-        kill([first, other, beside])
+        pool.give_back("train", [answered(beside)])
+        pool.end_idle()
+        assert pool.take("train") is beside and not first.process.is_alive()
+        kill([other, beside])
     finally:
         pool.close()
 
@@ -109,13 +128,39 @@ def test_tasks_on_the_cpu_take_none(starts, tmp_path):
     assert starts(tasks(tmp_path, 3, "cpu"), gpus=1) == [(), (), ()]
 
 
-def test_what_a_gpu_makes_slower_takes_none_unless_one_is_asked_for(tmp_path, monkeypatch):
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """PyTorch says that it sees two GPUs, beside 16 cores."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
     monkeypatch.setattr(cost, "cores", lambda: 16)
+
+
+def test_a_rank_of_torchrun_has_a_gpu(two_gpus, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(torchrun, "ranks", lambda: 2)
+    monkeypatch.setattr(torchrun, "is_first", lambda: False)
+    monkeypatch.setattr(torchrun, "train", taken.append)
+    told = ["--profile", "smoke", "--run-dir", str(tmp_path)]
+    assert main(["train", "regression/linear-mse-cosine-ddp-s0", *told]) == 0
+    assert [task.device for task in taken] == ["cuda"]
+
+
+def test_blocks_of_a_race_beside_gpus_are_planned_for_the_cores(two_gpus, tmp_path):
+    topics = {"regression": Regression(), "vgg": VGG()}
+    run = Run(tmp_path, topics, "race")
+    arms = [Cell("regression", "linear", "mse", "cosine"), Cell("vgg", "vgg11", "ce", "cosine")]
+    beside, there = (Clock(run, 10, [arm]) for arm in arms)
+    assert beside.predict(arms[:1]) == run.predict(arms[0]) / 16
+    assert there.predict(arms[1:]) == run.predict(arms[1]) / 2
+
+
+def test_what_a_gpu_makes_slower_takes_none_unless_one_is_asked_for(
+    two_gpus, tmp_path, monkeypatch
+):
     topics = {"regression": Regression(), "vgg": VGG()}
     linear, tree = (Cell("regression", m, "mse", "constant") for m in ("linear", "tree"))
     deep = Cell("vgg", "vgg11", "ce", "constant")
@@ -133,8 +178,12 @@ def test_what_a_gpu_makes_slower_takes_none_unless_one_is_asked_for(tmp_path, mo
     for executor in ("ray", "torchrun"):  # they give each rank a GPU
         elsewhere = Run(tmp_path, topics, "smoke", executor_kind=executor)
         assert elsewhere.task(linear).device == "cuda"
+        assert elsewhere.command(linear).endswith(" --device cuda")  # for a replay here
+        assert "--device" not in elsewhere.command(deep)
+    assert "--device" not in run.command(linear)
     tf32 = replace(linear, precision="tf32")
-    assert "linear trains on the CPU unless --device cuda says" in str(run.skip_reason(tf32))
+    assert run.skip_reason(tf32) == f"it needs a GPU, and linear is {BESIDE}"
+    assert "trained on the CPU" not in str(run.skip_reason(replace(tree, precision="tf32")))
     assert asked.skip_reason(tf32) is run.skip_reason(replace(deep, precision="tf32")) is None
     on_cpu = Run(tmp_path, topics, "smoke", device="cpu")
     assert on_cpu.environment["device"] == "cpu" and "per_gpu" not in on_cpu.environment

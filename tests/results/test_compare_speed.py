@@ -40,7 +40,7 @@ def timed(
 
 
 def verdicts(a, b):
-    return [row.verdict for row in speed.rows(a, b, same_machine=True)]
+    return [row.verdict for row in speed.rows(a, b)]
 
 
 def share_called_different(times, begin=0, factor=1.0, what=("worse", "better"), **noise):
@@ -76,7 +76,7 @@ def test_one_slower_recipe_of_eight_is_seen(factor, noise, what):
 def one_row(factor=1.0, **noise):
     generator = np.random.default_rng(0)
     a, b = (timed(generator, one, ("vgg",), **noise) for one in (1.0, factor))
-    (row,) = speed.rows(a, b, same_machine=True)
+    (row,) = speed.rows(a, b)
     return row
 
 
@@ -96,23 +96,30 @@ def test_too_few_processes_say_what_they_would_have_seen():
 def test_the_note_holds_an_interval_at_the_level_of_all_models():
     generator = np.random.default_rng(0)
     a, b = timed(generator), timed(generator, 1.5)
-    first = next(iter(speed.rows(a, b, same_machine=True)))
-    alone = next(iter(speed.rows(*(f[f["topic"] == "gan"] for f in (a, b)), same_machine=True)))
+    first = next(iter(speed.rows(a, b)))
+    alone = next(iter(speed.rows(*(f[f["topic"] == "gan"] for f in (a, b)))))
     low, alone_low = (float(row.note.split("(")[1].split(" ")[0]) for row in (first, alone))
     assert first.verdict == alone.verdict == "worse" and 1 < low < alone_low
 
 
 def test_without_a_pair_of_files_of_one_machine_nothing_is_judged():
     run = timed(np.random.default_rng(0))
-    for pair, same in (((run, None), True), ((None, None), True), ((run, run), False)):
-        (row,) = speed.rows(*pair, same_machine=same)
+    for pair, elsewhere in (((run, None), ()), ((None, None), ()), ((run, run), set(run["topic"]))):
+        (row,) = speed.rows(*pair, elsewhere)
         assert row.verdict == "same" and math.isnan(row.baseline)
+
+
+def test_a_topic_of_another_machine_leaves_the_others_judged():
+    run = timed(np.random.default_rng(0), topics=("gan", "vgg"))
+    not_compared, judged = speed.rows(run, run.assign(step_ms=2 * run["step_ms"]), {"gan"})
+    assert not_compared.note == "gan: other machine: not compared"
+    assert (judged.topic, judged.verdict) == ("vgg", "worse")
 
 
 def test_a_model_of_one_process_is_named_and_not_judged():
     run = timed(np.random.default_rng(0), topics=("gan", "vgg"))
     single = run[(run["topic"] != "gan") | (run["process"] == 0)]
-    not_judged, judged = speed.rows(single, run, same_machine=True)
+    not_judged, judged = speed.rows(single, run)
     assert not_judged.verdict == "not enough evidence" and "gan/first" in not_judged.note
     assert judged.topic == "vgg"
 
@@ -121,7 +128,7 @@ def test_a_model_of_one_process_is_named_and_not_judged():
 def test_times_that_are_none_do_not_count(value):
     run = timed(np.random.default_rng(0), topics=("vgg",))
     broken = run.assign(step_ms=run["step_ms"].where(run["process"] == 0, value))
-    (row,) = speed.rows(run, broken, same_machine=True)
+    (row,) = speed.rows(run, broken)
     assert row.verdict == "not enough evidence" and "vgg/first" in row.note
 
 
@@ -130,11 +137,11 @@ def test_load_on_small_operations_alone_makes_no_step_worse():
     noise = {"between": 0.01, "load": 0.1, "topics": ("rl",), "share": 0.9}
     quiet, loaded = timed(generator, **noise), timed(generator, **noise)
     loaded[["step_ms", "small_ms"]] *= [1.4**0.9, 1.4]
-    (row,) = speed.rows(quiet, loaded, same_machine=True)
+    (row,) = speed.rows(quiet, loaded)
     assert row.verdict not in ("worse", "better")
 
 
 def test_a_run_is_as_fast_as_itself():
     own = timed(np.random.default_rng(0), load=1.0)
-    (row,) = speed.rows(own, own.copy(), same_machine=True)
+    (row,) = speed.rows(own, own.copy())
     assert (row.verdict, row.note) == ("same", "the same measurements")

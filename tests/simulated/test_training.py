@@ -10,6 +10,7 @@ from toy import Toy
 
 from harness.axes.parallel import layout
 from harness.cell import Budget, Cell
+from harness.checkpoint import digest
 from harness.studies.throughput import Case
 from harness.training.loop import Training
 from harness.training.random_state import random_state, set_random_state
@@ -17,6 +18,11 @@ from harness.trial import cost
 
 GPU = torch.device("cuda", 0)
 BUDGET = Budget(steps=20, batch_size=8)
+
+
+def test_a_digest_is_of_values_wherever_they_lie(log):
+    value = torch.randn(5, 3)
+    assert digest(value.to(GPU)) == digest(value)
 
 
 @pytest.mark.parametrize("model", Toy.models)

@@ -8,8 +8,8 @@ from toy import BUDGET, Toy, run
 
 from harness.axes import parallel
 from harness.cell import Cell
-from harness.execution.local import LocalExecutor
-from harness.runs import BESIDE, Run
+from harness.conditions import BESIDE
+from harness.runs import Run
 from harness.trial.task import Task
 
 CELL = Cell("toy", "line", "mse", "cosine")
@@ -24,17 +24,6 @@ def test_cells_on_the_cpu_train_as_ever(name, tmp_path):
     (outcome,) = run(tmp_path, task)
     assert (outcome.status, outcome.reason) == ("done", "")
     assert outcome.audited.state_equal and outcome.audited.resume_equal
-
-
-def test_idle_processes_end(tmp_path):
-    executor = LocalExecutor()
-    try:
-        executor.submit([Task(Toy(), CELL, BUDGET, tmp_path)])
-        while executor.pending():
-            executor.pump()
-        assert not any(executor._pool._idle.values())
-    finally:
-        executor.close()
 
 
 def test_what_a_gpu_makes_slower_trains_beside_it_and_that_is_said(tmp_path, topics, log):

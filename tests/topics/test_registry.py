@@ -136,3 +136,11 @@ def test_what_is_no_topic_is_named(returned, message):
     with pytest.raises(UsageError) as caught:
         registry.with_own({}, [returned])
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_topic_whose_setting_is_found_unfit_later_is_there():
+    """Whether an environment is known is not asked before all that registers some is imported."""
+    topics, broken = registry.installed_topics(env="Nope-v0")
+    assert not broken
+    with pytest.raises(UsageError, match="unknown environment 'Nope-v0'"):
+        topics["rl"].prepare()

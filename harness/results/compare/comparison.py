@@ -111,7 +111,7 @@ def compare(
     both = status_a.isin(TRAINED) & status_b.isin(TRAINED)
     done = (status_a == Status.DONE) & (status_b == Status.DONE)
     machine = ("environment.device", "environment.cpu")
-    same_machine = all((texts(a, name) == texts(b, name))[done].all() for name in machine)
+    same = pd.concat([texts(a, name) == texts(b, name) for name in machine], axis=1).all(axis=1)
     topics = texts(a, "topic").where(a["id"].notna(), texts(b, "topic"))
     level = statistic.ALPHA / max(1, topics.nunique())
     rows: list[Row] = []
@@ -123,7 +123,7 @@ def compare(
         directed = directions.get(topic, {})
         if len(pair[0]):
             rows.append(quality.repeats(topic, *pair, directed))
-            rows.append(aspects.memory(topic, *pair, same_machine, level))
+            rows.append(aspects.memory(topic, *pair, same[here & done].all(), level))
         for metric, direction in directed.items():
             rows += aspects.gaps(topic, metric, direction == "max", *pair)
             judged += _Metric.of(topic, metric, direction == "max", a[here & both], b[here & both])
@@ -137,7 +137,7 @@ def compare(
             rows.append(quality.one_seed(topic, {one.name: one.values for one in silent}))
         for one in (one for one in own if one not in silent):
             rows += one.rows(sure)
-    rows += speed.rows(*speeds, same_machine)
+    rows += speed.rows(*speeds, set(topics[done & ~same]))
     rows.sort(key=lambda row: ORDER.index(row.verdict))
     missing = tuple(ids[status_a.isin(TRAINED) & b["id"].isna()])
     return Comparison(tuple(rows), missing, tuple(ids[a["id"].isna()]))

@@ -6,7 +6,7 @@ Cells are trained beside other cells, so that their own times say nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,18 +26,24 @@ TIMES = ["step_ms", "small_ms", "large_ms"]
 
 
 def rows(
-    baseline: pd.DataFrame | None, candidate: pd.DataFrame | None, same_machine: bool
+    baseline: pd.DataFrame | None,
+    candidate: pd.DataFrame | None,
+    elsewhere: Collection[str] = (),
 ) -> Iterator[Row]:
     """Yield a row for each model that both runs have timed, or one that says why there is none.
 
-    They are ``speed.csv`` of both, None where a run has none. Intervals hold at ALPHA over all
+    They are ``speed.csv`` of both, None where a run has none. elsewhere: topics that another
+    processor or GPU has trained in the candidate. Intervals hold at ALPHA over all
     models together (Bonferroni); figures are steps in units of their yardstick.
     """
     if baseline is None or candidate is None:
         yield _none("not timed alone on the machine by both: not judged")
         return
-    if not same_machine:
-        yield _none("other machine: not compared")
+    left = [own[~own["topic"].isin(elsewhere)] for own in (baseline, candidate)]
+    if others := sorted({*baseline["topic"], *candidate["topic"]} & {*elsewhere}):
+        yield _none(f"{', '.join(others)}: other machine: not compared")
+    baseline, candidate = left
+    if baseline.empty or candidate.empty:
         return
     if baseline.equals(candidate):
         yield _none("the same measurements")

@@ -191,13 +191,13 @@ def _over_cells(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Dif
     """Return the mean over configurations of one seed, against how much their differences scatter.
 
     None of fewer than FEWEST. It sees what happens to all alike; a fault in one is noise to it.
-    Cells share their seed, and with it initial weights: other seeds on the same data moved
-    regression's mean beyond this error in 26 % of equal runs, and by the margin too in 3 %.
+    Cells share their seed, and with it initial weights and order, so that they go up and down
+    together: how much is not to be seen in one, and INFLATION is taken.
     """
     if len(every) < FEWEST:
         return []
     a_G, b_G = (np.array([own[side].mean() for _, own in every]) * scale for side in "ab")
-    error = ((b_G - a_G) / scale).std(ddof=1) * scale / math.sqrt(len(every))
+    error = ((b_G - a_G) / scale).std(ddof=1) * scale * math.sqrt(INFLATION / len(every))
     means = float(a_G.mean()), float(b_G.mean())
     return [Difference("", *means, float(error), len(every) - 1, one_seed=True)]
 

@@ -16,7 +16,7 @@ from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
 FRESH = 1 / 3  # of its time that it keeps for fresh seeds, at the most
-ON_CPU = " --device cpu"  # in the command of a cell that was kept off GPUs
+DEVICES = (" --device cpu", " --device cuda")  # in the command of a cell for which one was asked
 BEYOND = 0.05  # the p below which an interaction is called one
 
 
@@ -110,7 +110,8 @@ def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:
     command = f"decathlon run --profile race --minutes {minutes} -k {chosen}"
     command += _axes(tried) + _precisions(tried) + _set(tried)
     command += f" --per-gpu {per_gpu}" if per_gpu > 1 else ""
-    command += ON_CPU if all(ON_CPU in text for text in tried.get("command", [""])) else ""
+    commands = list(tried.get("command", [""]))
+    command += next((one for one in DEVICES if all(one in text for text in commands)), "")
     return {"command": command, "minutes": minutes, "rounds": ROUNDS, "recipes": arms}
 
 

@@ -1,6 +1,7 @@
 """What the page says that a run cannot tell, and the command that it names."""
 
 import pandas as pd
+import pytest
 
 from harness.results.dashboard import told
 
@@ -83,9 +84,10 @@ def test_on_a_gpu_a_race_has_as_many_places_as_share_it():
     assert told.race(fitted, ())["minutes"] == 12
 
 
-def test_cells_that_were_kept_off_gpus_race_there_too():
-    kept = "python -m harness replay gan/m-ce-a-single-s0 --profile quick --run-dir r --device cpu"
-    assert told.race(cells(command=kept), ())["command"].endswith(" --device cpu")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cells_for_which_a_device_was_asked_race_there_too(device):
+    kept = f"python -m harness replay gan/m-ce-a-single-s0 --run-dir r --device {device}"
+    assert told.race(cells(command=kept), ())["command"].endswith(f" --device {device}")
     for other in ("", "python -m harness replay gan/m-ce-a-single-s0"):
         mixed = pd.concat([cells(command=kept), cells(command=other)])
         assert "--device" not in told.race(mixed, ())["command"]
