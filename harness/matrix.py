@@ -122,8 +122,8 @@ def covering(
     pair of these. The other parallel configurations are met by the one of them with the fewest
     steps, each of which is an exchange, at its recipe; the cheapest topic has all of them. Every
     pair of loss, schedule and parallel values that applies to the cheapest occurs in some topic: it
-    takes all that the others leave. seeds: of the recipes, which the cheapest topic has at least three
-    of. devices: GPUs there are, which topics' ``on_cpu`` leave alone if beside is set.
+    takes all that the others leave. seeds: of the recipes, which the cheapest topic has at least
+    three of. devices: GPUs there are, which topics' ``on_cpu`` leave alone if beside is set.
     """
     ordered = sorted(topics, key=lambda topic: -_work(topic))
     cells = {topic.name: list(recipes(topic, seeds)) for topic in topics}

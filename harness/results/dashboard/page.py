@@ -182,7 +182,7 @@ def _beside(pairs: pd.DataFrame, axis: str, better: str) -> list[dict[str, Any]]
 
 
 def _what(group: pd.DataFrame) -> str:
-    """Describe a topic's data and budget in words."""
+    """Describe a topic's data and budget in words, and the GPUs, if any, that it was trained on."""
     known = [
         ", ".join(dict.fromkeys(v for v in group[name].dropna().astype(str) if v))
         for name in ("dataset", "profile")
@@ -192,6 +192,8 @@ def _what(group: pd.DataFrame) -> str:
         values = sorted(set(group[name].dropna())) if name in group else []
         if len(values) == 1:
             known.append(f"{name.removeprefix('budget.').replace('_', ' ')} {values[0]:.0f}")
+    devices = list(group.get("environment.device", pd.Series(dtype=str)).dropna().unique())
+    known += [f"on {', '.join(devices)}"] if set(devices) - {"cpu"} else []
     return " · ".join(part for part in known if part)
 
 

@@ -170,6 +170,15 @@ def test_how_data_was_taken_is_said_once_a_topic():
     assert "12 rows" in first and "<li>other" in second and "<li>other" not in first
 
 
+def test_a_topic_names_the_gpus_that_it_was_trained_on():
+    devices = {"a": "cpu", "b": "a GPU", "c": "a GPU"}
+    made = [record(name, value=0.5, environment={"device": on}) for name, on in devices.items()]
+    made.append(record("c", "tree", value=0.5, environment={"device": "cpu"}))
+    html = own(render(made))
+    on_cpu, there, both = html.split('id="topic-')[1:]
+    assert "on a GPU" not in on_cpu and "on a GPU" in there and "on a GPU, cpu" in both
+
+
 @pytest.mark.parametrize("status", ["failed", "skipped", "diverged"])
 def test_a_long_reason_is_folded(status):
     reason = f"{EVIL} {'word ' * 300}end"
