@@ -118,7 +118,7 @@ class Conditions:
 
     def environment_of(self, cell: Cell) -> dict[str, Any]:
         """Return what the cell is trained with."""
-        return self._cpu if self.place(cell) == "cpu" else self.environment
+        return self.environment if self.place(cell) == self.device else self._cpu
 
     def _optimizers(self, cell: Cell) -> set[str]:
         """Return the kinds of a cell's players' optimizers, if a project brings any."""

@@ -92,7 +92,7 @@ def test_a_run_expects_a_step_on_a_gpu_to_be_launched(
     model, launch_s, expected_s, monkeypatch, tmp_path
 ):
     run = Run(tmp_path, {"toy": Sorts()}, "quick")
-    run.gpus = 1
+    run.device, run.gpus = "cuda", 1
     monkeypatch.setattr(cost, "slowness", lambda: 3.0)
     monkeypatch.setattr(cost, "LAUNCH_S", launch_s)
     cell = Cell("toy", model, "mse", "cosine")
