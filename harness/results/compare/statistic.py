@@ -9,7 +9,8 @@ has one more, which knows that a seed's configurations go up and down together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ MARGIN = 0.05  # of what a metric wins over the untrained model: within it two r
 FEWEST = 5  # configurations of one seed each whose differences say how much they scatter
 # variance of a mean over recipes, over that of independent ones, and the seeds that this counts
 INFLATION, SEEDS = 2.0, 8
+SHARED = 0.3  # correlation of a model's recipes of one seed: what equal code changes in them
 PAIRED = 0.02  # of the variance of unpaired seeds: less is no certainty
 AXES = ("model", "loss", "schedule")
 
@@ -126,7 +128,8 @@ def differences(cells: pd.DataFrame, pair: tuple[np.ndarray, np.ndarray]) -> lis
     seeds = frame.groupby(["name", "seed"], sort=False).mean().reset_index()
     every = [(str(name), own) for name, own in seeds.groupby("name", sort=False)]
     groups = [(name, own) for name, own in every if len(own) > 1]
-    whole = [] if 2 * len(groups) > len(every) else _over_cells(every, scale)
+    models = dict(zip(frame["name"], texts(cells, "model"), strict=True))
+    whole = [] if 2 * len(groups) > len(every) else _over_cells(every, models, scale)
     if not groups:
         return whole
     count_G = np.array([len(own) for _, own in groups])
@@ -187,17 +190,23 @@ def _alone(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Differen
     ]
 
 
-def _over_cells(every: list[tuple[str, pd.DataFrame]], scale: float) -> list[Difference]:
+def _over_cells(
+    every: list[tuple[str, pd.DataFrame]], models: Mapping[str, str], scale: float
+) -> list[Difference]:
     """Return the mean over configurations of one seed, against how much their differences scatter.
 
     None of fewer than FEWEST. It sees what happens to all alike; a fault in one is noise to it.
-    Cells share their seed, and with it initial weights and order, so that they go up and down
-    together: how much is not to be seen in one, and INFLATION is taken.
+    A model's cells share their seed, and with it initial weights and order, so that they go up and
+    down together: how much is not to be seen in one seed, and SHARED is taken, of which they
+    scatter the less. models: by configuration.
     """
     if len(every) < FEWEST:
         return []
+    counts = Counter(models[name] for name, _ in every).values()
+    beside = sum(count**2 for count in counts) / len(every) - 1  # of a configuration's own model
+    inflation = (1 + SHARED * beside) / (1 - SHARED * beside / (len(every) - 1))
     a_G, b_G = (np.array([own[side].mean() for _, own in every]) * scale for side in "ab")
-    error = ((b_G - a_G) / scale).std(ddof=1) * scale * math.sqrt(INFLATION / len(every))
+    error = ((b_G - a_G) / scale).std(ddof=1) * scale * math.sqrt(inflation / len(every))
     means = float(a_G.mean()), float(b_G.mean())
     return [Difference("", *means, float(error), len(every) - 1, one_seed=True)]
 
