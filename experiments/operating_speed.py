@@ -119,8 +119,7 @@ def table(timed: pd.DataFrame) -> Iterator[str]:
         runs = {key: one[one["process"] < count] for key, one in runs.items()}
         equal = [number for factor, number in runs if factor == 1]
         alike = [
-            list(judged.rows(runs[1, a], runs[1, b], same_machine=True))
-            for a, b in itertools.combinations(equal, 2)
+            list(judged.rows(runs[1, a], runs[1, b])) for a, b in itertools.combinations(equal, 2)
         ]
         if not alike:
             continue
@@ -132,7 +131,7 @@ def table(timed: pd.DataFrame) -> Iterator[str]:
                 row.verdict == Verdict.WORSE
                 for a, b in itertools.product(equal, others)
                 if a != b
-                for row in judged.rows(runs[1, a], runs[factor, b], same_machine=True)
+                for row in judged.rows(runs[1, a], runs[factor, b])
             ]
             shares.append(np.mean(found) if found else np.nan)
         for topic in topics:

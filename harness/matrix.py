@@ -120,7 +120,7 @@ def covering(
     the main effects of both can be estimated, with SPARE degrees of freedom for the error (see
     ``design``). Those whose cells take up to DEAR_S meet ddp, which promises single's numbers, at a
     pair of these. The other parallel configurations are met by the one of them with the fewest
-    steps, each of which is an exchange, at its recipe; the cheapest topic has all of them. Every
+    steps, each of which is an exchange, at its recipe; the cheapest topic has all it can. Every
     pair of loss, schedule and parallel values that applies to the cheapest occurs in some topic: it
     takes all that the others leave. seeds: of the recipes, which the cheapest topic has at least
     three of. devices: GPUs there are, which topics' ``on_cpu`` leave alone if beside is set.
@@ -229,7 +229,9 @@ def _missing_pairs(topic: Topic, covered: set, where: Places) -> list[Cell]:
     )
     chosen: list[Cell] = []
     for row in rows:
-        cell = Cell(topic.name, models[len(chosen) % len(models)], *row)
+        turned = (models[(len(chosen) + i) % len(models)] for i in range(len(models)))
+        model = next(model for model in turned if _applies(topic, (model, *row), where))
+        cell = Cell(topic.name, model, *row)
         if not pairs(cell) <= covered:
             chosen.append(cell)
             covered |= pairs(cell)

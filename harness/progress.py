@@ -55,7 +55,7 @@ class Progress:
         """Return the expected time left as text, from the share of work that is done so far."""
         left_s = sum(self._wall_s[cell] for task in pending for cell in task.cells)
         done_s = self._total_s - left_s
-        if done_s <= 0:
+        if done_s <= 1e-9 * self._total_s:  # sums differ by rounding
             return "time left not known yet"
         return f"about {_duration((time.monotonic() - self._begun) * left_s / done_s)} left"
 

@@ -78,6 +78,15 @@ def test_beside_gpus_quick_has_what_a_cpu_can_train(devices):
     assert ("fsdp" in {cell.parallel for cell in there["vgg"]}) == (devices > 1)
 
 
+def test_a_model_on_the_cpu_takes_what_one_on_a_gpu_cannot():
+    class Split(Regression):
+        on_cpu = ("linear",)
+
+    (cells,) = matrix.covering([Split()], devices=1, beside=True).values()
+    assert {"fsdp", "fsdp_zero2"} <= {cell.parallel for cell in cells}
+    assert {cell.model for cell in cells if cell.parallel == "fsdp"} == {"linear"}
+
+
 def _plain(cell):
     return cell.loss, cell.schedule
 

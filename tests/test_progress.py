@@ -1,5 +1,7 @@
 """What a run says of its cost and of the time that is left."""
 
+from types import SimpleNamespace
+
 import pytest
 from toy import Toy
 
@@ -33,3 +35,14 @@ def test_the_first_line_of_a_long_run_has_its_cost(profile, choosing, warns, tmp
     finally:
         run.close()
     assert ("; about 2.0 h on this machine" in line) is warns
+
+
+def test_before_anything_has_ended_no_time_left_is_told():
+    """Sums in another order differ by rounding, which is no work that was done."""
+    cells = [Cell("toy", "line", "mse", "cosine", seed=seed) for seed in range(30)]
+    wall_s = {cell: 0.1 * (1 + cell.seed) for cell in cells}
+    stands = []
+    shown = progress.Progress(wall_s, print, lambda done, count, text: stands.append(text))
+    for turned in (cells, cells[::-1], cells[::3] + cells[1::3] + cells[2::3]):
+        shown.now([SimpleNamespace(cells=[cell]) for cell in turned], [])
+    assert all("time left not known yet" in text for text in stands)

@@ -144,9 +144,14 @@ def test_a_rank_of_torchrun_has_a_gpu(two_gpus, tmp_path, monkeypatch):
     monkeypatch.setattr(torchrun, "ranks", lambda: 2)
     monkeypatch.setattr(torchrun, "is_first", lambda: False)
     monkeypatch.setattr(torchrun, "train", taken.append)
-    told = ["--profile", "smoke", "--run-dir", str(tmp_path)]
-    assert main(["train", "regression/linear-mse-cosine-ddp-s0", *told]) == 0
+    told = ["train", "regression/linear-mse-cosine-ddp-s0", "--profile", "smoke"]
+    told += ["--run-dir", str(tmp_path), "--accumulate", "2"]
+    assert main(told) == 0
     assert [task.device for task in taken] == ["cuda"]
+    monkeypatch.setattr(torchrun, "ranks", lambda: 4)
+    monkeypatch.setattr(Run, "task", lambda run, cell: run.command(cell))
+    assert main(told) == 0
+    assert taken[1].endswith(" --world-size 4 --accumulate 2 --device cuda")
 
 
 def test_blocks_of_a_race_beside_gpus_are_planned_for_the_cores(two_gpus, tmp_path):

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from frames import frame
 from scipy import stats
 
+from harness.results import compare
 from harness.results.compare import speed
 
 TOPICS = ("gan", "multitask", "pixelcnn", "regression", "rl", "style_gan", "vae", "vgg")
@@ -114,6 +116,15 @@ def test_a_topic_of_another_machine_leaves_the_others_judged():
     not_compared, judged = speed.rows(run, run.assign(step_ms=2 * run["step_ms"]), {"gan"})
     assert not_compared.note == "gan: other machine: not compared"
     assert (judged.topic, judged.verdict) == ("vgg", "worse")
+
+
+def test_a_timed_topic_without_a_cell_done_in_both_runs_is_of_the_others_machine():
+    run = timed(np.random.default_rng(0), topics=("gan", "vgg"))
+    slower = run.assign(step_ms=2 * run["step_ms"])
+    for cpu, judged in (("x", {"gan", "vgg"}), ("y", set())):
+        found = compare.compare(frame(), frame(cpu=cpu), (run, slower))
+        own = [row for row in found.rows if row.aspect == "speed" and row.verdict == "worse"]
+        assert {row.topic for row in own} == judged
 
 
 def test_a_model_of_one_process_is_named_and_not_judged():

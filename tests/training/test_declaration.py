@@ -129,6 +129,8 @@ WRONG = {
     "not_frozen": (Holds(held=Thawed()), "a Thawed, a dataclass that is not frozen"),
     "frozen_inside": (Holds(held=Sizes([1])), "a list: write a tuple"),
     "name": (toy(name="my topic"), "name 'my topic' is no name: lower-case letters"),
+    "on_cpu_none": (toy(on_cpu=3), "on_cpu is a int: a tuple of names is needed"),
+    "on_cpu_typo": (toy(on_cpu=("lien",)), "unknown model in on_cpu 'lien'"),
     "on_cpu_text": (toy(on_cpu=("line")), "on_cpu = ('line') is text, no tuple: write ('line',)"),
     "models_text": (toy(models=("line")), "models = ('line') is text, no tuple: write ('line',)"),
     "models_empty": (toy(models=()), "models is empty"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -137,10 +137,24 @@ def compare(
             rows.append(quality.one_seed(topic, {one.name: one.values for one in silent}))
         for one in (one for one in own if one not in silent):
             rows += one.rows(sure)
-    rows += speed.rows(*speeds, set(topics[done & ~same]))
+    rows += speed.rows(*speeds, _elsewhere(speeds, topics[done], same[done]))
     rows.sort(key=lambda row: ORDER.index(row.verdict))
     missing = tuple(ids[status_a.isin(TRAINED) & b["id"].isna()])
     return Comparison(tuple(rows), missing, tuple(ids[a["id"].isna()]))
+
+
+def _elsewhere(
+    speeds: Iterable[pd.DataFrame | None], topics: pd.Series, same: pd.Series
+) -> set[str]:
+    """Return the timed topics that the runs may have trained on different machines.
+
+    topics and same: of the cells done in both, and whether on one machine. Where some were not, a
+    topic without such a cell may not have been either.
+    """
+    if same.all():
+        return set()
+    timed = {str(topic) for run in speeds if run is not None for topic in run["topic"]}
+    return set(topics[~same]) | timed - set(topics)
 
 
 @dataclass(frozen=True, eq=False)

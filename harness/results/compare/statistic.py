@@ -198,7 +198,8 @@ def _over_cells(
     None of fewer than FEWEST. It sees what happens to all alike; a fault in one is noise to it.
     A model's cells share their seed, and with it initial weights and order, so that they go up and
     down together: how much is not to be seen in one seed, and SHARED is taken, of which they
-    scatter the less. models: by configuration.
+    scatter the less. What they scatter by is no more than the baseline's values do, in both runs: a
+    fault in proportion to a value scatters more. models: by configuration.
     """
     if len(every) < FEWEST:
         return []
@@ -206,7 +207,8 @@ def _over_cells(
     beside = sum(count**2 for count in counts) / len(every) - 1  # of a configuration's own model
     inflation = (1 + SHARED * beside) / (1 - SHARED * beside / (len(every) - 1))
     a_G, b_G = (np.array([own[side].mean() for _, own in every]) * scale for side in "ab")
-    error = ((b_G - a_G) / scale).std(ddof=1) * scale * math.sqrt(inflation / len(every))
+    apart = (((b_G - a_G) / scale).var(ddof=1), 2 * (a_G / scale).var(ddof=1))
+    error = scale * math.sqrt(min(apart) * inflation / len(every))
     means = float(a_G.mean()), float(b_G.mean())
     return [Difference("", *means, float(error), len(every) - 1, one_seed=True)]
 
