@@ -270,6 +270,26 @@ def test_memory_of_other_sizes_is_not_compared(change):
     assert found.verdict == "same" and ("peak_memory_mb", "not measured") in rows(found, "same")
 
 
+@pytest.mark.parametrize(
+    ("device", "times", "verdict"),
+    [
+        ("cpu", 1.2, "same"),
+        ("cpu", 1.3, "worse"),
+        ("a GPU", 1.1, "worse"),
+        ("a GPU", 0.9, "better"),
+    ],
+)
+def test_memory_of_a_process_moves_more_than_a_gpu_s_allocations(device, times, verdict):
+    where = {"environment": {"device": device, "cpu": "x"}}
+    first, second = (
+        run(
+            [record(seed, cost={"peak_memory_mb": mb * (100 + seed)}, **where) for seed in range(6)]
+        )
+        for mb in (1, times)
+    )
+    assert compare.compare(first, second).verdict == verdict
+
+
 def test_memory_that_only_scatters_is_the_same():
     mb = [10.0, 12.5, 9.0, 11.0, 8.0, 13.0]
     first, second = (
