@@ -264,6 +264,7 @@ class Mode(TorchDispatchMode):
 def device():
     """Have one GPU for the block; yields the log of copies and waits."""
     import torch._dynamo
+    import torch._subclasses.fake_tensor as fakes
     import torch.fx.experimental.proxy_tensor as traces
     import torch.optim.optimizer as optimizers
     import torch.utils._foreach_utils as foreach
@@ -297,6 +298,8 @@ def device():
             stack.callback(listed.remove, Simulated)
         stack.callback(setattr, traces, "HANDLED_TYPES", traces.HANDLED_TYPES)
         traces.HANDLED_TYPES += (Simulated,)  # else a buffer would leave the trace
+        stack.callback(setattr, fakes, "init_gpu_context", fakes.init_gpu_context)
+        fakes.init_gpu_context = nothing  # it takes memory, which torch 2.11 asks the stub for
         overwrite = future.get_overwrite_module_params_on_conversion()
         stack.callback(future.set_overwrite_module_params_on_conversion, overwrite)
         future.set_overwrite_module_params_on_conversion(True)
