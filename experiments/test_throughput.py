@@ -14,7 +14,7 @@ def test_throughput(name, benchmark, decathlon_run):
     torch.set_num_threads(1)
     try:
         topic, model = name.split("/")
-        case = Case(decathlon_run.topics, topic, model)
+        case = Case(decathlon_run, topic, model)
         benchmark.group = topic
         benchmark.pedantic(case.step, rounds=10, warmup_rounds=3)
         benchmark.extra_info |= case.report(benchmark.stats.stats.median)

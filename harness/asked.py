@@ -83,12 +83,7 @@ def run_of(
     them. told: the options of topics' data; defaults: the project's own of run options; paths:
     what pytest was told to collect. Raises UsageError for bad input.
     """
-    repeated = dict(told or {})
-    for name in options.REPEATED:
-        usual = getattr(options.RunOptions(), name)
-        value = getattr(chosen, name)
-        if value != usual or (name in (defaults or {}) and value is not None):
-            repeated[name] = value
+    repeated = {**(told or {}), **options.repeated(chosen, defaults or ())}
     topics = settings.applied(topics)
     if chosen.compile and chosen.executor == "ray":
         raise UsageError("compile is for populations, which --executor ray does not make")

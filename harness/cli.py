@@ -156,8 +156,8 @@ def _run_of(
 
     cell = Cell.parse(chosen.cell)
     told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
-    repeated = options.given(chosen, TOPIC_OPTIONS)
-    topics = project.topics(options.run_folder(chosen), **repeated)
+    data = options.given(chosen, TOPIC_OPTIONS)
+    topics = project.topics(options.run_folder(chosen), **data)
     own = [(f"{cell.topic}.{name}", [text]) for name, text in cell.settings]
     settings = project.settings_of(chosen, [*configured, *own], topics)
     topics = settings.applied(topics)
@@ -166,10 +166,6 @@ def _run_of(
     if told.profile not in matrix.PROFILES:
         raise unknown("profile", told.profile, matrix.PROFILES)
     rates = project.rates_of(topics, told.profile, told.rates, settings)
-    usual = options.RunOptions()
-    for name in REPEATED:
-        if (value := getattr(told, name)) != getattr(usual, name):
-            repeated[name] = value
     run = Run(
         folder or options.run_folder(chosen),
         topics,
@@ -178,7 +174,7 @@ def _run_of(
         accumulate=told.accumulate,
         rates=rates,
         settings=settings,
-        options=options.arguments(repeated),
+        options=options.arguments(data | options.repeated(told)),
         device=told.device or "",
         executor_kind=executor_kind,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,19 @@ def run_folder(chosen: object) -> Path:
     """
     told = RunOptions(**given(chosen, [RunOptions]))
     return Path(told.run_dir or Path("results") / told.profile)
+
+
+def repeated(chosen: object, defaults: Collection[str] = ()) -> dict[str, Any]:
+    """Return the run options that ``replay`` must be told again, by name.
+
+    Those that are not as usual, and of ``defaults``, a project's own, those that have a value.
+    """
+    usual, found = RunOptions(), {}
+    for name in REPEATED:
+        value = getattr(chosen, name)
+        if value != getattr(usual, name) or (name in defaults and value is not None):
+            found[name] = value
+    return found
 
 
 def arguments(values: Mapping[str, Any]) -> str:

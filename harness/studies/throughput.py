@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from harness.cell import Cell
+from harness.runs import Run
 from harness.training.loop import Training
-from harness.training.topic import Topic
 from harness.trial import cost, device, flops
 
 
 class Case:
-    """A model's training under its default loss and schedule, to be timed step by step."""
+    """A model's training under its default loss and schedule, to be timed step by step.
 
-    def __init__(self, topics: Mapping[str, Topic], topic: str, model: str) -> None:
-        loss, schedule = topics[topic].recipe
-        self.device = torch.device(device.choose(None))
-        self.budget = topics[topic].budget("quick", model)
-        cell = Cell(topic, model, loss, schedule)
-        self.training = Training(topics[topic], cell, self.budget, self.device)
+    It is where the run trains the model.
+    """
+
+    def __init__(self, run: Run, topic: str, model: str) -> None:
+        own = run.topics[topic]
+        cell = Cell(topic, model, *own.recipe)
+        self.device = torch.device(run.place(cell))
+        self.budget = own.budget("quick", model)
+        self.training = Training(own, cell, self.budget, self.device)
 
     def step(self) -> None:
         """Run one training step as cells do, and wait until the device has finished it."""

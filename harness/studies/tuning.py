@@ -187,6 +187,7 @@ def evidence(
     """
     rows = []
     date = datetime.now(UTC).date().isoformat()
+    processors = {on_cpu: _processor(on_cpu) for on_cpu in (False, True)}
     for key in dict.fromkeys(trial.recipe for trial in trials):
         own = [trial for trial in trials if trial.recipe == key]
         topic, model = topics[key[0]], key[1]
@@ -202,7 +203,7 @@ def evidence(
             "tried": len(own),
             "diverged": sum(trial.status == Status.DIVERGED for trial in own),
             "date": date,
-            "processor": _processor(not device and model in topic.on_cpu),
+            "processor": processors[not device and model in topic.on_cpu],
             "torch": torch.__version__,
         }
         rows.append(dict(zip(KEY, key, strict=True)) | found)

@@ -11,6 +11,7 @@ from toy import Toy
 from harness.axes.parallel import layout
 from harness.cell import Budget, Cell
 from harness.checkpoint import digest
+from harness.runs import Run
 from harness.studies.throughput import Case
 from harness.training.loop import Training
 from harness.training.random_state import random_state, set_random_state
@@ -79,8 +80,10 @@ def test_powersgd_s_memory_comes_back_to_the_gpu(log):
     assert value.device == GPU and value.tolist() == [0, 1]
 
 
-def test_steps_are_timed_on_the_gpu(log):
-    case = Case({"toy": Toy()}, "toy", "line")
+def test_steps_are_timed_where_the_run_trains(log, tmp_path, topics):
+    run = Run(tmp_path, {"toy": Toy()} | topics, "quick")
+    assert Case(run, "regression", "mlp").device.type == "cpu"
+    case = Case(run, "toy", "line")
     case.step()
     assert (
         case.device.type == "cuda"
