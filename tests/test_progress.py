@@ -39,10 +39,10 @@ def test_the_first_line_of_a_long_run_has_its_cost(profile, choosing, warns, tmp
 
 def test_before_anything_has_ended_no_time_left_is_told():
     """Sums in another order differ by rounding, which is no work that was done."""
-    cells = [Cell("toy", "line", "mse", "cosine", seed=seed) for seed in range(30)]
-    wall_s = {cell: 0.1 * (1 + cell.seed) for cell in cells}
+    cells = [Cell("toy", "line", "mse", "cosine", seed=seed) for seed in range(3)]
+    wall_s = dict(zip(cells, (0.1, 0.2, 0.3), strict=True))
+    assert sum(wall_s.values()) > sum(reversed(wall_s.values()))
     stands = []
     shown = progress.Progress(wall_s, print, lambda done, count, text: stands.append(text))
-    for turned in (cells, cells[::-1], cells[::3] + cells[1::3] + cells[2::3]):
-        shown.now([SimpleNamespace(cells=[cell]) for cell in turned], [])
-    assert all("time left not known yet" in text for text in stands)
+    shown.now([SimpleNamespace(cells=[cell]) for cell in reversed(cells)], [])
+    assert "time left not known yet" in stands[0]
