@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class Toy(Topic):
                 raise RuntimeError("a planted error")
             if how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if how == "crash":
+                ctypes.string_at(0)
             while how == "hang":
                 pass
             loss = form.loss(networks["model"](batch["x"]), batch["y"]).mean()

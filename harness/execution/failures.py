@@ -21,7 +21,12 @@ SIGNAL = signal.SIGUSR1
 PATIENCE_S = 2.0  # for a process to write down where it is
 FRAME = re.compile(r'  File "(.+)", line (\d+) in (\S+)')
 WORKING = re.compile(r"execution/process\.py\", line \d+ in main\b")
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+CRASHED = tuple(-number for number in CRASHES)  # exit codes
+FATAL = "Fatal Python error"  # with which faulthandler then begins
 WAITS = ("/torch/distributed/", "/torch/autograd/")  # DDP exchanges inside of a backward pass
+
+Frame = tuple[str, str, str]  # file, line, function; a stack's are innermost first
 
 
 def raised(line: str, trace: str, rank: int | None) -> Outcome:
@@ -34,12 +39,17 @@ def raised(line: str, trace: str, rank: int | None) -> Outcome:
     return Outcome(status=Status.FAILED, reason=reason, traceback=trace)
 
 
-def died(rank: int, code: int | None) -> Outcome:
-    """Return the failed outcome of a rank whose process ended without an answer."""
-    how = f"exit code {code}"
+def died(rank: int, code: int | None, file: Path) -> Outcome:
+    """Return the failed outcome of a rank whose process ended without an answer.
+
+    file: to which faulthandler writes the process's stacks as it crashes.
+    """
+    how, trace = f"exit code {code}", ""
     if code is not None and code < 0:
         how = f"killed by {signal.Signals(-code).name}"
-    return Outcome(status=Status.FAILED, reason=f"rank {rank} died: {how}")
+    if code in CRASHED and (frames := _frames(_read(file).rpartition(FATAL)[2])):
+        how, trace = f"{how} {_place(frames)}", _trace(frames)
+    return Outcome(status=Status.FAILED, reason=f"rank {rank} died: {how}", traceback=trace)
 
 
 def hung(
@@ -52,7 +62,7 @@ def hung(
     """
     if ranks is None and len(pids) > 1:
         ranks = range(len(pids))
-    before = [file.stat().st_size if file.exists() else 0 for file in files]
+    before = [len(_read(file)) for file in files]
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, SIGNAL)
@@ -60,31 +70,51 @@ def hung(
     busy = [rank for rank, frames in enumerate(stacks) if frames and not _waits(frames[0])]
     if not busy:
         return Outcome(status=Status.TIMEOUT, reason=reason)
-    file, line, function = stacks[busy[0]][0]
     who = f"rank {ranks[busy[0]]} is" if ranks is not None else "it is"
-    trace = "\n".join(f'  File "{f}", line {n}, in {name}' for f, n, name in stacks[busy[0]][::-1])
+    frames = stacks[busy[0]]
     return Outcome(
         status=Status.TIMEOUT,
-        reason=f"{reason}: {who} in {function} ({Path(file).name}, line {line})",
-        traceback=f"Where it was (most recent call last):\n{trace}",
+        reason=f"{reason}: {who} {_place(frames)}",
+        traceback=_trace(frames),
     )
 
 
-def _waits(frame: tuple[str, str, str]) -> bool:
+def _place(frames: Sequence[Frame]) -> str:
+    """Say where a stack's innermost frame is."""
+    file, line, function = frames[0]
+    return f"in {function} ({Path(file).name}, line {line})"
+
+
+def _trace(frames: Sequence[Frame]) -> str:
+    """Return a stack as a traceback."""
+    lines = [f'  File "{file}", line {line}, in {function}' for file, line, function in frames]
+    return "\n".join(["Where it was (most recent call last):", *reversed(lines)])
+
+
+def _waits(frame: Frame) -> bool:
     """Return whether a stack frame is one in which a rank waits for its peers."""
     return any(part in frame[0] for part in WAITS)
 
 
-def _stack(file: Path, start: int) -> list[tuple[str, str, str]]:
-    """Return the working thread's (file, line, function) frames, innermost first; [] if late.
+def _read(file: Path) -> str:
+    """Return what faulthandler has written to a file; empty if there is none."""
+    return file.read_text(errors="replace") if file.exists() else ""
+
+
+def _frames(text: str) -> list[Frame]:
+    """Return the working thread's frames of what faulthandler wrote; [] if it is not in there."""
+    working = (thread for thread in text.split("\n\n") if WORKING.search(thread))
+    return FRAME.findall(next(working, ""))
+
+
+def _stack(file: Path, start: int) -> list[Frame]:
+    """Return the working thread's frames that a process writes when signalled; [] if late.
 
     start: what the file already held before the signal, in characters.
     """
     limit = time.monotonic() + PATIENCE_S
     while time.monotonic() < limit:
-        text = file.read_text()[start:] if file.exists() else ""
-        for thread in text.split("\n\n"):
-            if WORKING.search(thread):
-                return FRAME.findall(thread)
+        if frames := _frames(_read(file)[start:]):
+            return frames
         time.sleep(0.02)
     return []

@@ -195,7 +195,7 @@ class LocalExecutor:
             worker.answer = pipe.recv()
         except (EOFError, OSError):
             worker.process.join(GRACE_S)
-            self._fail(gang, failures.died(rank, worker.process.exitcode))
+            self._fail(gang, failures.died(rank, worker.process.exitcode, worker.stacks))
             return
         if isinstance(worker.answer, Raised):
             self._fail(gang, _first_failure(gang.workers))
@@ -245,7 +245,7 @@ def _first_failure(workers: list[WorkerProcess]) -> Outcome:
         if worker.answer is None:
             worker.process.join(ECHO_S)
             if (worker.process.exitcode or 0) < 0:
-                return failures.died(rank, worker.process.exitcode)
+                return failures.died(rank, worker.process.exitcode, worker.stacks)
     answers = [worker.answer for worker in workers]
     errors = [(a.at, rank, a) for rank, a in enumerate(answers) if isinstance(a, Raised)]
     _, rank, first = min(errors, key=lambda error: error[:2])

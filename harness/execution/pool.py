@@ -31,11 +31,11 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class WorkerProcess:
     """A worker process, idle or at work, and the pipe to it.
 
-    stacks: the file to which it writes its threads' stacks when signalled. answer: to the work it
-    was given last, None until it is there. rank: the first it has been, and stays: torch remembers
-    where a rank's shards lie. gpu: the one it computes on, since it keeps memory there; None: it
-    sees none. heart: the memory in which its training beats. begun: when its work began, in
-    ``time.monotonic`` seconds.
+    stacks: the file to which it writes its threads' stacks when signalled, or when it crashes.
+    answer: to the work it was given last, None until it is there. rank: the first it has been, and
+    stays: torch remembers where a rank's shards lie. gpu: the one it computes on, since it keeps
+    memory there; None: it sees none. heart: the memory in which its training beats. begun: when its
+    work began, in ``time.monotonic`` seconds.
     """
 
     process: Any

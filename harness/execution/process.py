@@ -93,15 +93,17 @@ def main(
 
     It ends when the pipe does; after an error, or if the task has spoiled it, it is to be killed.
     What a task runs in it may start processes of its own, such as a DataLoader's: they end with it.
-    stacks: a file to which it writes its threads' frames when signalled. heart: memory shared with
-    the parent, to beat in.
+    stacks: a file to which it writes its threads' frames when signalled, or when it crashes. heart:
+    memory shared with the parent, to beat in.
     """
     if not sees_gpus:
         os.environ[device.VISIBLE] = ""
     os.setsid()
     AT_WORK.set()
     current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
-    faulthandler.register(failures.SIGNAL, file=open(stacks, "w"))  # noqa: SIM115  (for ever)
+    written = open(stacks, "w")  # noqa: SIM115  (for ever)
+    faulthandler.register(failures.SIGNAL, file=written)
+    faulthandler.enable(file=written)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     heartbeat.beat_in(heart)

@@ -63,6 +63,7 @@ def test_ranks_on_the_same_shard_fail_parity(tmp_path):
     [
         ("raise", "failed", "a planted error"),
         ("die", "failed", "killed by SIGKILL"),
+        ("crash", "failed", "rank 0 died: killed by SIGSEGV in string_at (__init__.py, line "),
         ("hang", "timeout", "no progress for 1.5 s: it is in objective"),
         ("nan", "diverged", "not finite at step 1"),
     ],
@@ -74,12 +75,20 @@ def test_a_bad_cell_costs_itself_only(tmp_path, misbehave, status, reason):
     assert outcomes[0].status == status and reason in outcomes[0].reason
     assert outcomes[1].status == "done"
     assert ("planted" in outcomes[0].traceback) == (misbehave == "raise")
+    assert ("in objective" in outcomes[0].traceback) == (misbehave in ("raise", "crash", "hang"))
 
 
 def test_a_dead_rank_is_named_and_no_process_is_left(tmp_path):
     cell = replace(CELL, parallel="ddp")
     (outcome,) = run(tmp_path, task(tmp_path, Toy("die"), cell))
     assert outcome.status == "failed" and "died: killed by SIGKILL" in outcome.reason
+
+
+def test_the_rank_that_crashes_is_blamed_and_where_it_was_is_told(tmp_path):
+    cell = replace(CELL, parallel="ddp")
+    (outcome,) = run(tmp_path, task(tmp_path, Toy("crash", at=5, rank=1), cell))
+    assert outcome.reason.startswith("rank 1 died: killed by SIGSEGV in string_at (")
+    assert "toy.py" in outcome.traceback
 
 
 def test_the_rank_that_raises_is_blamed_not_the_one_that_hears_of_it(tmp_path):

@@ -159,7 +159,7 @@ class RankActor:
             answer = worker.answer = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(GRACE_S)
-            return failures.died(order.rank, worker.process.exitcode)
+            return failures.died(order.rank, worker.process.exitcode, worker.stacks)
         if isinstance(answer, Returned):
             return answer
         return failures.raised(answer.line, answer.traceback, rank)
