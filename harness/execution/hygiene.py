@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -39,7 +41,13 @@ def surroundings() -> dict[str, Any]:
             torch.get_float32_matmul_precision(),
             torch.backends.cudnn.benchmark,
             torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.enabled,
+            torch.backends.mkldnn.enabled,
+            [torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")],
         ),
+        "NumPy's settings": np.geterr(),
+        "warnings that are errors": [one[1:] for one in warnings.filters if one[0] == "error"],
     }
 
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from processes import ends
@@ -34,6 +36,12 @@ SPOILERS = {
     "threads of torch": lambda: torch.set_num_threads(2),
     "determinism": lambda: torch.use_deterministic_algorithms(True),
     "gradients": lambda: torch.set_grad_enabled(False),
+    "tf32": lambda: torch._C._set_cudnn_allow_tf32(False),
+    "cudnn": lambda: torch._C._set_cudnn_enabled(False),
+    "mkldnn": lambda: torch._C._set_mkldnn_enabled(False),
+    "autocast": lambda: torch.set_autocast_enabled("cpu", True),
+    "errors of NumPy": lambda: np.seterr(all="raise") and None,
+    "warnings": lambda: warnings.simplefilter("error"),
 }
 
 
