@@ -69,7 +69,8 @@ def training_of(topic, model, gpu, precision="fp32", **changes):
 
 
 def test_peaks(gpu):
-    peaks = {"fp32": flops.measured_peak(gpu), "fp32_1024": flops.measured_peak(gpu, 1024)}
+    with repeatable("cuda"):
+        peaks = {"fp32": flops.measured_peak(gpu), "fp32_1024": flops.measured_peak(gpu, 1024)}
     peaks["bf16"] = flops.measured_peak(gpu, dtype=torch.bfloat16)
     with precision.step("tf32", gpu):
         peaks["tf32"] = flops.measured_peak(gpu)
@@ -104,7 +105,8 @@ def test_step(topic, model, gpu):
     if (spent_j := joules() - before) > 0:
         figures["joules_a_step"] = spent_j / (10 * times)
     flops_per_s = flops.count(training.advance) / step_s
-    figures["mfu"] = flops_per_s / flops.measured_peak(gpu)
+    with repeatable("cuda"):
+        figures["mfu"] = flops_per_s / flops.measured_peak(gpu)
     if maker := flops.makers_peak(gpu):
         figures["mfu_of_maker"] = flops_per_s / maker.fp32
     say(what="step", topic=topic, model=model, **figures)

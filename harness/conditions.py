@@ -154,6 +154,8 @@ class Conditions:
         reason = matrix.skip_reason(topic, cell, gpus, *ranks)
         if reason and self.beside(cell) and not matrix.skip_reason(topic, cell, self.gpus, *ranks):
             reason = f"it needs a GPU, and {cell.model} is {BESIDE}"
+        if cell.parallel == "dp" and self.executor_kind == "ray":
+            reason = "dp shares a batch out to the GPUs of one process, to which ray gives one"
         parts = parallel.parts(cell.parallel, self.ranks(cell)) * self.accumulate
         size = self.budget(cell).batch_size
         if reason is None and size % parts and cell.model not in topic.fits:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch._functorch.config as functorch
@@ -126,16 +126,40 @@ def step(name: str, device: torch.device) -> Iterator[None]:
     """Compute in a precision for the block, a training's step: forward, backward and update."""
     if name == "compiled" and device.type == "cuda":
         torch.compiler.cudagraph_mark_step_begin()
-    if name != "tf32":
+    with multiplying(tf32=True) if name == "tf32" else nullcontext():
         yield
-        return
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = True
+
+
+@contextmanager
+def multiplying(tf32: bool) -> Iterator[None]:
+    """Have a GPU's products and convolutions for the block in TF32, or else in full float32."""
+    before = reduced()[:2]
+    _multiply_in_tf32(tf32, tf32)
     try:
         yield
     finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
+        _multiply_in_tf32(*(how == "tf32" for how in before))
+
+
+def reduced() -> list[str]:
+    """Return what products and convolutions on a GPU, and products on a CPU, are reduced to.
+
+    tf32 or bf16; empty: nothing. PyTorch has an older and a newer way of setting it, and raises
+    where the older is read after the newer was used otherwise: this reads the newer.
+    """
+    backends: Any = torch.backends
+    places = backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul
+    return [how if (how := place.fp32_precision) in ("tf32", "bf16") else "" for place in places]
+
+
+def _multiply_in_tf32(products: bool, convolutions: bool) -> None:
+    """Set whether a GPU multiplies so, in PyTorch's older way and its newer, which then agree."""
+    matmul, cudnn = torch.backends.cuda.matmul, cast("Any", torch.backends.cudnn)
+    matmul.allow_tf32 = products
+    matmul.fp32_precision = "tf32" if products else "ieee"
+    cudnn.allow_tf32 = convolutions
+    for part in (cudnn.conv, cudnn.rnn):
+        part.fp32_precision = "tf32" if convolutions else "ieee"
 
 
 def _in_float32(out: Any) -> Any:

@@ -24,7 +24,10 @@ WORKING = re.compile(r"execution/process\.py\", line \d+ in main\b")
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 CRASHED = tuple(-number for number in CRASHES)  # exit codes
 FATAL = "Fatal Python error"  # with which faulthandler then begins
-WAITS = ("/torch/distributed/", "/torch/autograd/")  # DDP exchanges inside of a backward pass
+# where a rank waits for its peers: DDP exchanges inside of a backward pass, and what nccl has
+# begun is waited for where its result is read
+WAITS = ("/torch/distributed/", "/torch/autograd/", "/harness/axes/parallel/")
+READS = ("check_finite", "check_failure")  # of the training loop
 
 Frame = tuple[str, str, str]  # file, line, function; a stack's are innermost first
 
@@ -53,12 +56,17 @@ def died(rank: int, code: int | None, file: Path) -> Outcome:
 
 
 def hung(
-    pids: Sequence[int], files: Sequence[Path], reason: str, ranks: Sequence[int] | None = None
+    pids: Sequence[int],
+    files: Sequence[Path],
+    reason: str,
+    ranks: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
 ) -> Outcome:
     """Return the timeout outcome of processes given up for a reason: which rank is busy, and where.
 
     pids and files run in parallel: faulthandler in each process writes its stacks to its file on
-    SIGNAL. ranks: those of the processes, if they are not all that there are.
+    SIGNAL. ranks: those of the processes, if they are not all that there are. steps: how many each
+    has made; of several that are busy the one that is behind is named: the others wait for it.
     """
     if ranks is None and len(pids) > 1:
         ranks = range(len(pids))
@@ -70,8 +78,9 @@ def hung(
     busy = [rank for rank, frames in enumerate(stacks) if frames and not _waits(frames[0])]
     if not busy:
         return Outcome(status=Status.TIMEOUT, reason=reason)
-    who = f"rank {ranks[busy[0]]} is" if ranks is not None else "it is"
-    frames = stacks[busy[0]]
+    behind = min(busy, key=lambda index: steps[index] if steps else 0)
+    who = f"rank {ranks[behind]} is" if ranks is not None else "it is"
+    frames = stacks[behind]
     return Outcome(
         status=Status.TIMEOUT,
         reason=f"{reason}: {who} {_place(frames)}",
@@ -93,7 +102,9 @@ def _trace(frames: Sequence[Frame]) -> str:
 
 def _waits(frame: Frame) -> bool:
     """Return whether a stack frame is one in which a rank waits for its peers."""
-    return any(part in frame[0] for part in WAITS)
+    file, _, function = frame
+    reads = function in READS and file.endswith("/harness/training/loop.py")
+    return reads or any(part in file for part in WAITS)
 
 
 def _read(file: Path) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from harness.axes import precision
+
 
 def surroundings() -> dict[str, Any]:
     """Return by name all that one task could change for the next in the same process.
@@ -38,10 +40,9 @@ def surroundings() -> dict[str, Any]:
             torch.is_grad_enabled(),
             torch.is_anomaly_enabled(),
             torch.are_deterministic_algorithms_enabled(),
-            torch.get_float32_matmul_precision(),
+            precision.reduced(),
             torch.backends.cudnn.benchmark,
             torch.backends.cudnn.deterministic,
-            torch.backends.cudnn.allow_tf32,
             torch.backends.cudnn.enabled,
             torch.backends.mkldnn.enabled,
             [torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")],

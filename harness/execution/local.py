@@ -184,7 +184,8 @@ class LocalExecutor:
             if reason := given_up(gang.task, pulses, time.monotonic() - gang.begun):
                 pids = [worker.process.pid for worker in gang.workers]
                 stacks = [worker.stacks for worker in gang.workers]
-                self._fail(gang, failures.hung(pids, stacks, reason))
+                steps = [pulse.step for pulse in pulses]
+                self._fail(gang, failures.hung(pids, stacks, reason, steps=steps))
 
     def _hear(self, gang: Gang, pipe: connection.Connection) -> None:
         """Receive a process's answer; end its gang if it failed or was the last to answer."""

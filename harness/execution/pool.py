@@ -21,6 +21,7 @@ from typing import Any, Literal
 from harness.execution import process, temporary
 from harness.execution.process import Returned
 from harness.training import heartbeat
+from harness.trial import device
 
 PRELOAD = ("pytest", "harness.execution.preload")
 GRACE_S = 2.0
@@ -119,7 +120,7 @@ class WorkerPool:
         ours, theirs = self._context.Pipe()
         stacks = self.folder / f"stacks-{uuid.uuid4().hex}"
         heart = self._context.RawArray("d", heartbeat.SLOTS)
-        work = (theirs, stacks, heart, gpu is not None)
+        work = (theirs, stacks, heart, "" if gpu is None else os.environ.get(device.VISIBLE))
         made = self._context.Process(target=process.main, args=work, daemon=True)
         with _one_thread(), _without_main():
             made.start()

@@ -87,17 +87,17 @@ def unpacked(work: bytes) -> tuple[Callable[..., Any], Task]:
 
 
 def main(
-    pipe: connection.Connection, stacks: Path, heart: MutableSequence[float], sees_gpus: bool
+    pipe: connection.Connection, stacks: Path, heart: MutableSequence[float], gpus: str | None
 ) -> None:
     """Run a worker process: answer each (packed work, rank, meeting URL) that ``pipe`` brings.
 
     It ends when the pipe does; after an error, or if the task has spoiled it, it is to be killed.
     What a task runs in it may start processes of its own, such as a DataLoader's: they end with it.
     stacks: a file to which it writes its threads' frames when signalled, or when it crashes. heart:
-    memory shared with the parent, to beat in.
+    memory shared with the parent, to beat in. gpus: those it sees, as CUDA_VISIBLE_DEVICES names
+    them (empty: none; None: all); the server it is forked from may have been started with others.
     """
-    if not sees_gpus:
-        os.environ[device.VISIBLE] = ""
+    device.show(gpus)
     os.setsid()
     AT_WORK.set()
     current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
@@ -113,12 +113,11 @@ def main(
         while True:
             work, rank, meeting = pipe.recv()
             function, task = unpacked(work)
-            answer = _as_rank(function, task, rank, meeting)
+            answer = _as_rank(function, task, rank, meeting, pipe.send)
             del work, function, task
-            _tidy()
-            if isinstance(answer, Returned):
-                answer = replace(answer, spoiled=tuple(hygiene.spoiled(before)))
-            pipe.send(answer)
+            if answer is not None:
+                _tidy()
+                pipe.send(replace(answer, spoiled=tuple(hygiene.spoiled(before))))
             del answer
     except EOFError:
         return
@@ -133,25 +132,31 @@ def _tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _as_rank(function: Function, task: Task, rank: int, meeting: str) -> Answer:
+def _as_rank(
+    function: Function, task: Task, rank: int, meeting: str, tell: Callable[[Raised], None]
+) -> Returned | None:
     """Run the function, in a process group if the cell is distributed, and return the answer.
 
-    An error's time is taken before the group is torn down, which makes the peers fail too.
+    An exception is told at once, and None returned. To leave a group makes gloo's peers fail too,
+    and nccl waits for all of them, who may wait for this one.
     """
     with device.repeatable(task.device):
         if not parallel.is_distributed(task.cell.parallel):
-            return _answer(function, task, 0)
+            return _answer(function, task, 0, tell)
         with parallel.process_group(rank, task.world_size, meeting, task.device):
-            return _answer(function, task, rank)
+            return _answer(function, task, rank, tell)
 
 
-def _answer(function: Function, task: Task, rank: int) -> Answer:
-    """Run the function, and return its value or its exception as an answer."""
+def _answer(
+    function: Function, task: Task, rank: int, tell: Callable[[Raised], None]
+) -> Returned | None:
+    """Run the function, and return its value as an answer, or tell its exception."""
     try:
         value = function(task, rank)
-        return Returned(value if rank == 0 else None)
     except BaseException as error:
-        return _raised(error)
+        tell(_raised(error))
+        return None
+    return Returned(value if rank == 0 else None)
 
 
 def _raised(error: BaseException) -> Raised:

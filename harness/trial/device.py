@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from harness.axes import precision
 from harness.cell import UsageError, unknown
 from harness.trial.task import Task
 
@@ -23,7 +24,8 @@ def choose(name: str | None) -> str:
 
     cpu hides the GPUs from this process and those that it starts: parts of PyTorch (PowerSGD,
     sharded checkpoints) use one that they see, wherever the training is. Raises UsageError for an
-    unknown device, and for a GPU that is not there.
+    unknown device, for a GPU that is not there, and for GPUs of different kinds, whose times and
+    rounding would pass for those of one.
     """
     if name not in (None, *DEVICES):
         raise unknown("device", str(name), DEVICES)
@@ -33,6 +35,13 @@ def choose(name: str | None) -> str:
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UsageError("device cuda: PyTorch sees no GPU here; choose cpu")
+    kinds = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+    if len({*kinds}) > 1:
+        listed = ", ".join(f"{gpu}: {kind}" for gpu, kind in enumerate(kinds))
+        raise UsageError(
+            f"the GPUs here are of different kinds ({listed}): name those of one in {VISIBLE}, or "
+            "choose --device cpu"
+        )
     return "cuda" if there else "cpu"
 
 
@@ -52,14 +61,15 @@ def visible(gpus: str | None) -> Iterator[None]:
     Empty: none; None: all. Afterwards the variable is what it was.
     """
     before = os.environ.get(VISIBLE)
-    _show(gpus)
+    show(gpus)
     try:
         yield
     finally:
-        _show(before)
+        show(before)
 
 
-def _show(gpus: str | None) -> None:
+def show(gpus: str | None) -> None:
+    """Have this process see these GPUs, as ``visible`` does for a block; before it uses any."""
     if gpus is None:
         os.environ.pop(VISIBLE, None)
     else:
@@ -102,8 +112,10 @@ def own_gpus(task: Task) -> list[torch.device]:
 def repeatable(device: str) -> Iterator[None]:
     """Have a GPU compute the same bits each time for the block, and in full float32.
 
-    Without it cuDNN adds up a convolution's gradient in any order, and multiplies in TF32, of 10
-    bits. An operator that has no such form warns, as ``unrepeatable`` notes. A CPU needs nothing.
+    Without it cuDNN adds up a convolution's gradient in any order, or by the way that was fastest
+    when it was tried, and multiplies in TF32, of 10 bits; products do where the environment or an
+    imported module says so. An operator that has no such form warns, as ``unrepeatable`` notes. A
+    CPU needs nothing.
     """
     if device != "cuda":
         yield
@@ -111,16 +123,17 @@ def repeatable(device: str) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     deterministic: Any = torch.utils.deterministic
     cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.allow_tf32
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     deterministic.fill_uninitialized_memory = False  # a kernel more for each tensor
-    cudnn.allow_tf32 = False
+    cudnn.benchmark = False
     try:
-        yield
+        with precision.multiplying(tf32=False):
+            yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        cudnn.allow_tf32 = before[1]
+        cudnn.benchmark = before[1]
         deterministic.fill_uninitialized_memory = filled
 
 

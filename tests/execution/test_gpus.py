@@ -1,5 +1,6 @@
 """The local executor gives out GPUs: which tasks start, and on which."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -120,6 +121,28 @@ def test_a_process_stays_on_its_gpu_or_sees_none_and_ends_when_no_gpu_is_wanted(
         pool.close()
 
 
+def seen(task, rank):
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize("then", ["0,1", None])
+def test_a_process_sees_the_gpus_of_now_not_of_when_its_server_began(tmp_path, monkeypatch, then):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    executor = LocalExecutor()
+    task = Task(Toy(), CELL, BUDGET, tmp_path)
+    try:
+        assert executor.call(seen, task) == ""
+        if then is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", then)
+        assert executor.call(seen, task) == ""
+        monkeypatch.setattr(executor, "_gpus", lambda task: (0,))
+        assert executor.call(seen, task) == then
+    finally:
+        executor.close()
+
+
 def test_never_more_processes_than_cores_whatever_the_gpus(starts, tmp_path):
     assert len(starts(tasks(tmp_path, 10), gpus=8, cores=3)) == 3
 
@@ -134,7 +157,7 @@ def two_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
     monkeypatch.setattr(cost, "cores", lambda: 16)
 
@@ -203,6 +226,9 @@ def test_what_a_gpu_makes_slower_takes_none_unless_one_is_asked_for(
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setattr(wide, "executor_kind", "ray")
     assert wide.skip_reason(fsdp) is None
+    dp = replace(deep, parallel="dp")
+    assert run.skip_reason(dp) is None
+    assert "one process, to which ray gives one" in wide.skip_reason(dp)
 
 
 def test_ray_gives_each_rank_a_whole_gpu():

@@ -37,6 +37,8 @@ SPOILERS = {
     "determinism": lambda: torch.use_deterministic_algorithms(True),
     "gradients": lambda: torch.set_grad_enabled(False),
     "tf32": lambda: torch._C._set_cudnn_allow_tf32(False),
+    "tf32, the newer way": lambda: torch._C._set_fp32_precision_setter("cuda", "matmul", "tf32"),
+    "tf32 on a CPU": lambda: torch.set_float32_matmul_precision("high"),
     "cudnn": lambda: torch._C._set_cudnn_enabled(False),
     "mkldnn": lambda: torch._C._set_mkldnn_enabled(False),
     "autocast": lambda: torch.set_autocast_enabled("cpu", True),

@@ -99,6 +99,36 @@ def test_the_rank_that_raises_is_blamed_not_the_one_that_hears_of_it(tmp_path):
     assert "in objective" in outcome.traceback
 
 
+class Graceful(Toy):
+    """Its ranks leave their group as they leave nccl's: together or never."""
+
+    def players(self, cell):
+        torch.distributed.destroy_process_group = signal.pause
+        return super().players(cell)
+
+
+def test_what_a_rank_raises_is_told_though_it_cannot_leave_its_group(tmp_path):
+    cell = replace(CELL, parallel="ddp")
+    (outcome,) = run(tmp_path, task(tmp_path, Graceful("raise", at=5, rank=1), cell))
+    assert outcome.reason == "rank 1: RuntimeError: a planted error"
+
+
+class Faulty(Toy):
+    """Its GPU, after an error, raises at whatever is asked of it."""
+
+    def evaluate(self, networks, cell):
+        def fails():
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+        torch.cuda.is_initialized, torch.cuda.empty_cache = lambda: True, fails
+        raise ValueError("a planted error")
+
+
+def test_an_error_is_told_though_nothing_can_be_tidied_after_it(tmp_path):
+    (outcome,) = run(tmp_path, task(tmp_path, Faulty()))
+    assert outcome.reason == "ValueError: a planted error"
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_rank_that_hangs_is_blamed_not_the_one_that_waits(tmp_path, rank):
     cell = replace(CELL, parallel="ddp")

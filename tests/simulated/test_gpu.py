@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.axes.parallel import layout
+
 REFUSED = {
     "add": lambda a, b: a + b,
     "add to the CPU's": lambda a, b: a.add_(b),
@@ -74,3 +76,17 @@ def test_it_trains_as_the_cpu_does(kind, log):
         return losses
 
     assert train("cuda") == pytest.approx(train("cpu"), rel=1e-6)
+
+
+def test_powersgd_leaves_the_gpu_s_random_numbers_as_they_were(log, monkeypatch):
+    """Its own hook seeds all GPUs, and forks the CPU's numbers only."""
+
+    class Bucket:
+        def buffer(self):
+            return torch.zeros(3, device="cuda")
+
+    monkeypatch.setattr(layout.powerSGD_hook, "powerSGD_hook", lambda *_: torch.manual_seed(7))
+    before = torch.cuda.get_rng_state(0), torch.get_rng_state()
+    layout._compress(None, Bucket())
+    assert torch.equal(torch.cuda.get_rng_state(0), before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])

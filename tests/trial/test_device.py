@@ -1,6 +1,8 @@
 """Which device a trial has, and what is promised there."""
 
 import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -17,7 +19,9 @@ CELL = Cell("toy", "line", "mse", "cosine", "ddp")
 def settings():
     return (
         torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
         torch.utils.deterministic.fill_uninitialized_memory,
     )
 
@@ -25,11 +29,44 @@ def settings():
 def test_a_gpu_repeats_itself_in_full_float32_for_the_block_alone():
     before = settings()
     with pytest.raises(KeyError), device.repeatable("cuda"):
-        assert settings() == (True, False, False)
+        assert settings() == (True, False, False, False, False)
         raise KeyError
     assert settings() == before
     with device.repeatable("cpu"):
         assert settings() == before
+
+
+OTHERWISE = {
+    "the environment": "import os; os.environ['TORCH_ALLOW_TF32_CUBLAS_OVERRIDE'] = '1'",
+    "the older way": "import torch; torch.set_float32_matmul_precision('high')",
+    "the newer way": "import torch; torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "the newest way": "import torch; torch.backends.fp32_precision = 'tf32'",
+}
+MULTIPLIES = """
+import torch
+from harness.axes import precision
+from harness.trial import device
+torch.backends.cudnn.benchmark = True
+def now():
+    return *precision.reduced()[:2], torch.backends.cudnn.benchmark
+before = now()
+with device.repeatable("cuda"):
+    inside, older = now(), torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+    with precision.step("tf32", torch.device("cpu")):
+        step = now()
+    again = now()
+print(before, inside, older, step, again, now(), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("way", OTHERWISE)
+def test_full_float32_is_that_whatever_said_otherwise(way):
+    code = OTHERWISE[way] + MULTIPLIES
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    before, inside, older, step, again, after = done.stdout.splitlines()
+    assert before == after == "('tf32', 'tf32', True)", done.stderr
+    assert inside == again == "('', '', False)" and older == "False"
+    assert step == "('tf32', 'tf32', False)"
 
 
 def test_what_cannot_repeat_itself_is_named_once_and_other_warnings_stay():
@@ -74,6 +111,11 @@ def test_a_device_is_one_that_is_there(monkeypatch):
     with pytest.raises(UsageError, match=r"unknown device 'gpu': choose from"):
         device.choose("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: f"kind {gpu}")
+    with pytest.raises(UsageError, match=r"of different kinds \(0: kind 0, 1: kind 1\): name"):
+        device.choose(None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: "kind")
     assert device.choose(None) == device.choose("cuda") == "cuda"
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert device.choose("cpu") == "cpu" and os.environ["CUDA_VISIBLE_DEVICES"] == ""

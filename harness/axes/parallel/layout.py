@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 from torch import nn, optim
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
-from torch.distributed.algorithms.model_averaging.utils import average_parameters
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
@@ -102,7 +101,7 @@ class Layout:
         group = dist.new_group()
         wrapped = DistributedDataParallel(network, process_group=group, bucket_cap_mb=100_000)
         state = powerSGD_hook.PowerSGDState(group, 1, start_powerSGD_iter=COMPRESS_FROM)
-        wrapped.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+        wrapped.register_comm_hook(state, _compress)
         self.compression[key] = state
         return wrapped
 
@@ -173,8 +172,7 @@ class Layout:
         if self.name == "local_sgd":
             for moved in self.moves.values():
                 for key in moved:
-                    if own := self._trainable(key):
-                        average_parameters(iter(own), None)  # type: ignore[arg-type]
+                    _average(self._trainable(key))
 
     def average_rest(self) -> None:
         """Average what no player trains (buffers, a mean of weights) over ranks, if local_sgd."""
@@ -210,6 +208,28 @@ class Layout:
             for name in MEMORY:
                 device = _device(self.networks[key])
                 setattr(own, name, {i: v.to(device, copy=True) for i, v in kept[name].items()})
+
+
+def _compress(state, bucket):  # type: ignore[no-untyped-def]  # DDP reads no postponed annotations
+    """Exchange a bucket's gradients by PowerSGD.
+
+    It seeds the GPU's random numbers for its own: they go on as they were.
+    """
+    gpu = [bucket.buffer().device] if bucket.buffer().is_cuda else []
+    with torch.random.fork_rng(devices=gpu):
+        return powerSGD_hook.powerSGD_hook(state, bucket)
+
+
+def _average(parameters: Iterable[nn.Parameter]) -> None:
+    """Average parameters over ranks in place, all at once; they stay where they are in memory."""
+    own = [parameter.detach() for parameter in parameters]
+    if not own:
+        return
+    flat = torch.cat([value.reshape(-1) for value in own])
+    flat /= dist.get_world_size()
+    dist.all_reduce(flat)
+    for value, mean in zip(own, flat.split([value.numel() for value in own]), strict=True):
+        value.copy_(mean.view_as(value))
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -125,7 +125,9 @@ class RankActor:
     def _answer(self, order: Order, meeting: str, folder: Path) -> Answer:
         """Run an order in a process of the pool, which gets it back only if it succeeds."""
         distributed = parallel.is_distributed(order.task.cell.parallel)
-        worker = self.pool.take(order.role, order.rank if distributed else None)
+        rank = order.rank if distributed else None
+        gpu = 0 if order.task.device == "cuda" else None  # Ray shows the actor its own GPU only
+        worker = self.pool.take(order.role, rank, gpu)
         with self.lock:
             self.worker, self.gang = worker, order.gang
             stopped = order.gang in self.stopped
