@@ -244,12 +244,28 @@ def fails(task, rank):
     raise ValueError("a planted error")
 
 
+def visible(task, rank):
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def test_a_call_gives_rank_0s_value_or_raises_the_reason(executor, tmp_path):
     ranked = task(tmp_path, cell=replace(CELL, parallel="ddp"))
     assert executor.call(size, ranked) == (0, 2)
     with pytest.raises(RuntimeError, match="ValueError: a planted error"):
         executor.call(fails, task(tmp_path))
     assert not executor.pending()
+
+
+def test_a_rank_sees_the_gpu_that_ray_gave_it(executor, cluster, tmp_path, monkeypatch):
+    nodes, _ = cluster
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # a node may have those alone
+    node = nodes.add_node(**NODE | {"num_gpus": 1}, node_ip_address="127.0.0.5")
+    try:
+        there = replace(task(tmp_path), device="cuda")
+        assert executor.call(visible, there) == "0"
+        assert executor.call(visible, task(tmp_path)) == ""
+    finally:
+        nodes.remove_node(node)
 
 
 def test_what_the_cluster_cannot_run_is_refused_at_once(executor, tmp_path):
