@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+import torch.distributed as dist
+
+from harness.axes import parallel
 
 SCRIPT = """
 import sys
@@ -55,3 +59,17 @@ def test_a_hook_of_gloos_own_thread_may_outlive_the_block(tmp_path, group):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), group]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout == "fine\n", done.stderr
+
+
+@pytest.mark.parametrize(("gpus", "left"), [(2, ["nccl"]), (1, ["gloo", "destroyed"])])
+def test_an_error_does_not_wait_for_nccl_s_other_ranks(gpus, left, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **_: seen.append(backend))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: seen.append("destroyed"))
+    with (
+        pytest.raises(ZeroDivisionError),
+        parallel.process_group(0, 2, "env://", "cuda"),
+    ):
+        raise ZeroDivisionError
+    assert seen == left

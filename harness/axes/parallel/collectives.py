@@ -50,14 +50,19 @@ def process_group(
         world_size=world_size,
         timeout=limit,
     )
+    together = True
     try:
         yield
+    except BaseException:
+        together = not own_gpu  # nccl's ranks leave when all do; an error ends the process anyway
+        raise
     finally:
-        groups = [*distributed_c10d._world.pg_map]  # this one, and all that were made inside
-        dist.destroy_process_group()
-        # gloo's own threads may still hold them, by a hook on gradients that they have just run; to
-        # be the last who does would end the process, as a thread cannot wait for itself
-        _left[:] = groups
+        if together:
+            groups = [*distributed_c10d._world.pg_map]  # this one, and all that were made inside
+            dist.destroy_process_group()
+            # gloo's own threads may still hold them, by a hook on gradients that they have just
+            # run; the last who does waits for that thread, which cannot wait for itself
+            _left[:] = groups
 
 
 def shard(batch: Mapping[str, Tensor], rank: int, world_size: int) -> dict[str, Tensor]:
