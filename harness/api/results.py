@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -31,6 +32,7 @@ from harness.results import (
 from harness.results.columns import STUDIES
 from harness.results.record import Record
 from harness.results.store import Store
+from harness.topics import Supervised
 from harness.topics.registry import registered_topics
 from harness.training import declaration
 from harness.training.topic import Topic
@@ -162,6 +164,30 @@ class Results:
         cannot be found here.
         """
         cell = _cell(cell)
+        tree, topic = self._trained(cell, which)
+        with torch.random.fork_rng(devices=[]), registry.having(self._losses):
+            return restored.networks(tree, topic, cell)
+
+    def predict(self, cell: Cell | str, x: Any) -> np.ndarray:
+        """Return what a cell's network says of samples, in the words and units of its data.
+
+        x: samples as the topic's data has them, along the first dimension. Returns labels, or
+        numbers that are no longer standardised. Raises UsageError as ``network`` does, for a topic
+        that is no ``Supervised``, and where its data tells outputs otherwise than that of the
+        training.
+        """
+        cell, network = _cell(cell), self.network(cell)
+        tree, topic = self._trained(cell, "final")
+        if not isinstance(topic, Supervised):
+            raise UsageError(f"topic {cell.topic} gives no predictions: take network({cell.id!r})")
+        now = topic.targets()
+        if (then := tree.get("targets", now)) != now:
+            raise UsageError(f"{cell.id} was trained on targets of {then}, and its data has {now}")
+        with registry.having(self._losses):
+            return topic.predict(network, cell, x)
+
+    def _trained(self, cell: Cell, which: str) -> tuple[dict[str, Any], Topic]:
+        """Return the tree of a cell's checkpoint, and the topic that trained it."""
         if which not in CHECKPOINTS:
             raise unknown("checkpoint", which, CHECKPOINTS)
         path = self._store.checkpoint(cell, which)
@@ -170,9 +196,7 @@ class Results:
             ended = bounds.line(f": it is {record.status} {record.reason}") if record else ""
             raise UsageError(f"{cell.id} has no {which} checkpoint, {path}{ended}")
         tree = restored.tree_of(path, cell)
-        topic = restored.topic_of(tree, self.topics, path)
-        with torch.random.fork_rng(devices=[]), registry.having(self._losses):
-            return restored.networks(tree, topic, cell)
+        return tree, restored.topic_of(tree, self.topics, path)
 
     @cached_property
     def topics(self) -> Mapping[str, Topic]:

@@ -1,7 +1,8 @@
 """Write a trained network's tensors to a .safetensors file, which other libraries read.
 
 Names are those of the plain network, without what torch.compile and DDP put before them. The
-metadata hold the cell, its topic's settings, versions and the SHA-256 of the tensors.
+metadata hold the cell, its topic's settings, what tells its outputs in the data's own words and
+units, versions and the SHA-256 of the tensors.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def write(out: Path, tree: Mapping[str, Any], path: Path, network: str | None) -
         "format": "pt",
         "cell": tree["cell"],
         "topic": json.dumps(tree["topic"], default=str),
+        "targets": json.dumps(tree.get("targets", {})),
         "network": name,
         "torch": torch.__version__,
         "torch-decathlon": version("torch-decathlon"),

@@ -355,6 +355,7 @@ class Training:
         return tree | {
             "cell": self.cell.id,
             "topic": dataclasses.asdict(self.topic),
+            "targets": self.topic.targets(),
             "parallel": [self.cell.parallel, self.world_size],
             "ranks": ranks,
         }

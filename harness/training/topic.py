@@ -115,6 +115,14 @@ class Topic:
         """
         return []
 
+    def targets(self) -> dict[str, Any]:
+        """Return what tells a network's outputs in the data's own words and units.
+
+        The ``labels`` of classes in their order, or ``mean`` and ``sd`` of numbers that were
+        standardised; empty if there is nothing to translate. Checkpoints keep it.
+        """
+        return {}
+
     def depends_on(self) -> list[Any]:
         """Return classes and functions from elsewhere that decide the numbers too."""
         return []

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from harness.topics.supervised.data import Facts, facts
 from harness.topics.supervised.given import Choices, Given, function
 from harness.topics.supervised.networks import OUTPUTS, refuse_parameters, try_out
 from harness.topics.supervised.own_metrics import USUAL, OwnMetrics
+from harness.topics.supervised.pairs import pair
 from harness.topics.supervised.parts import Data, Part, load
 from harness.topics.supervised.samples import Items, Read
 from harness.topics.supervised.targets import Classes, Numbers
@@ -165,6 +167,9 @@ class Supervised(Topic):
             for profile, count in steps.items()
         }
 
+    def targets(self) -> dict[str, Any]:
+        return self._target.told()
+
     def depends_on(self) -> list[Any]:
         held = [*self.models.values(), self.data, self.test, self.validation, self.collate]
         held += self.metrics.functions.values()
@@ -299,6 +304,18 @@ class Supervised(Topic):
         return found | {
             name: own.value(prediction, true_N) for name, own in self.metrics.functions.items()
         }
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module, cell: Cell, x_B: Any) -> np.ndarray:
+        """Return what a cell's network says of samples, in the words and units of ``data``.
+
+        x_B: B samples as ``data`` has them (a Dataset's as ``collate`` puts them together), in a
+        tensor or array. Returns the B labels, or numbers that are no longer standardised.
+        """
+        with self._named():
+            x_B = pair("samples to predict", x_B, np.arange(len(x_B))).x
+        prediction = self._form(cell).decode(network(x_B.to(_device(network)))).cpu()
+        return self._target.words(prediction)
 
 
 def _device(network: nn.Module) -> torch.device:

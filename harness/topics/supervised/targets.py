@@ -44,6 +44,15 @@ class Classes:
             )
         return index_B
 
+    def words(self, score_BK: Tensor) -> np.ndarray:
+        """Return the label of each sample's class, that of the highest score."""
+        index_B = score_BK.argmax(1).numpy()
+        return index_B if self.labels is None else np.array(self.labels)[index_B]
+
+    def told(self) -> dict[str, Any]:
+        """Return the labels of classes that are called by others than their numbers."""
+        return {} if self.labels is None else {"labels": list(self.labels)}
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -60,6 +69,14 @@ class Numbers:
     def decode(self, value_B: Tensor) -> Tensor:
         """Turn standard deviations from the mean into the data's own units, float64."""
         return value_B.double() * self.sd + self.mean
+
+    def words(self, value_B: Tensor) -> np.ndarray:
+        """Return numbers in the data's own units, float64."""
+        return self.decode(value_B).numpy()
+
+    def told(self) -> dict[str, Any]:
+        """Return by what numbers are standardised."""
+        return {"mean": self.mean, "sd": self.sd}
 
 
 def classes(*parts: np.ndarray, apart: bool) -> tuple[Classes, list[str]]:
