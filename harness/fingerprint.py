@@ -14,8 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from harness import packing, sources
-from harness.sources import HERE, Sources
+from harness import imported, packing, sources
+from harness.imported import Sources
+from harness.sources import HERE
 
 DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own folder beside them
 PROCESS = uuid.uuid4().hex
@@ -74,7 +75,7 @@ def _files_hash(*kinds: Any) -> str:
         file = sources.origin(kind)
         if file is not None:
             home = sources.installed_in(file) if kind in kinds else None
-            found |= sources.imported(kind.__module__, file, home, texts)
+            found |= imported.imported(kind.__module__, file, home, texts)
     return _hash((("", text) for _, text in found.values()), _versions(found))
 
 
@@ -89,7 +90,7 @@ def _versions(found: Sources) -> list[str]:
     But for pytest's, which decides no numbers. Those of this package are in every fingerprint.
     """
     own = {path: source for path, source in found.items() if sources.is_projects(path)}
-    imports = (name for path, source in own.items() for name in sources.imports(path, *source))
+    imports = (name for path, source in own.items() for name in imported.imports(path, *source))
     beside = {name.split(".")[0] for name, _ in own.values()} | sys.stdlib_module_names
     tops = {name.split(".")[0] for name in imports}
     tops -= {"", "pytest", __name__.split(".")[0], *beside}  # "": of what is relative to nothing
@@ -128,7 +129,7 @@ def _loose_hash(told: str, kinds: Sequence[Any]) -> str:
         }
         for name, file in ((name, sources.file_of(name)) for name in sorted(names) if name):
             if file is not None:
-                found |= sources.imported(name, file, None, {})
+                found |= imported.imported(name, file, None, {})
     files = _hash(found.values())
     code = hashlib.sha256(packing.dumps(kinds, kinds[0].__qualname__)).hexdigest()
     return hashlib.sha256(f"{PROCESS} {told} {files} {code}".encode()).hexdigest()[:12]

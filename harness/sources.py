@@ -1,4 +1,4 @@
-"""Find where code is written and what it imports, without importing it."""
+"""Find where code is written, without importing it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from typing import Any
 HERE = Path(__file__).parent
 STDLIB = Path(ast.__file__).resolve().parent
 INSTALLED = ("site-packages", "dist-packages")
-
-Sources = dict[Path, tuple[str, bytes]]  # a module's name and text by its file
 
 _taken: dict[Path, tuple[list[object], bytes]] = {}  # a module's code objects, and its text then
 
@@ -63,26 +61,6 @@ def text_of(kind: Any, file: Path) -> bytes:
     return text
 
 
-def imported(module: str, file: Path, home: Path | None, texts: Mapping[Path, bytes]) -> Sources:
-    """Return a module and all that it imports, as far as its code is hashed, name and text by file.
-
-    home: the folder of an installed package that counts too. texts: of files that are not taken as
-    they are now.
-    """
-    found: Sources = {}
-    waiting = [(module, file)]
-    while waiting:
-        name, path = waiting.pop()
-        if path in found or not _counts(path, home):
-            continue
-        text = texts[path] if path in texts else path.read_bytes()
-        found[path] = name, text
-        if path.suffix == ".py" and path != HERE / "topics" / "__init__.py":  # which names them all
-            others = ((other, file_of(other)) for other in imports(path, name, text))
-            waiting += [(other, place) for other, place in others if place is not None]
-    return found
-
-
 def forget() -> None:
     """Have places looked up anew: in a notebook they may have changed since the last run."""
     for looked in (file_of, _existing):
@@ -92,22 +70,6 @@ def forget() -> None:
 def is_projects(path: Path) -> bool:
     """Whether a file is a module of a project, and not of an installed package."""
     return path.suffix == ".py" and not path.is_relative_to(HERE) and installed_in(path) is None
-
-
-def imports(path: Path, module: str, text: bytes) -> Iterator[str]:
-    """Yield the names that a module's source imports, and their packages; some are no modules."""
-    package = module if path.name == "__init__.py" else _package_of(module)
-    for node in ast.walk(ast.parse(text, str(path))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: 1 - node.level or None] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def home_of(value: object) -> str:
@@ -128,29 +90,12 @@ def file_of(module: str) -> Path | None:
     return _existing(file)
 
 
-def _counts(path: Path, home: Path | None) -> bool:
-    """Whether a module's code is hashed: a project's own, a topic's, or one below ``home``."""
-    if path.is_relative_to(HERE):
-        return path.is_relative_to(HERE / "topics")
-    installed = installed_in(path) is not None or path.is_relative_to(STDLIB)
-    return not installed or (home is not None and path.is_relative_to(home))
-
-
 def installed_in(path: Path) -> Path | None:
     """Return the folder (or file) of the installed package that a file is of; None if of none."""
     for index, part in enumerate(path.parts):
         if part in INSTALLED:
             return Path(*path.parts[: index + 2])
     return None
-
-
-def _package_of(module: str) -> str:
-    """Return the package that a module is in, also of one that runs as ``python -m pkg.script``."""
-    if module != "__main__":
-        return module.rpartition(".")[0]
-    main = sys.modules[module]
-    spec = getattr(main, "__spec__", None)
-    return str((spec.parent if spec else getattr(main, "__package__", None)) or "")
 
 
 def _scope(kind: Any) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from toy import Toy
 
-from harness import fingerprint, packing, sources
+from harness import fingerprint, imported, packing, sources
 from harness.cell import Budget, Cell, Status
 from harness.options import option
 from harness.runs import Run
@@ -71,17 +71,20 @@ from shop.parts import wheel
 class Mine(Toy):
     def networks(self, cell):
         from shop import late
+        importlib.import_module("shop.plugin", package=None)
         return late.make()
 """
 PROJECT = {  # file: what it holds; shop has no __init__
     "mine.py": TOPIC,
     "layers/__init__.py": "from .deep import core",
-    "layers/line.py": "",
+    "layers/line.py": "load = lambda: importlib.import_module('.named', __package__)",
+    "layers/named.py": "",
     "layers/deep/__init__.py": "",
     "layers/deep/core.py": "from .. import sibling",
     "layers/sibling.py": "",
     "shop/parts/wheel.py": "import spoke",
     "shop/late.py": "",
+    "shop/plugin.py": "",
     "spoke.py": "",
     "unused.py": "",
     "layers/unused.py": "",
@@ -115,6 +118,36 @@ def test_all_that_an_own_topic_imports_is_hashed_at_any_depth(own_topic, tmp_pat
     with open(tmp_path / name, "a") as file:
         file.write("\nX = 1\n")
     assert (own_topic() != before) == ("unused" not in name)
+
+
+@pytest.mark.parametrize(
+    "computes",
+    [
+        "make = lambda name: importlib.import_module(name)",
+        "make = lambda name: __import__(f'layers.{name}')",
+        "spec = lambda path: importlib.util.spec_from_file_location('any', path)",
+        "make = lambda target: hydra.utils.instantiate({'_target_': target})",
+    ],
+)
+def test_a_module_that_computes_what_it_imports_has_all_of_its_project(
+    own_topic, tmp_path, computes
+):
+    (tmp_path / "spoke.py").write_text(computes)
+    beside = ["unused.py", "layers/unused.py", "src/pkg/unused.py", "new/unused.py"]
+    apart = [
+        "env/lib/unused.py",
+        "data/images/more/unused.py",
+        "a-b/unused.py",
+        "layers/unused.txt",
+    ]
+    for name in (*beside, *apart):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    for name in (*beside, *apart):
+        before = own_topic()
+        (tmp_path / name).write_text("X = 1\n")
+        assert (own_topic() != before) == (name in beside), name
 
 
 def test_versions_of_what_it_imports_count(own_topic, tmp_path, monkeypatch):
@@ -337,7 +370,7 @@ def test_what_was_edited_and_not_loaded_again_keeps_its_hash(session):
 
 def test_files_are_looked_at_once_in_a_run(session, monkeypatch):
     before = session.now(session.helpers.net)
-    monkeypatch.setattr(sources, "imported", None)
+    monkeypatch.setattr(imported, "imported", None)
     assert fingerprint.code_of(session.helpers.net) == before
 
 

@@ -16,7 +16,7 @@ MODULES = {
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell"},
     {"sources"},
-    {"packing"},
+    {"imported", "packing"},
     {"design", "files", "fingerprint", "interrupts"},
     {"rates", "typed"},
     {"options"},
