@@ -5,6 +5,7 @@ Shapes: B rows read.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -162,7 +163,24 @@ def opened(what: str, given: Given, collate: Given | None) -> Pair | Items:
         raise UsageError(f"{what} is {_told(value)}: {KINDS} is needed")
     if len(value) == 0:
         raise UsageError(f"{what} is empty: it has no samples")
-    return Items(what, value, collate.value if collate else default_collate)
+    return Items(what, _copy(value), collate.value if collate else default_collate)
+
+
+def _copy(dataset: Any) -> Any:
+    """Return a copy of a Dataset to read from, with those inside it, as of a Subset.
+
+    One that opens its file at the first item would else hold it when it is sent to a process.
+    """
+    try:
+        found = copy.copy(dataset)
+    except Exception:  # of any class's own making: it is read itself
+        return dataset
+    for name, inner in getattr(found, "__dict__", {}).items():
+        if isinstance(inner, Dataset):
+            found.__dict__[name] = _copy(inner)
+        elif isinstance(inner, list) and inner and isinstance(inner[0], Dataset):
+            found.__dict__[name] = [_copy(one) for one in inner]
+    return found
 
 
 def _seed(seed: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pieces
 import pytest
 import torch
+from torch.utils.data import ConcatDataset, Subset
 from toy import outcome, run
 
 from harness import matrix
@@ -162,6 +163,18 @@ def test_ranks_train_as_one_process_does_augmentation_included(executor, tmp_pat
     assert found.parity.equal and found.parity.difference < 1e-5
     audit = found.audited
     assert (audit.state_equal, audit.resume_equal, audit.metrics_equal) == (True,) * 3
+
+
+@pytest.mark.parametrize("kind", ["itself", "subset", "subset of both"])
+def test_a_dataset_may_open_its_file_at_the_first_item(executor, tmp_path, kind):
+    (tmp_path / "file").write_text("open")
+    data = pieces.Opened(str(tmp_path / "file"))
+    if kind != "itself":
+        data = Subset(ConcatDataset([data, data]) if kind == "subset of both" else data, range(90))
+    topic = classifier(data=data, batch_size=32)
+    topic.prepare()
+    assert topic.data_notes() and outcome(executor, topic, CELL, tmp_path, 1, budget=SHORT).saved
+    packed(trained, Task(topic, CELL, SHORT, tmp_path))
 
 
 def test_parts_of_a_batch_train_as_the_whole(executor, tmp_path):
