@@ -105,7 +105,7 @@ class Opened(Dataset):
 
     def __getitem__(self, index):
         if not hasattr(self, "file"):
-            self.file = open(self.path)  # noqa: SIM115
+            self.file = open(self.path, "rb")  # noqa: SIM115
         self.file.seek(0)
         x, y = blobs(96)
-        return x[index], int(y[index]) if self.file.read() == "open" else 0
+        return x[index], int(y[index]) if self.file.read() == b"open" else 0
