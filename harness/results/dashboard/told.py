@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.cell import FP32
-from harness.results.counted import finite
+from harness.results.counted import RECIPE, competitors, finite
 from harness.results.dashboard.text import plain
 
 ROUNDS = 5  # trainings of each recipe that a race is given
@@ -75,6 +75,8 @@ def cannot(
         said.append(f"which of {counts['tied']} recipes is best")
     if judged and counts.get("one seed"):
         said.append(f"how good the {counts['one seed']} recipes of one seed are")
+    if unlike := _of_other_seeds(group):
+        said.append(f"whether recipes differ or their seeds: {unlike}")
     axes = shares[shares["kind"] == "share"].set_index("axis")["df"].to_dict()
     if aliased := [name for name in ("loss", "schedule") if axes.get(name) == 0]:
         said.append(
@@ -83,6 +85,18 @@ def cannot(
     elif axes.get("residual") == 0:
         said.append("effects from luck: it has as many parameters as cells")
     return {"said": "; nor ".join(said)} | race(group, topics) if said else None
+
+
+def _of_other_seeds(group: pd.DataFrame) -> str:
+    """Say how many recipes of several seeds have others than most of them; empty if none has."""
+    if "seed" not in group:
+        return ""
+    own = competitors(group).groupby(RECIPE)["seed"].agg(frozenset)
+    several = own[own.map(len) > 1]
+    if several.nunique() < 2:
+        return ""
+    unlike = (several != several.value_counts().index[0]).sum()
+    return f"{unlike} of {len(several)} recipes have others than the rest"
 
 
 def race(group: pd.DataFrame, topics: Iterable[str]) -> dict[str, Any]:

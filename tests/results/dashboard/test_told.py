@@ -47,6 +47,24 @@ def test_a_run_that_tells_all_says_nothing():
     assert told.cannot(cells(), design, None, ()) is None
 
 
+def test_means_of_other_seeds_are_said_to_be_so():
+    """Those of one seed are told of apart, and exact configurations are single's."""
+    tried = [("ce", "single", 0), ("ce", "single", 1), ("ce", "ddp", 2)]
+    tried += [("mse", "single", 0), ("mse", "single", 1), ("mae", "single", 5)]
+    table = pd.DataFrame(
+        {"topic": "gan", "status": "done", "model": "m", "schedule": "a"}
+        | {"loss": loss, "parallel": parallel, "seed": seed}
+        | {"parity.exact": float(parallel == "ddp"), "settings": "", "cost.wall_s": 24.0}
+        for loss, parallel, seed in tried
+    )
+    design, best = shares(loss=1, schedule=1, residual=9), {"counts": {"best": 1, "worse": 1}}
+    found = told.cannot(table, design, best, ())
+    assert found["said"] == (
+        "whether recipes differ or their seeds: 1 of 2 recipes have others than the rest"
+    )
+    assert told.cannot(table[table["seed"] < 2], design, best, ()) is None
+
+
 def test_without_times_no_command_is_named():
     assert told.race(cells().drop(columns="cost.wall_s"), ()) == {}
 
