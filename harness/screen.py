@@ -15,7 +15,8 @@ from tqdm import tqdm
 from harness.runs import Run
 
 UP, RIGHT = "\x1b[A", "\x1b[{}C"  # of the cursor, as terminals take it
-FORM = "{n_fmt} of {total_fmt} cells |{bar:20}| {desc}"
+FORM = "{n_fmt} of {total_fmt} cells |{bar:10}| {desc}"
+NARROW = "{n_fmt} of {total_fmt} cells, {desc}"  # where the time left would not fit beside a bar
 
 
 class Screen:
@@ -109,5 +110,7 @@ def _renewed(bar: tqdm | None, done: int, total: int, text: str) -> tqdm:
         size = {"ncols": columns, "nrows": 20}
         bar = tqdm(bar_format=FORM, leave=False, file=sys.stdout, **size)
     bar.ncols, bar.n, bar.total = columns, done, total
+    fits = len(FORM.format(n_fmt=done, total_fmt=total, bar="", desc=text)) <= columns
+    bar.bar_format = FORM if fits else NARROW
     bar.set_description_str(text)
     return bar

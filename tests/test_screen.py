@@ -9,6 +9,8 @@ import sys
 import pytest
 from test_plugin import CONFTEST, EXPERIMENT
 
+from harness import screen
+
 COMMAND = [sys.executable, "-m", "pytest", "--profile", "smoke", "-p", "no:xdist"]
 FIRST = r"cells to train: 3; reused: 0 of 3; skipped: 0"
 
@@ -73,7 +75,7 @@ def test_in_a_log_what_is_reused_is_said(project):
 
 def test_in_a_terminal_one_line_renews_itself(project):
     written = in_a_terminal(project)
-    shown = re.findall(r"(\d) of 3 cells \|.{20}\| (\d) running, (\d) failed, (.+?left)", written)
+    shown = re.findall(r"(\d) of 3 cells \|.{10}\| (\d) running, (\d) failed, (.+?left)", written)
     assert {"0", "1", "2"} <= {done for done, *_ in shown}, written
     assert {running for _, running, *_ in shown} > {"1"}
     assert {failed for _, _, failed, _ in shown} == {"0"}
@@ -102,3 +104,15 @@ def test_a_study_without_cells_is_seen_too(project):
     )
     ended = subprocess.run(COMMAND, cwd=project, capture_output=True, text=True)
     assert ended.returncode == 0 and ended.stdout.count("said by a study") == 1
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(80, True), (60, False)])
+def test_the_time_left_is_seen_whole_also_where_no_bar_fits_beside_it(
+    columns, bar, monkeypatch, capsys
+):
+    monkeypatch.setattr(screen, "get_terminal_size", lambda: os.terminal_size((columns, 20)))
+    text = "2 running, 0 failed, about 12 minutes left"
+    line = screen._renewed(None, 3, 18, text)
+    shown = capsys.readouterr().out.split("\r")[-1]
+    line.close()
+    assert text in shown and shown.startswith("3 of 18 cells") and ("|" in shown) == bar
