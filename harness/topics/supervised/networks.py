@@ -46,23 +46,50 @@ def try_out(model: str, network: Any, parts: Mapping[str, Part], outputs: int) -
         raise UsageError(f"model {model} has no parameter to train")
 
 
-@torch.no_grad()
-def _try_on(model: str, network: nn.Module, name: str, part: Part, outputs: int) -> None:
-    row_B = part.rows[:2]
-    x_B, _ = part.samples.read(row_B, row_B)
-    whose = "" if name == "data" else f"{name}'s "
-    about = f"{whose}x of shape {tuple(x_B.shape)}, {str(x_B.dtype).removeprefix('torch.')}"
+def try_training(model: str, network: nn.Module, part: Part, outputs: int) -> None:
+    """Call a network on two samples in training mode, which may leave it changed.
+
+    Raises UsageError if it does not give so many outputs then, as with auxiliary heads.
+    """
+    x_B = _two(part)
+    network.train()
     try:
-        found = network(x_B)
+        with torch.no_grad():
+            found = network(x_B)
+    except Exception:  # two samples may be too few: the training itself tells
+        return
+    _refuse_other(f"in training mode, model {model}", found, x_B, "", outputs)
+
+
+def _try_on(model: str, network: nn.Module, name: str, part: Part, outputs: int) -> None:
+    x_B, whose = _two(part), "" if name == "data" else f"{name}'s "
+    try:
+        with torch.no_grad():
+            found = network(x_B)
     except Exception as error:
         line = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"model {model} fails on {about}: {type(error).__name__}: {line}"
+            f"model {model} fails on {whose}{_told(x_B)}: {type(error).__name__}: {line}"
         ) from error
+    _refuse_other(f"model {model}", found, x_B, whose, outputs)
+
+
+def _two(part: Part) -> Tensor:
+    """Return x of a part's first two samples."""
+    row_B = part.rows[:2]
+    return part.samples.read(row_B, row_B)[0]
+
+
+def _refuse_other(what: str, found: Any, x_B: Tensor, whose: str, outputs: int) -> None:
+    """Raise UsageError, as ``what``, for what a network gives if it is not so many outputs."""
     if not isinstance(found, Tensor):
-        raise UsageError(f"model {model} gives a {type(found).__name__}: one tensor is needed")
+        raise UsageError(f"{what} gives a {type(found).__name__}: one tensor is needed")
     if found.shape != (len(x_B), outputs):
         raise UsageError(
-            f"model {model} gives outputs of shape {tuple(found.shape)} for {about}: "
+            f"{what} gives outputs of shape {tuple(found.shape)} for {whose}{_told(x_B)}: "
             f"({len(x_B)}, {outputs}) is needed"
         )
+
+
+def _told(x_B: Tensor) -> str:
+    return f"x of shape {tuple(x_B.shape)}, {str(x_B.dtype).removeprefix('torch.')}"

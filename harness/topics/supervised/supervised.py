@@ -21,7 +21,7 @@ from harness.cell import Budget, Cell, UsageError, unknown
 from harness.topics import metrics
 from harness.topics.supervised.data import Facts, facts
 from harness.topics.supervised.given import Choices, Given, function
-from harness.topics.supervised.networks import OUTPUTS, refuse_parameters, try_out
+from harness.topics.supervised.networks import OUTPUTS, refuse_parameters, try_out, try_training
 from harness.topics.supervised.own_metrics import USUAL, OwnMetrics
 from harness.topics.supervised.pairs import pair
 from harness.topics.supervised.parts import Data, Part, load
@@ -214,13 +214,13 @@ class Supervised(Topic):
                     held.refuse_unpicklable(name)
         for model in self.models:
             cell = Cell(self.name, model, *self.recipe)
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), self._named():
                 first, again = self.networks(cell)["model"], self.networks(cell)["model"]
-            if first is again:
-                with self._named():
+                if first is again:
                     raise UsageError(
                         f"models[{model!r}] gives the same network each time: make a new one"
                     )
+                try_training(model, again, self._data.train, self._outputs(cell))
 
     def skip(self, cell: Cell) -> str | None:
         if self.task == "regression" and OUTPUTS not in self.models[cell.model].parameters():

@@ -127,6 +127,21 @@ class _Tuples(nn.Linear):
         return super().forward(x), x
 
 
+def helped():
+    return _Helped()
+
+
+class _Helped(nn.Linear):
+    """With the outputs of an auxiliary head, while it trains."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+
+    def forward(self, x):
+        found = super().forward(x)
+        return (found, found) if self.training else found
+
+
 def frozen():
     return pieces.line().requires_grad_(False)
 
@@ -160,6 +175,10 @@ WRONG = {
     "shared": ({"models": {"l": shared}}, "models['l'] gives the same network each time"),
     "no module": ({"models": {"l": no_module}}, "models['l'] gives a int: a nn.Module is needed"),
     "tuples": ({"models": {"l": tuples}}, "model l gives a tuple: one tensor is needed"),
+    "helped": (
+        {"models": {"l": helped}},
+        "in training mode, model l gives a tuple: one tensor is needed",
+    ),
     "frozen": ({"models": {"l": frozen}}, "model l has no parameter to train"),
     "width": (
         {"models": {"l": pieces.single}},
