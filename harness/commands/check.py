@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Check the chosen topic, print a line for each check; return 1 if one fails."""
     from harness import project
+    from harness.cell import UsageError
     from harness.conformance import checks
     from harness.conformance.subject import Source, chosen_cell, declared, imported, named, subject
     from harness.interrupts import end_as_by_ctrl_c
@@ -68,6 +69,9 @@ def run(chosen: argparse.Namespace) -> int:
             every = checks.checks()
             lines.wait(every[0].name, len(every))
             for number, (check, finding) in enumerate(checks.run_all(it), 1):
+                if finding.refused and finding.ends:
+                    lines.clear()
+                    raise UsageError(finding.text)
                 lines.show(check.name, finding)
                 if number < len(every):
                     lines.wait(every[number].name, len(every) - number)
@@ -95,11 +99,15 @@ class _Lines:
         if self._moves:
             print(f"\r\x1b[2K... {name} ({left} left)", end="", flush=True)
 
+    def clear(self) -> None:
+        """Remove what was said on a terminal of the check that runs."""
+        if self._moves:
+            print("\r\x1b[2K", end="", flush=True)
+
     def show(self, name: str, finding: Finding) -> None:
         """Print what a check found."""
         self._counts[finding.status] += 1
-        if self._moves:
-            print("\r\x1b[2K", end="")
+        self.clear()
         parts = [finding.text, *([f"-> {finding.todo}"] if finding.todo else [])]
         if not self._terminal:
             print(printable(f"{finding.status} {name}: {' '.join(parts)}"), flush=True)

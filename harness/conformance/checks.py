@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from harness.axes import parallel
+from harness.cell import UsageError
 from harness.conformance import ranks
 from harness.conformance.determinism import deterministic
 from harness.conformance.devices import devices
 from harness.conformance.evaluation import evaluation
-from harness.conformance.finding import Finding, crashed, does_not_apply, holds, raised
+from harness.conformance.finding import Finding, crashed, does_not_apply, holds, raised, refused
 from harness.conformance.learning import gradients, loss_falls
 from harness.conformance.resume import resume
 from harness.conformance.shards import shards
@@ -20,6 +22,9 @@ from harness.execution.process import Function
 from harness.trial.device import visible
 
 DECLARED = "declared"
+REFUSED = re.compile(
+    rf"(?:rank \d+: )?{UsageError.__name__}: "
+)  # with which a worker's reason begins
 DECLARED_RIGHT = holds("names, models, metrics, budgets and methods are what is needed")
 
 
@@ -62,7 +67,7 @@ def checks() -> list[Check]:
 
 
 def run(check: Check, subject: Subject) -> Finding:
-    """Run a check; what the topic's code raises on the way is its finding."""
+    """Run a check; what the topic's code raises on the way, or is refused for, is its finding."""
     task = subject.task
     if task.fitted:
         return does_not_apply(f"scikit-learn's fit trains {task.cell.model}, without steps")
@@ -74,6 +79,10 @@ def run(check: Check, subject: Subject) -> Finding:
         finding = crashed(trace, task.topic) if trace.strip() else raised(error, task.topic)
         if "Traceback" not in trace:
             finding = replace(finding, text=reason)
+        if begins := REFUSED.match(reason):
+            finding = refused(reason[begins.end() :])
+    except UsageError as error:
+        finding = refused(str(error))
     except Exception as error:  # what cannot be sent to a process
         finding = raised(error, task.topic)
     return replace(finding, ends=check.run is deterministic)

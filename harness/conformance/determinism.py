@@ -39,8 +39,16 @@ class _Trace:
         return trace(training_of(task, device_of(task, rank), rank), STEPS)
 
 
+def _prepare(task: Task, rank: int) -> None:
+    task.topic.prepare()
+
+
 def deterministic(subject: Subject) -> Finding:
-    """Train the same steps in two interpreters, and find where their numbers part."""
+    """Train the same steps in two interpreters, and find where their numbers part.
+
+    What a run refuses before it trains is refused before.
+    """
+    subject.call(_prepare)
     function = _Trace(subject.source)
     one = subject.call_afresh(function)
     with own_executor(fresh=True) as interpreter:  # which hashes text in another order

@@ -6,9 +6,11 @@ import inspect
 import linecache
 import re
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Literal
 
 import harness
@@ -27,12 +29,14 @@ class Finding:
     """One check's result, as one line. todo: what mends it, if it fails; empty: nothing to say.
 
     ends: no other check can tell anything then, such as where the training does not run at all.
+    refused: text is a refusal of what the topic or its parts are, as a UsageError words it.
     """
 
     status: Status
     text: str
     todo: str = ""
     ends: bool = False
+    refused: bool = False
 
 
 def holds(text: str) -> Finding:
@@ -69,6 +73,11 @@ def raised(error: BaseException, topic: Topic | None = None) -> Finding:
     return crashed("".join(traceback.format_exception(error)), topic)
 
 
+def refused(error: str) -> Finding:
+    """Return the finding of a UsageError's line, which says by itself what to do."""
+    return Finding("fails", error, refused=True)
+
+
 @cache
 def is_librarys(file: str) -> bool:
     """Whether a file is an installed package's, Python's or this package's, and not a project's."""
@@ -79,9 +88,27 @@ def is_librarys(file: str) -> bool:
 
 
 def line_of(function: object) -> str:
-    """Return where a function is written, ``mine.py:40``; empty if that is not known."""
+    """Return where a function is written, ``mine.py:40``; empty if that is not known.
+
+    Of a library's, such as an objective of this package's, it is the project's own function that it
+    closes over, such as a loss, if there is one.
+    """
     code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
+    if code and is_librarys(code.co_filename):
+        code = next(_own_codes(function), code)
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
+
+
+def _own_codes(function: object) -> Iterator[CodeType]:
+    """Yield the code of each project's function that a function closes over, or what that holds."""
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            part = cell.cell_contents
+        except ValueError:  # empty
+            continue
+        for value in (part, *getattr(part, "__dict__", {}).values()):
+            if isinstance(value, FunctionType) and not is_librarys(value.__code__.co_filename):
+                yield value.__code__
 
 
 def listed(names: list[str]) -> str:

@@ -103,7 +103,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     if found.status == "does not apply":
         pytest.skip(found.text)
     if found.status == "fails":
-        pytest.fail(f"{name}: {found.text}\n-> {found.todo}", pytrace=False)
+        todo = f"\n-> {found.todo}" if found.todo else ""
+        pytest.fail(f"{name}: {found.text}{todo}", pytrace=False)
 
 
 def _find(config: pytest.Config, mark: pytest.Mark, name: str) -> Finding:

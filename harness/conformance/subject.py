@@ -47,6 +47,8 @@ def imported(name: str) -> Topic:
             raise UsageError(f"{module_name} cannot be imported: {error}") from None
         files = [path.stem for path in Path.cwd().glob("*.py")]
         raise unknown("module", module_name, files) from None
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:
         told = raised(error).text.removeprefix("it raises ")
         raise UsageError(f"{module_name} cannot be imported: {told}") from None
@@ -57,6 +59,8 @@ def imported(name: str) -> Topic:
     if callable(value) and not isinstance(value, Topic):
         try:
             value = value()
+        except UsageError:  # it can be called, and says what is wrong with its topic
+            raise
         except (Exception, SystemExit) as error:
             told = raised(error).text.removeprefix("it raises ")
             raise UsageError(f"{name} cannot be called without arguments: {told}") from None

@@ -664,3 +664,17 @@ def supervised():
 def make():
     """A topic of the kind that a function gives."""
     return Clean()
+
+
+def no_pair(items):
+    return items
+
+
+def refused():
+    """A topic whose data is refused, once it is read."""
+    models, data = {"net": SupervisedOffset}, [*zip(*pair(), strict=True)]
+    return Supervised("own", models=models, data=data, task="regression", collate=no_pair)
+
+
+def refused_at_once():
+    return Supervised("own", models={"a net": SupervisedOffset}, data=pair, task="regression")

@@ -64,6 +64,8 @@ def test_a_fault_is_one_line_and_exit_code_1(project):
         (["mine:"], "'mine:' is no topic: write MODULE:NAME"),
         (["mine:RNG"], "mine:RNG gives Generator(PCG64)"),
         (["mine:Noise"], "mine:Noise cannot be called without arguments: TypeError"),
+        (["mine:refused_at_once"], "topic 'own': models has 'a net', which is no name"),
+        (["mine:refused"], "topic 'own': data: collate gives a list of 1"),
         (["mine:Clean", "--model", "mlo"], "unknown model 'mlo': choose from mlp"),
         (["mine:Clean", "--loss", "msee"], "unknown loss 'msee': choose from mse"),
         (["minee"], "unknown topic 'minee': choose from mine,"),
@@ -84,6 +86,13 @@ def test_a_module_that_raises_is_told_by_its_own_line(project, capsys, monkeypat
     error = capsys.readouterr().err
     assert "broken cannot be imported: AttributeError" in error and "broken.py:2" in error
     assert error.count("\n") == 1
+
+
+def test_a_module_whose_topic_is_refused_is_told_by_the_refusal(project, capsys, monkeypatch):
+    (project / "refusing.py").write_text("import mine\n\nOWN = mine.refused_at_once()\n")
+    monkeypatch.syspath_prepend(str(project))
+    assert cli.main(["check", "refusing:OWN"]) == 2
+    assert capsys.readouterr().err.startswith("decathlon: topic 'own': models has 'a net'")
 
 
 def test_what_is_declared_wrong_is_the_only_finding(project, capsys, monkeypatch):
@@ -159,6 +168,17 @@ def test_a_marked_test_is_an_item_for_each_check(project):
     assert "evaluation: evaluate changes model.between.running_mean" in done.stdout
     assert "deterministic: at step 1 y of the batch differs" in done.stdout  # the conftest's SHIFT
     assert "inexact by design" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_a_marked_test_of_a_refused_topic_fails_by_the_refusal(project):
+    (project / "test_mine.py").write_text(
+        "import pytest\n\n\n"
+        f'@pytest.mark.{MARK}(topic="mine:refused")\ndef test_mine():\n    pass\n'
+    )
+    item = "test_mine.py::test_mine[loss-falls]"
+    done = command(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", item)
+    assert "\nloss-falls: topic 'own': data: collate gives a list of 1" in done.stdout
+    assert "Error" not in done.stdout and "->" not in done.stdout
 
 
 def test_a_marked_test_of_no_topic_is_an_error_in_one_line(project):

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import harness
+from harness.axes.losses import Form
 from harness.conformance import checks, devices, items, outside
 from harness.conformance import subject as subjects
 from harness.conformance.devices import _faked
-from harness.conformance.finding import crashed, holds, is_librarys
+from harness.conformance.finding import crashed, holds, is_librarys, line_of
 from harness.conformance.learning import gradients
 from harness.conformance.shards import shards
 from harness.conformance.state import state
@@ -120,6 +121,19 @@ def test_a_library_s_line_is_not_the_project_s(file):
 
 def test_a_folder_beside_this_package_is_the_project_s():
     assert not is_librarys(f"{Path(harness.__file__).parent}_mine/code.py")
+
+
+def squares(outputs, target):
+    return (outputs[:, 0] - target).square().sum()
+
+
+def test_an_objective_of_this_package_s_is_told_by_the_loss_that_it_closes_over(monkeypatch):
+    topic = faults.supervised()
+    own = Form("squares", 1, squares, decode=lambda outputs_NW: outputs_NW[:, 0])
+    monkeypatch.setattr(type(topic), "_form", lambda self, cell: own)
+    (player,) = topic.players(chosen_cell(topic))
+    assert line_of(player.objective) == f"{Path(__file__).name}:{squares.__code__.co_firstlineno}"
+    assert line_of(squares) == line_of(player.objective)
 
 
 # GPUs that are hidden ----------------------------------------------------------------------------
