@@ -30,6 +30,15 @@ def is_own(module: str) -> bool:
     return installed_in(file) is None and not file.is_relative_to(STDLIB)
 
 
+@cache
+def is_librarys(file: str) -> bool:
+    """Whether a file is an installed package's, Python's or this package's, and not a project's."""
+    path = Path(file).resolve()
+    return not {*INSTALLED}.isdisjoint(path.parts) or any(
+        path.is_relative_to(folder) for folder in (STDLIB, HERE.resolve())
+    )
+
+
 def has_file(kind: Any) -> bool:
     """Whether a class or function is written in a file; in a notebook or at a prompt it is not.
 

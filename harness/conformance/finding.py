@@ -8,19 +8,16 @@ import re
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Literal
 
-import harness
-from harness.sources import INSTALLED, STDLIB
+from harness.sources import is_librarys
 from harness.training.topic import Topic
 
 Status = Literal["holds", "fails", "does not apply"]
 
 FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
-OURS = Path(harness.__file__).resolve().parent
 NAMED = 5  # names that a line has room for
 
 
@@ -76,15 +73,6 @@ def raised(error: BaseException, topic: Topic | None = None) -> Finding:
 def refused(error: str) -> Finding:
     """Return the finding of a UsageError's line, which says by itself what to do."""
     return Finding("fails", error, refused=True)
-
-
-@cache
-def is_librarys(file: str) -> bool:
-    """Whether a file is an installed package's, Python's or this package's, and not a project's."""
-    path = Path(file).resolve()
-    return not {*INSTALLED}.isdisjoint(path.parts) or any(
-        path.is_relative_to(folder) for folder in (STDLIB, OURS)
-    )
 
 
 def line_of(function: object) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint import digest
-from harness.conformance.finding import is_librarys
+from harness.sources import is_librarys
 from harness.training.loop import Training
 
 MOST = 50_000  # objects that are looked at

@@ -15,12 +15,13 @@ from harness.axes.losses import Form
 from harness.conformance import checks, devices, items, outside
 from harness.conformance import subject as subjects
 from harness.conformance.devices import _faked
-from harness.conformance.finding import crashed, holds, is_librarys, line_of
+from harness.conformance.finding import crashed, holds, line_of
 from harness.conformance.learning import gradients
 from harness.conformance.shards import shards
 from harness.conformance.state import state
 from harness.conformance.subject import chosen_cell, subject
 from harness.conformance.trace import first_difference, trace
+from harness.sources import is_librarys
 from harness.trial import parity
 from harness.trial.task import Task, training_of
 

@@ -83,6 +83,8 @@ def as_array(what: str, y: Any) -> np.ndarray:
         array = _native(np.asarray(y))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{what} cannot become an array: {' '.join(str(error).split())}") from None
+    if isinstance(y, list) and array.dtype.kind == "U" and not _is_text(y):
+        array = np.array(y, object)  # NumPy has made text of what stands beside text
     if array.dtype.kind == "O" and types.infer_dtype(array.ravel()) in NUMBERS:
         return np.asarray(pd.to_numeric(array.ravel())).reshape(array.shape)
     return array
@@ -98,6 +100,10 @@ def refuse_odd(what: str, part: Any) -> None:
         raise UsageError(
             f"{what} has {np.ma.count_masked(part)} masked values: fill or remove them"
         )
+
+
+def _is_text(values: list[Any]) -> bool:
+    return all(_is_text(v) if isinstance(v, list) else isinstance(v, str) for v in values)
 
 
 def _native(array: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 import random
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from harness.axes import parallel
 from harness.cell import UsageError
+from harness.sources import is_librarys
 from harness.topics.supervised.given import Given
 from harness.topics.supervised.pairs import Pair, as_array, pair, refuse_odd
 from harness.training.batches import Batches, Shuffled
@@ -55,9 +58,11 @@ class Items:
             try:
                 batch = self.collate(items)
             except Exception as error:
-                raise UsageError(
-                    f"{self.what}: its items cannot be collated: {_line(error)}"
-                ) from error
+                given = f"{len(items)} items" if len(items) > 1 else f"item {row_B[0]} alone"
+                failed = f"collate fails on {given} (it must keep each item)"
+                if self.collate is default_collate:
+                    failed = "its items cannot be collated"
+                raise UsageError(f"{self.what}: {failed}: {_line(error)}") from error
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise UsageError(f"{self.what}: collate gives {_told(batch)}: a pair x, y is needed")
         x_B, y_B = batch
@@ -144,8 +149,13 @@ def opened(what: str, given: Given, collate: Given | None) -> Pair | Items:
         what = f"{what} ({given.name})"
     if isinstance(value, TensorDataset) and len(value.tensors) == 2 and collate is None:
         return pair(what, *value.tensors)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], list):
+        value = (value[0], as_array(f"{what}: y", value[1]))
     if isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_array, value)):
         return pair(what, *value)
+    if isinstance(value, tuple) and len(value) == 2:
+        odd = "y" if _is_array(value[0]) else "x"
+        raise UsageError(f"{what}: {odd} is {_told(value['xy'.index(odd)])}: {KINDS} is needed")
     if isinstance(value, tuple):
         hint = " (give test= apart)" if len(value) == 4 else ""
         raise UsageError(f"{what} is {_told(value)}: {KINDS} is needed{hint}")
@@ -207,14 +217,18 @@ def _is_array(value: object) -> bool:
 
 
 def _told(value: Any) -> str:
-    """Return what a value is, in a few words."""
+    """Return what a value is, in a few words, and what makes an array of it if that is known."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    hint = " (give its toarray())" if hasattr(value, "toarray") else ""
+    return f"a {type(value).__name__}{hint}"
 
 
 def _line(error: Exception) -> str:
-    """Return an error as one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    """Return an error as one line, with the last place in the project's own code, if any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith("<") and not is_librarys(f.filename)]
+    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name})" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{where}"

@@ -44,9 +44,10 @@ class Supervised(Topic):
     name: the topic's, in cells' ids.
     models: by name, functions or classes that make a fresh network each time they are called. One
         with a parameter ``outputs`` is told how many outputs a sample needs.
-    data: x and y as a pair of tensors or arrays, samples along the first dimension; a map-style
-        Dataset of (x, y) items; or a function that returns one of these. It is called once in each
-        process, under the same seed, and only its name travels there: best for large data.
+    data: x and y as a pair of tensors or arrays (y in a tuple also as a list), samples along the
+        first dimension; a map-style Dataset of (x, y) items; or a function that returns one of
+        these. It is called once in each process, under the same seed, and only its name travels
+        there: best for large data.
     task: ``classification``: labels are counted, and a network gives K outputs a sample.
         ``regression``: a number a sample, standardised by the training samples; a network gives one
         output, or W under a histogram loss if it is told, else such losses are skipped.

@@ -6,8 +6,9 @@ import numpy as np
 import pieces
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from harness.axes.optimizers import OptimizerSpec
 from harness.cell import UsageError
@@ -94,6 +95,10 @@ class Opened(pieces.Plain):
     def __init__(self):
         super().__init__()
         self.file = open(__file__, "rb")  # noqa: SIM115
+
+
+def dropping(items):
+    return default_collate([(x, y) for x, y in items if y != 1])
 
 
 class Machine:
@@ -209,7 +214,15 @@ WRONG = {
         "data: x has NaN or infinite values in 1 of 240 samples, the first is sample 17",
     ),
     "object x": ({"data": (X.astype(object), Y)}, "data: x holds object: numbers are needed"),
-    "scalar": ({"data": (X, np.float32(1))}, "data is a tuple of 2: a pair x, y"),
+    "scalar": ({"data": (X, np.float32(1))}, "data: y is a float32: a pair x, y of tensors or"),
+    "list x": ({"data": (X.tolist(), Y)}, "data: x is a list of 240: a pair x, y of tensors or"),
+    "tuple y": ({"data": (X, (*Y,))}, "data: y is a tuple of 240: a pair x, y of tensors or"),
+    "sparse x": (
+        {"data": (csr_matrix(X), Y)},
+        "data: x is a csr_matrix (give its toarray()): a pair x, y of tensors or arrays",
+    ),
+    "ragged y": ({"data": (X, [[0], *Y[1:]])}, "data: y cannot become an array: setting an"),
+    "mixed y": ({"data": (X, [*WORDS[1:], 1])}, "y holds 1 beside text"),
     "nan y": ({"data": (X, with_value(Y, 3, np.nan))}, "y is NaN or infinite in 1 of"),
     "fractions": ({"data": (X, Y + 0.5)}, "is no class: is task='regression' meant?"),
     "numbers": ({"data": pieces.plane}, "which is no class: is task='regression' meant?"),
@@ -263,6 +276,15 @@ WRONG = {
     "triples": ({"data": Triples()}, "data: item 0 is a tuple of 3: a pair x, y is needed"),
     "torn": ({"data": Torn()}, "data: item 0 cannot be read: FileNotFoundError"),
     "objects": ({"data": Objects()}, "data: its items cannot be collated: TypeError"),
+    "dropping": (
+        {"data": pieces.Plain(), "collate": dropping},
+        f"data: collate fails on item 1 alone (it must keep each item): IndexError: list index out "
+        f"of range (test_supervised_input.py:{dropping.__code__.co_firstlineno + 1} in dropping)",
+    ),
+    "torn's line": (
+        {"data": Torn()},
+        f".png' (test_supervised_input.py:{Torn.__getitem__.__code__.co_firstlineno + 1} in __get",
+    ),
     "nan items": ({"data": Gaps()}, "data: x has NaN or infinite values"),
     "opened": ({"data": Opened()}, "data cannot travel to a worker process (TypeError: "),
     "collate": ({"collate": 3, "data": pieces.Plain()}, "collate is a int: a function is needed"),
@@ -315,6 +337,8 @@ def test_what_makes_no_sense_is_told_in_one_line_that_names_the_topic(case):
 
 RIGHT = {
     "tensors": ({"data": (torch.from_numpy(X), torch.from_numpy(Y))}, ""),
+    "list of labels": ({"data": (torch.from_numpy(X), Y.tolist())}, ""),
+    "list of text": ({"data": (X, WORDS.tolist())}, "labels are taken as 3 classes: 'ant': 0"),
     "tensor dataset": ({"data": TensorDataset(torch.tensor(X), torch.tensor(Y))}, ""),
     "float64": ({"data": (X.astype("float64"), Y)}, "x is float64: taken as float32"),
     "text": (
