@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.cell import UsageError
 from harness.topics.supervised import targets
-from harness.topics.supervised.pairs import Pair, as_array
+from harness.topics.supervised.pairs import Pair, as_array, refuse_nan
 from harness.topics.supervised.parts import Data, Part, load
 from harness.topics.supervised.samples import Items
 from harness.topics.supervised.targets import Classes, Numbers
@@ -148,6 +148,7 @@ def _look(samples: Items, sha: Any, notes: list[str], whole: bool, shared: bool)
         if told is not None and len(told) == count:
             array = as_array(f"{samples.what}: its {name}", told)
             if array.ndim == read.ndim and (array[rows.numpy()] == read).all():
+                refuse_nan(f"{samples.what}: y is NaN or infinite", array)
                 return array
     if not whole and read.dtype.kind not in "UO":
         return read
@@ -169,7 +170,9 @@ def _targets(part: Part, sha: Any, what: str) -> np.ndarray:
                 f"{what}: y of an item has shape {found[0].shape[1:]}, and of another one "
                 f"{y_B.shape[1:]}: one label or number a sample is needed"
             )
-    return np.concatenate(found)
+    y = np.concatenate(found)
+    refuse_nan(f"{what}: y is NaN or infinite", y, part.rows)
+    return y
 
 
 def _draws(samples: Items, row_B: Tensor) -> bool:

@@ -57,14 +57,9 @@ def pair(what: str, x: Any, y: Any) -> Pair:
     if x.dtype == torch.float64:
         notes.append("x is float64: taken as float32")
         x = x.float()
-    if x.is_floating_point():
-        bad_N = ~x.flatten(1).isfinite().all(1) if x.ndim > 1 else ~x.isfinite()
-        if bad_N.any():
-            raise UsageError(
-                f"{what}: x has NaN or infinite values in {int(bad_N.sum())} of {len(x)} samples, "
-                f"the first is sample {int(bad_N.nonzero()[0])}: fill or remove them"
-            )
+    refuse_nan(f"{what}: x has NaN or infinite values", x)
     array_N = as_array(f"{what}: y", y)
+    refuse_nan(f"{what}: y is NaN or infinite", array_N)
     if types.is_object_dtype(y) and not types.is_object_dtype(array_N):
         notes.append("y holds objects: taken as numbers")
     return Pair(x, array_N, tuple(notes))
@@ -99,6 +94,27 @@ def refuse_odd(what: str, part: Any) -> None:
     if np.ma.is_masked(part):
         raise UsageError(
             f"{what} has {np.ma.count_masked(part)} masked values: fill or remove them"
+        )
+
+
+def refuse_nan(what: str, part: Tensor | np.ndarray, row_N: Tensor | None = None) -> None:
+    """Raise UsageError, as ``what``, for numbers that are not finite.
+
+    row_N: which samples these are of the user's data; None: all that there are.
+    """
+    if isinstance(part, Tensor):
+        if not part.is_floating_point():
+            return
+        bad_N = ~(part.flatten(1).isfinite().all(1) if part.ndim > 1 else part.isfinite())
+    elif part.dtype.kind == "f":
+        bad_N = torch.from_numpy(~np.isfinite(part).reshape(len(part), -1).all(1))
+    else:
+        return
+    if bad_N.any():
+        first = int(bad_N.nonzero()[0])
+        raise UsageError(
+            f"{what} in {int(bad_N.sum())} of {len(part)} samples, the first is sample "
+            f"{first if row_N is None else row_N[first]}: fill or remove them"
         )
 
 

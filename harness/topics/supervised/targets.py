@@ -144,7 +144,6 @@ def numbers(*parts: np.ndarray) -> tuple[Numbers, list[str]]:
                 f"y of the {words} samples holds {_kind(part)}: regression needs numbers"
             )
         part = part.astype("float64")
-        _refuse_nan(f"y of the {words} samples", part)
         if abs(part).max() > LARGEST:
             raise UsageError(f"y of the {words} samples is beyond {LARGEST:g}: give other units")
         if np.ptp(part) == 0 and words != "validation":
@@ -191,7 +190,6 @@ def _labels(what: str, y: np.ndarray, notes: list[str]) -> np.ndarray:
             )
         y = y.astype(str)
     if y.dtype.kind == "f":
-        _refuse_nan(what, y)
         if (y != y.round()).any():
             odd = y[y != y.round()][0]
             raise UsageError(
@@ -210,15 +208,6 @@ def _flat(what: str, y: np.ndarray, hint: str = "") -> np.ndarray:
     if y.ndim != 1:
         raise UsageError(f"{what} has shape {y.shape}: one value a sample is needed{hint}")
     return y
-
-
-def _refuse_nan(what: str, y: np.ndarray) -> None:
-    bad = ~np.isfinite(y)
-    if bad.any():
-        raise UsageError(
-            f"{what} is NaN or infinite in {int(bad.sum())} of {len(y)} samples, the first is "
-            f"sample {int(bad.argmax())}: fill or remove them"
-        )
 
 
 def _kind(y: np.ndarray) -> str:

@@ -223,7 +223,18 @@ WRONG = {
     ),
     "ragged y": ({"data": (X, [[0], *Y[1:]])}, "data: y cannot become an array: setting an"),
     "mixed y": ({"data": (X, [*WORDS[1:], 1])}, "y holds 1 beside text"),
-    "nan y": ({"data": (X, with_value(Y, 3, np.nan))}, "y is NaN or infinite in 1 of"),
+    "nan y": (
+        {"data": (X, with_value(Y, 3, np.nan))},
+        "data: y is NaN or infinite in 1 of 240 sam",
+    ),
+    "nans y": (
+        {"task": "regression", "data": (X, with_value(Y, [142, 57], np.nan))},
+        "data: y is NaN or infinite in 2 of 240 samples, the first is sample 57: fill or remove",
+    ),
+    "nan y of items": (
+        {"task": "regression", "data": [*zip(X, with_value(Y, [142, 57], np.nan), strict=True)]},
+        "data: y is NaN or infinite in 2 of 240 samples, the first is sample 57: fill or remove",
+    ),
     "fractions": ({"data": (X, Y + 0.5)}, "is no class: is task='regression' meant?"),
     "numbers": ({"data": pieces.plane}, "which is no class: is task='regression' meant?"),
     "many": ({"data": (X, np.arange(240))}, "240 classes in 192 training samples: is task="),
@@ -308,7 +319,7 @@ WRONG = {
     ),
     "nan validation": (
         {"task": "regression", "validation": (X, with_value(Y, 3, np.nan))},
-        "y of the validation samples is NaN or infinite in 1 of 240 samples, the first is sample 3",
+        "validation: y is NaN or infinite in 1 of 240 samples, the first is sample 3",
     ),
     "text validation numbers": (
         {"task": "regression", "validation": (X, WORDS)},
