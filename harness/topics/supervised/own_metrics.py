@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,17 @@ USUAL = {  # metrics of each task, and whether more or less is better
     "classification": {"accuracy": "max", "top3": "max", "ece": "min"},
     "regression": {"mse": "min", "mae": "min", "r2": "max"},
 }
+TOP = 3  # of so many classes or fewer there is no top3: it would always be 1
+
+
+def refuse_primary(primary: str | None, classes: int, metrics: Iterable[str]) -> None:
+    """Raise UsageError for a primary metric that data of so many classes does not have."""
+    if primary == "top3" and classes <= TOP:
+        choices = ", ".join(name for name in metrics if name != primary)
+        raise UsageError(
+            f"primary metric {primary!r} needs more than {TOP} classes, and data has {classes}: "
+            f"choose from {choices}"
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from harness.topics import metrics
 from harness.topics.supervised.data import Facts, facts
 from harness.topics.supervised.given import Choices, Given, function
 from harness.topics.supervised.networks import OUTPUTS, refuse_parameters, try_out, try_training
-from harness.topics.supervised.own_metrics import USUAL, OwnMetrics
+from harness.topics.supervised.own_metrics import TOP, USUAL, OwnMetrics, refuse_primary
 from harness.topics.supervised.pairs import pair
 from harness.topics.supervised.parts import Data, Part, load
 from harness.topics.supervised.samples import Items, Read
@@ -195,6 +195,8 @@ class Supervised(Topic):
                     f"batch size {self.batch_size} is over the {least} training samples (of "
                     f"{len(data.train.samples)} in all): set batch_size"
                 )
+            if isinstance(found.target, Classes):
+                refuse_primary(self.primary, found.target.count, self._better())
         return found
 
     @property
@@ -300,7 +302,7 @@ class Supervised(Topic):
             prediction, true_N = target.decode(prediction), target.decode(true_N)
         else:
             found = metrics.classification(prediction, true_N)
-            if target.count <= 3:
+            if target.count <= TOP:
                 found = {name: v for name, v in found.items() if not name.startswith("top3")}
         return found | {
             name: own.value(prediction, true_N) for name, own in self.metrics.functions.items()

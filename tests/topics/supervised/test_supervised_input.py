@@ -313,6 +313,10 @@ WRONG = {
         {"primary": "accurracy"},
         "unknown primary metric 'accurracy': choose from accuracy",
     ),
+    "primary of few classes": (
+        {"primary": "top3"},
+        "primary metric 'top3' needs more than 3 classes, and data has 3: choose from accuracy",
+    ),
     "text regression": (
         {"task": "regression", "data": (X, np.array(["a"] * 240))},
         "y of the training samples holds text: regression needs numbers",
