@@ -14,6 +14,7 @@ from harness.axes.parallel.configurations import is_sharded
 from harness.cell import UsageError, unknown
 
 KINDS = ("sgd", "adam", "rmsprop", "adamw", "muon")
+NAMED = 3  # parameters that an error names
 Make = Callable[..., optim.Optimizer]  # (class, parameters, **settings) -> optimizer
 Named = list[tuple[str, nn.Parameter]]
 
@@ -99,11 +100,13 @@ class OptimizerSpec:
 
         parameters: with or without their names, or torch's groups of them; a group with an ``lr``
         keeps its ratio to the others'. make: puts class, parameters and settings together, as
-        ``parallel.Layout.optimizer`` does. Raises UsageError if the kind is unknown.
+        ``parallel.Layout.optimizer`` does. Raises UsageError if the kind is unknown, and if one's
+        own leaves out a named parameter that is not frozen.
         """
         rate = self.lr if kind == self.kind else self.adaptive_lr
         settings: dict[str, Any] = {"lr": rate, "weight_decay": self.weight_decay}
         given = [*parameters]
+        named = [part for part in given if isinstance(part, tuple)]
         own = OPTIMIZERS.own.get(kind)
         if own and not isinstance(next(iter(given), None), dict):
             given = own.groups([p if isinstance(p, tuple) else ("", p) for p in given])
@@ -123,6 +126,7 @@ class OptimizerSpec:
                     f"optimizer {kind}: build returned a {type(built).__name__}, "
                     "a torch.optim.Optimizer is needed"
                 )
+            _refuse_left_out(kind, named, built)
             return built
         if kind == "sgd":
             return make(optim.SGD, given, momentum=self.momentum, **settings)
@@ -135,3 +139,15 @@ class OptimizerSpec:
         if kind == "muon":
             return make(Muon, given, betas=self.betas, **settings)
         raise unknown("optimizer", kind, OPTIMIZERS.every)
+
+
+def _refuse_left_out(kind: str, named: Named, optimizer: optim.Optimizer) -> None:
+    """Raise UsageError for a named parameter that takes gradients, and is in no group."""
+    moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    left = [name for name, own in named if own.requires_grad and id(own) not in moved]
+    if left:
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        raise UsageError(
+            f"optimizer {kind} leaves out {', '.join(left[:NAMED])}{more}: its groups must hold "
+            "every parameter that is not frozen by requires_grad_(False)"
+        )

@@ -270,3 +270,22 @@ def test_a_groups_rate_is_multiplied_as_the_topics_is(rate):
     spec = OptimizerSpec("halved", lr=0.1, adaptive_lr=0.5).scaled(rate)
     optimizer, _ = schedules.build("cosine", spec, torch.nn.Linear(2, 2).parameters(), 10)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * rate)
+
+
+class Forgets(Plain):
+    name = "forgets"
+
+    def groups(self, named):
+        return super().groups(named)[:1]
+
+
+def test_parameters_that_groups_leave_out_are_refused_unless_frozen():
+    registry.add("optimizers", [Forgets()])
+    spec, layer = OptimizerSpec("sgd", lr=0.1), torch.nn.Linear(2, 2)
+    with pytest.raises(UsageError, match=r"^optimizer forgets leaves out model.bias: its groups"):
+        spec.build("forgets", layer.named_parameters("model"))
+    layers = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(5)))
+    with pytest.raises(UsageError, match=r"leaves out 0.bias, 1.bias, 2.bias and 2 more: "):
+        spec.build("forgets", layers.named_parameters())
+    layer.bias.requires_grad_(False)
+    spec.build("forgets", layer.named_parameters("model"))
