@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ class Run(Conditions):
                 reused += 1
             else:
                 tasks.append(self.task(cell))
+        every = reused + len(tasks)
         for line in self.store.set_aside:
             self.report(line)
         topics = dict.fromkeys(map(self.topic, cells))
@@ -117,7 +119,7 @@ class Run(Conditions):
         notes += [f"{cell.topic}: {BESIDE}" for cell in cells if self.beside(cell)]
         for line in dict.fromkeys(notes):
             self.report(line)
-        count = len(tasks)
+        count = f"{len(tasks)}{_among([task.cell.topic for task in tasks])}"
         if self.executor is None:
             self.executor = executor_class(self.executor_kind, self.per_gpu)()
         left = [(cell, task.world_size) for task in self.executor.pending() for cell in task.cells]
@@ -129,7 +131,7 @@ class Run(Conditions):
         wall_s = {cell: seconds / self.at_once(cell) for cell, seconds in cell_s.items()}
         self.progress = Progress(wall_s, lambda line: self.report(line), self.stand)
         self.executor.submit(tasks)
-        told = f"cells to train: {count}; reused: {reused} of {reused + count}; skipped: {skipped}"
+        told = f"cells to train: {count}; reused: {reused} of {every}; skipped: {skipped}"
         searches = self.choosing or self.profile == "race"
         return told if searches else told + warning(sum(wall_s.values()))
 
@@ -279,3 +281,10 @@ class Run(Conditions):
         for one in apart:
             self.report(f"{label(one)} run one by one: {bounds.line(reason)}")
         self.executor.requeue([own for one in apart for own in one.tasks], instead_of=apart)
+
+
+def _among(topics: Sequence[str]) -> str:
+    """Say how many cells of each topic there are, if they are of several: -k may find too many."""
+    counts = Counter(topics)
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f" ({each})" if len(counts) > 1 else ""

@@ -235,6 +235,17 @@ def test_a_run_may_start_more_cells_while_some_are_left(tmp_path):
     assert {record.status for record in one.records.values()} == {"done"} and len(one.records) == 5
 
 
+def test_a_run_of_several_topics_says_how_many_cells_each_has(tmp_path):
+    """Of those that -k finds, some may not be meant: 'seg' is in multitask's models too."""
+    other = replace(CELL, topic="other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalExecutor, "submit", lambda self, tasks: None)
+        one = Run(tmp_path, {"toy": Toy(), "other": Toy()}, "quick", report=lambda line: None)
+        told = one.start([CELL, replace(CELL, seed=1), other])
+        one.close()
+    assert told == "cells to train: 3 (toy 2, other 1); reused: 0 of 3; skipped: 0"
+
+
 def test_all_costs_in_time_are_known_of_an_estimator_too(tmp_path):
     tree = Cell("regression", "tree", "mse", "constant")
     (outcome,) = run(tmp_path, Task(Regression(), tree, BUDGET, tmp_path))
