@@ -19,6 +19,7 @@ PRECISIONS = ("fp32", "tf32", "bf16", "compiled")  # an id leaves the first out
 FP32 = PRECISIONS[0]
 SETTING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # a field, or one of a field that has its own
 SETTINGS = 120  # characters of a cell's settings, for an id is a file's name too
+REFUSED = re.compile(r"(?:rank \d+: )?UsageError: ")  # how a refused training's reason begins
 ID = re.compile(
     rf"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-({'|'.join(PRECISIONS[1:])}))?(?:-r([\d.]+))?"
     r"((?:-[^\W\d][\w.]*--?[\w.+%]+)*)-s(\d+)"

@@ -25,7 +25,7 @@ import pluggy
 import pytest
 
 from harness import hooks, options
-from harness.cell import Cell, Status, UsageError, unknown
+from harness.cell import REFUSED, Cell, Status, UsageError, unknown
 from harness.commands.run import OPTIONS, cell_of
 from harness.files import write_atomically
 from harness.interrupts import end_as_by_ctrl_c
@@ -225,7 +225,8 @@ def record(request: pytest.FixtureRequest) -> Record:
     if found.status is Status.SKIPPED:
         pytest.skip(found.reason)
     if found.status in (Status.FAILED, Status.TIMEOUT):
-        told = f"{found.cell.id} {found.status}: {found.reason}\n{found.traceback}"
+        trace = "" if REFUSED.match(found.reason) else f"\n{found.traceback}"
+        told = f"{found.cell.id} {found.status}: {found.reason}{trace}"
         pytest.fail(told.rstrip(), pytrace=False)
     return found
 

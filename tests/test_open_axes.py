@@ -122,6 +122,14 @@ def test_what_is_declared_wrong_costs_a_line_and_code_2(project, old, new, told)
     assert not (project.path / "results").exists()
 
 
+def test_an_optimizer_that_leaves_parameters_out_costs_a_line_a_cell(project):
+    forgets = CONFTEST.replace(', {"params": others, "weight_decay": 0.0}', "")
+    project.makeconftest(forgets)
+    text = run(project).stdout.str()
+    assert "failed: UsageError: optimizer no_bias_decay leaves out model.0.bias" in text
+    assert "Traceback" not in text
+
+
 def test_a_package_brings_values_by_entry_point(project, monkeypatch):
     site = project.mkdir("site")
     (site / "mine.py").write_text((HERE / "brought.py").read_text())

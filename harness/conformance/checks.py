@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from harness.axes import parallel
-from harness.cell import UsageError
+from harness.cell import REFUSED, UsageError
 from harness.conformance import ranks
 from harness.conformance.determinism import deterministic
 from harness.conformance.devices import devices
@@ -22,9 +21,6 @@ from harness.execution.process import Function
 from harness.trial.device import visible
 
 DECLARED = "declared"
-REFUSED = re.compile(
-    rf"(?:rank \d+: )?{UsageError.__name__}: "
-)  # with which a worker's reason begins
 DECLARED_RIGHT = holds("names, models, metrics, budgets and methods are what is needed")
 
 
