@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,9 @@ from harness.trial import device
 
 # paths whose conftests count, where others are collected
 PROJECT: pytest.StashKey[list[str]] = pytest.StashKey()
+# folders that were named, and the names of the topics that their conftests give
+FOLDERS: pytest.StashKey[list[Path]] = pytest.StashKey()
+GIVEN: pytest.StashKey[set[str]] = pytest.StashKey()
 
 
 def make(
@@ -45,7 +49,9 @@ def make(
     said += project.bring(config.hook)
     installed, broken = installed_topics(**told)
     said += broken
-    topics = with_own(installed, config.hook.pytest_decathlon_topics())
+    inside, outside = _own(config)
+    config.stash[GIVEN] = {*with_own({}, inside)}
+    topics = with_own(installed, [*inside, *outside])
     texts = options.given(config.option, [options.SettingOptions], dest).get("set", [])
     settings = Settings.of([*configured.settings, *map(of_text, texts)], topics)
     told.pop("download", None)
@@ -59,6 +65,17 @@ def make(
         defaults=configured.options,
         paths=[path.split("::")[0] for path in config.stash.get(PROJECT, config.args)],
     )
+
+
+def _own(config: pytest.Config) -> tuple[list[Any], list[Any]]:
+    """Return what the conftests in FOLDERS and below return as topics, and what all others do."""
+    folders = [folder.resolve() for folder in config.stash.get(FOLDERS, [])]
+    every = config.pluginmanager.get_plugins()
+    files = {one: Path(getattr(one, "__file__", None) or "") for one in every}
+    conftests = {one: file.resolve() for one, file in files.items() if file.name == "conftest.py"}
+    inside = {one for one, file in conftests.items() if any(map(file.is_relative_to, folders))}
+    ask, name = config.pluginmanager.subset_hook_caller, "pytest_decathlon_topics"
+    return ask(name, every - inside)(), ask(name, inside)()
 
 
 def refuse_seeds(profile: str, seeds: int | None) -> None:

@@ -1,14 +1,16 @@
 """Train cells by pytest: those of the experiments in the package, or of the experiments in PATHS.
 
-Without PATHS every built-in topic is trained, and each topic of this folder's conftest.py; -k
-chooses among them. What else is given goes to pytest (-k, -x, --lf, -v, --collect-only ...), and
-the exit code is pytest's. Records, tables and a page go to results/PROFILE in this folder.
+Without PATHS every built-in topic is trained, and each topic of this folder's conftest.py; with
+folders (or their conftest.py) as PATHS, each topic of a conftest there or below. -k chooses among
+them. What else is given goes to pytest (-k, -x, --lf, -v, --collect-only ...), and the exit code is
+pytest's. Records, tables and a page go to results/PROFILE in this folder.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Generator, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from harness.cell import Cell
 from harness.topics.options import TOPIC_OPTIONS
 
 HOME = Path(harness.__file__).parent
+INSTALLED = (HOME / "experiments").exists()
+EXPERIMENTS = (HOME if INSTALLED else HOME.parent) / "experiments"
+OTHERS = EXPERIMENTS / "test_own.py"  # the experiment on topics that are not built in
 # what the plugin adds to pytest's options
 OPTIONS = (
     *(options.RunOptions, options.PlanOptions, options.SettingOptions, options.AxisOptions),
@@ -82,14 +87,41 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-class _Experiments:
-    """A pytest plugin that collects the experiments, unless pytest was given paths.
+def _as_folder(base: Path, argument: str) -> str:
+    """Return an argument of pytest's as a whole path, a conftest.py as its folder.
 
-    Conftests and configuration are those that pytest finds in the present folder.
+    What is no path stays as it is.
+    """
+    name, colons, test = argument.partition("::")
+    path = Path(os.path.abspath(base / name))
+    if not path.exists():
+        return argument
+    return f"{path.parent if path.name == 'conftest.py' else path}{colons}{test}"
+
+
+def _with_conftests(folder: pytest.Directory) -> Iterator[Path]:
+    """Load the conftests of a folder and below, and yield where they are.
+
+    Else those of folders that are collected later would come too late for a run of all topics.
+    """
+    report = folder.ihook.pytest_make_collect_report(collector=folder)
+    if (folder.path / "conftest.py").exists():
+        yield folder.path
+    for inner in report.result or ():
+        if isinstance(inner, pytest.Directory):
+            yield from _with_conftests(inner)
+
+
+class _Experiments:
+    """A pytest plugin that collects the experiments, or with paths what is there.
+
+    Conftests and configuration are those that pytest finds in the present folder and for the paths.
     """
 
     def __init__(self) -> None:
         self.deselected: set[str] = set()  # topics
+        self.folders: list[Path] = []  # among the paths, unless ours are in one
+        self.tested: set[str] = set()  # topics that experiments in the paths are for
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Refuse pytest-xdist's workers, which do not know this plugin."""
@@ -109,17 +141,51 @@ class _Experiments:
 
         They lie in the package, or beside it in its repository.
         """
-        config = session.config
-        if config.args_source is not config.ArgsSource.ARGS:
-            from harness import asked
+        from harness import asked
 
-            config.stash[asked.PROJECT] = config.args
-            config.option.pyargs = (HOME / "experiments").exists()
-            inside = "harness.experiments"  # by name: -k then matches no folder above the package
-            config.args = [inside if config.option.pyargs else str(HOME.parent / "experiments")]
+        config = session.config
+        config.stash[asked.PROJECT] = config.args
+        if config.args_source is not config.ArgsSource.ARGS:
+            config.option.pyargs = INSTALLED
+            # by name: -k then matches no folder above the package
+            config.args = ["harness.experiments" if INSTALLED else str(EXPERIMENTS)]
             config.addinivalue_line("python_files", "test_*.py")
             config.addinivalue_line("python_functions", "test_*")
+            return (yield)
+        config.args = [_as_folder(config.invocation_params.dir, path) for path in config.args]
+        folders = [Path(path) for path in dict.fromkeys(config.args) if Path(path).is_dir()]
+        if folders and (INSTALLED or not any(map(EXPERIMENTS.is_relative_to, folders))):
+            self.folders = config.stash[asked.FOLDERS] = folders
+            nodes = [pytest.Dir.from_parent(session, path=folder) for folder in folders]
+            below = [str(path) for node in nodes for path in _with_conftests(node)]
+            config.stash[asked.PROJECT] = [*config.args, *below]
+            config.addinivalue_line("python_functions", OTHERS.stem)
         return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Collect OTHERS after the folders, when it is known which topics are tested there."""
+        report = yield
+        if self.folders and isinstance(collector, pytest.Session) and report.passed:
+            own = pytest.Module.from_parent(collector, path=OTHERS, nodeid=OTHERS.name)
+            report.result = [*(report.result or ()), own]
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pycollect_makeitem(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
+        """Make an item of OTHERS only of what conftests in the folders give and no test is for."""
+        made = yield
+        if not self.folders or not isinstance(made, list):
+            return made
+        from harness import asked
+
+        if collector.path != OTHERS:
+            self.tested |= {cell.topic for cell in map(cell_of, made) if cell}
+            return made
+        wanted = collector.config.stash.get(asked.GIVEN, set()) - self.tested
+        return [item for item in made if (cell := cell_of(item)) and cell.topic in wanted]
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note the topics of what -k leaves out."""
@@ -128,8 +194,11 @@ class _Experiments:
     def pytest_report_collectionfinish(
         self, config: pytest.Config, items: Sequence[pytest.Item]
     ) -> str | None:
-        """Say which topics there are, if -k matches nothing."""
-        if items or not self.deselected:
+        """Say which topics there are, if -k matches nothing, or that there are none."""
+        if items or not (self.deselected or self.folders):
             return None
+        if not self.deselected:
+            named = ", ".join(map(str, self.folders))
+            return f"decathlon: no conftest.py gives a topic, and no test is marked, in {named}"
         topics = ", ".join(sorted(self.deselected))
         return f"decathlon: -k {config.option.keyword!r} matches nothing of the topics {topics}"

@@ -67,6 +67,61 @@ def test_without_topics_of_one_s_own_only_what_is_built_in_is_collected(tmp_path
     assert "1/" in done.stdout and not (tmp_path / "results").exists()
 
 
+@pytest.fixture
+def outer(tmp_path):
+    """A folder of an experiment, and below it, collected later, of a conftest with a topic."""
+    deep = tmp_path / "Müller & Söhne/deep"
+    deep.mkdir(parents=True)
+    (deep / "conftest.py").write_text(f"{TOY}\n\n{CONFTEST.split('import Toy')[1]}")
+    (deep.parent / "a_test.py").write_text(EXPERIMENT)
+    return deep.parent
+
+
+def collected(folder, *words):
+    """The ids of the items that ``decathlon run`` makes of these paths."""
+    done = decathlon(folder, "run", *words, "--profile", "smoke", "--collect-only", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+CELLS = ("line-mse-cosine-single", "dropout-mse-cosine-single", "line-mse-cosine-ddp")
+TOYS = [f"test_own.py::test_own[toy/{cell}-s0]" for cell in CELLS]
+
+
+def test_topics_of_conftests_below_a_folder_are_trained_without_an_experiment(outer):
+    given = collected(outer.parent, outer.name)
+    assert given[-3:] == TOYS and len(given) > 3
+    assert {name.split("[")[0] for name in given[:-3]} == {f"{outer.name}/a_test.py::test_its_own"}
+    cell = "toy/line-mse-cosine-single-s0"
+    asked = ("--profile", "smoke", "--run-dir", "out")
+    done = decathlon(outer.parent, "run", outer.name, *asked, "-k", "toy and line and single")
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+    done = decathlon(outer.parent, "replay", cell, *asked)
+    assert "the same numbers, bit for bit" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_conftest_as_a_path_is_its_folder_and_a_test_file_is_itself_alone(outer):
+    assert collected(outer.parent, f"{outer.name}/deep/conftest.py") == TOYS
+    assert not set(TOYS) & {*collected(outer.parent, f"{outer.name}/a_test.py")}
+
+
+def test_a_topic_that_a_folder_s_experiment_is_for_is_trained_by_that_alone(outer):
+    own = EXPERIMENT.replace("regression", "toy")
+    (outer / "deep/test_mine.py").write_text(own)
+    named = [name.split("::")[1].split("[")[0] for name in collected(outer / "deep", ".")]
+    assert named == ["test_its_own"] * 3
+
+
+def test_a_folder_s_topics_are_those_of_its_conftests_not_of_folders_above(outer):
+    (outer / "other").mkdir()
+    (outer / "conftest.py").write_text((outer / "deep/conftest.py").read_text())
+    (outer / "deep/conftest.py").unlink()
+    done = decathlon(outer, "run", "other", "--profile", "smoke")
+    assert done.returncode == 5
+    said = f"decathlon: no conftest.py gives a topic, and no test is marked, in {outer / 'other'}"
+    assert said in done.stdout
+
+
 def test_paths_are_collected_in_place_of_ours(tmp_path):
     (tmp_path / "test_mine.py").write_text(EXPERIMENT)
     asked = ("run", "test_mine.py", "--profile", "smoke", "--collect-only", "-q", "-k", "tree")
