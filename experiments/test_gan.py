@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.decathlon(topic="gan")
-def test_gan(record):
-    record.check()
+def test_gan(decathlon_record):
+    decathlon_record.check()

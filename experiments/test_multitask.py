@@ -4,7 +4,8 @@ import pytest
 
 
 @pytest.mark.decathlon(topic="multitask")
-def test_multitask(record):
+def test_multitask(decathlon_record):
+    record = decathlon_record
     record.check()
     if record.status == "done":
         learned = {m for m, alone in record.alone.items() if alone == record.cell.model}

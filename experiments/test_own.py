@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.decathlon
-def test_own(record):
-    record.check()
+def test_own(decathlon_record):
+    decathlon_record.check()

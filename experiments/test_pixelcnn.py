@@ -8,7 +8,8 @@ RECIPE = Cell("pixelcnn", "pixelcnn", "ce", "one_cycle")
 
 
 @pytest.mark.decathlon(topic="pixelcnn")
-def test_pixelcnn(record):
+def test_pixelcnn(decathlon_record):
+    record = decathlon_record
     record.check()
     if record.profile != "smoke" and record.cell == RECIPE:
         simple = (record.evaluation["histogram_bits"], record.evaluation["gaussian_bits"])

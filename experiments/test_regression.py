@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.decathlon(topic="regression")
-def test_regression(record):
-    record.check()
+def test_regression(decathlon_record):
+    decathlon_record.check()

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.decathlon(topic="rl")
-def test_rl(record):
-    record.check()
+def test_rl(decathlon_record):
+    decathlon_record.check()

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.decathlon(topic="style_gan")
-def test_style_gan(record):
-    record.check()
+def test_style_gan(decathlon_record):
+    decathlon_record.check()

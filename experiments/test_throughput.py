@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from pytest_benchmark import plugin
 
 from harness.studies.throughput import Case
+
+benchmark = plugin.benchmark  # a project may have a fixture of this name
 
 
 @pytest.mark.parametrize("name", ["vgg/vgg11", "vgg/vgg16", "regression/mlp", "regression/svr"])

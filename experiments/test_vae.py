@@ -8,7 +8,8 @@ RECIPE = Cell("vae", "vae", "ce", "one_cycle")
 
 
 @pytest.mark.decathlon(topic="vae")
-def test_vae(record):
+def test_vae(decathlon_record):
+    record = decathlon_record
     record.check()
     if record.profile != "smoke" and record.cell == RECIPE:
         simple = (record.evaluation["histogram_bits"], record.evaluation["gaussian_bits"])

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.decathlon(topic="vgg")
-def test_vgg(record):
-    record.check()
+def test_vgg(decathlon_record):
+    decathlon_record.check()

@@ -26,7 +26,7 @@ import pytest
 
 from harness import hooks, options
 from harness.cell import REFUSED, Cell, Status, UsageError, unknown
-from harness.commands.run import OPTIONS, cell_of
+from harness.commands.run import OPTIONS, RECORDS, cell_of
 from harness.files import write_atomically
 from harness.interrupts import end_as_by_ctrl_c
 
@@ -176,7 +176,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("decathlon")
     if mark is None:
         return
-    if "record" not in metafunc.fixturenames:
+    fixture = next((name for name in RECORDS if name in metafunc.fixturenames), None)
+    if fixture is None:
         raise pytest.Collector.CollectError(
             f"{metafunc.definition.nodeid} is marked decathlon and must take the fixture record, "
             "the record of one cell"
@@ -194,7 +195,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif names[0] not in run.topics:
         raise pytest.Collector.CollectError(str(unknown("topic", str(names[0]), run.topics)))
     cells = [cell for name in names for cell in metafunc.config.stash[CELLS].get(name, [])]
-    metafunc.parametrize("record", cells, ids=[cell.id for cell in cells], indirect=True)
+    metafunc.parametrize(fixture, cells, ids=[cell.id for cell in cells], indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -217,6 +218,17 @@ def record(request: pytest.FixtureRequest) -> Record:
     Skips the test if the cell was skipped, and fails it, with the cell's reason, if the cell failed
     or was given up.
     """
+    return _record(request)
+
+
+@pytest.fixture
+def decathlon_record(request: pytest.FixtureRequest) -> Record:
+    """What ``record`` is, for projects that have a fixture of that name."""
+    return _record(request)
+
+
+def _record(request: pytest.FixtureRequest) -> Record:
+    """Return the record of the cell that a fixture of a test is for."""
     if not hasattr(request, "param"):
         told = "takes record, and must be marked decathlon(topic=...) for the cells it is to have"
         pytest.fail(f"{request.node.nodeid} {told}", pytrace=False)

@@ -10,7 +10,8 @@ from harness import cli, plugin
 from harness.commands import run
 
 TOY = (Path(__file__).parents[1] / "toy.py").read_text()
-CONFTEST = "from mine.toy import Toy\n\ndef pytest_decathlon_topics():\n    return [Toy()]\n"
+RETURNED = "\n\ndef pytest_decathlon_topics():\n    return [Toy()]\n"
+CONFTEST = f"from mine.toy import Toy{RETURNED}"
 SETTINGS = """
 [tool.pytest.ini_options]
 pythonpath = ["src"]
@@ -72,7 +73,7 @@ def outer(tmp_path):
     """A folder of an experiment, and below it, collected later, of a conftest with a topic."""
     deep = tmp_path / "Müller & Söhne/deep"
     deep.mkdir(parents=True)
-    (deep / "conftest.py").write_text(f"{TOY}\n\n{CONFTEST.split('import Toy')[1]}")
+    (deep / "conftest.py").write_text(TOY + RETURNED)
     (deep.parent / "a_test.py").write_text(EXPERIMENT)
     return deep.parent
 
@@ -128,6 +129,29 @@ def test_paths_are_collected_in_place_of_ours(tmp_path):
     done = decathlon(tmp_path, *asked)
     (line,) = [line for line in done.stdout.splitlines() if "::" in line]
     assert line == "test_mine.py::test_its_own[regression/tree-mse-constant-single-s0]"
+
+
+FIXTURES = """
+import pytest
+
+@pytest.fixture
+def record():
+    return {"mine": 1}
+
+benchmark = finding = topic = name = timed = record
+"""
+
+
+def test_a_project_s_fixtures_are_not_what_our_experiments_use(tmp_path):
+    (tmp_path / "conftest.py").write_text(TOY + FIXTURES + RETURNED)
+    cell = "regression/tree-mse-constant-single-s0"
+    asked = ("--profile", "smoke", "-k", "(toy and line and single) or tree or throughput")
+    done = decathlon(tmp_path, "run", *asked)
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout + done.stderr
+    marked = EXPERIMENT.replace("record", "decathlon_record, record")
+    (tmp_path / "test_mine.py").write_text(marked.replace("pass", 'assert record == {"mine": 1}'))
+    done = decathlon(tmp_path, "run", "test_mine.py", "-v", *asked)
+    assert f"test_mine.py::test_its_own[{cell}] PASSED" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
