@@ -148,8 +148,9 @@ def make(env: str) -> gymnasium.Env:
     """Make an environment that shows arrays and has discrete actions, else raise UsageError."""
     made = _made(env)
     flat = _observed(env, made).flat
-    if not isinstance(made.action_space, gymnasium.spaces.Discrete):
-        actions = " ".join(str(made.action_space).split())
+    space = _space(env, made, "action_space")
+    if not isinstance(space, gymnasium.spaces.Discrete):
+        actions = " ".join(str(space).split())
         raise UsageError(f"environment {env!r} has no discrete actions: {actions}, not a Discrete")
     made = FlattenObservation(made) if flat else made
     return Guarded(made, env) if own_classes_of(made) else made
@@ -167,10 +168,22 @@ def _made(env: str) -> gymnasium.Env:
 
 
 def _observed(env: str, made: gymnasium.Env) -> Observed:
+    space = _space(env, made, "observation_space")
     try:
-        return observed(made.observation_space)
+        return observed(space)
     except UsageError as error:
         raise UsageError(f"environment {env!r} shows {error}") from None
+
+
+def _space(env: str, made: gymnasium.Env, name: str) -> gymnasium.Space:
+    """Return a space of an environment. Raises UsageError if it has none."""
+    try:
+        space: gymnasium.Space = getattr(made, name)
+    except Exception as error:
+        raise UsageError(
+            f"environment {env!r} gives no {name}, which is one of gymnasium.spaces: {_line(error)}"
+        ) from error
+    return space
 
 
 @cache

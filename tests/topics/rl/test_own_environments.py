@@ -104,6 +104,18 @@ def test_what_is_no_array_is_one_line(own, space):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("space", ["observation_space", "action_space"])
+def test_a_space_that_is_not_there_is_one_line(own, space):
+    def without(**arguments):
+        made = Own(**arguments)
+        delattr(made, space)
+        return made
+
+    with pytest.raises(UsageError, match=f"gives no {space}, .*: AttributeError: ") as found:
+        RL(env=own(entry=without)).data_notes()
+    assert len(str(found.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("reward", [np.array([0.5], "float32"), 3, 1e7])
 def test_rewards_of_every_kind_train_with_actions_from_five(own, reward):
     training = Training(
