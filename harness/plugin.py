@@ -167,8 +167,11 @@ def _configured(config: pytest.Config) -> Configured:
 
 
 def _stop(error: UsageError) -> NoReturn:
-    """End this pytest call with one line and exit code 2."""
-    pytest.exit(f"decathlon: {error}", returncode=2)
+    """End this pytest call with one line and exit code 2.
+
+    Unlike pytest.exit, it also ends one that collects, and names no class.
+    """
+    raise pytest.Session.Interrupted(f"decathlon: {error}") from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -184,9 +187,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
     try:
         run = _run(metafunc.config)
-    except UsageError as error:  # it concerns all files: the next ones are not collected
-        metafunc.definition.session.shouldstop = str(error)
-        raise pytest.Collector.CollectError(f"decathlon: {error}") from None
+    except UsageError as error:
+        if hasattr(metafunc.config, "workerinput"):  # pytest-xdist takes an interrupt for a crash
+            metafunc.definition.session.shouldstop = str(error)
+            raise pytest.Collector.CollectError(f"decathlon: {error}") from None
+        _stop(error)  # it concerns all files, not this one
+    except Exception:  # of the project's own code: the next files would only say it again
+        metafunc.definition.session.shouldstop = "decathlon: there are no cells to collect"
+        raise
     names = [mark.kwargs.get("topic") or (mark.args[0] if mark.args else "")]
     if not mark.args and not mark.kwargs:
         from harness.topics.registry import built_in

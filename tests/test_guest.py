@@ -122,6 +122,15 @@ def test_what_concerns_all_files_is_said_once(pytester):
     text = result.stdout.str()
     assert result.ret == 2 and text.count("decathlon: unknown profile 'quik'") == 1
     assert "harness/" not in text  # no frames of ours
+    assert "ERROR collecting" not in text
+
+
+def test_a_hook_of_the_project_that_raises_is_shown_once(pytester):
+    pytester.makeconftest("def pytest_decathlon_topics():\n    raise ValueError('planted')")
+    pytester.makepyfile(test_own=MARKED, test_two=MARKED)
+    result = pytester.runpytest_subprocess("--profile", "smoke")
+    result.assert_outcomes(errors=1)
+    assert result.ret == 2 and result.stdout.str().count("E   ValueError: planted") == 1
 
 
 @pytest.mark.parametrize(

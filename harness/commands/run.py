@@ -200,10 +200,14 @@ class _Experiments:
         self, config: pytest.Config, items: Sequence[pytest.Item]
     ) -> str | None:
         """Say which topics there are, if -k matches nothing, or that there are none."""
-        if items or not (self.deselected or self.folders):
+        from harness import asked
+
+        if items:
             return None
-        if not self.deselected:
+        if self.deselected:
+            topics = ", ".join(sorted(self.deselected))
+            return f"decathlon: -k {config.option.keyword!r} matches nothing of the topics {topics}"
+        if self.folders and config.stash.get(asked.GIVEN, None) == set():
             named = ", ".join(map(str, self.folders))
             return f"decathlon: no conftest.py gives a topic, and no test is marked, in {named}"
-        topics = ", ".join(sorted(self.deselected))
-        return f"decathlon: -k {config.option.keyword!r} matches nothing of the topics {topics}"
+        return None

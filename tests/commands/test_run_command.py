@@ -158,6 +158,7 @@ def test_a_project_s_fixtures_are_not_what_our_experiments_use(tmp_path):
     ("words", "code", "said"),
     [
         (("--profile", "quik"), 2, "decathlon: unknown profile 'quik': choose from quick"),
+        (("--loss", "crossentropy", "."), 2, "decathlon: unknown loss 'crossentropy': choose from"),
         (("-n", "2"), 2, "decathlon: cells run in processes of their own: leave -n out"),
         (("-k", "mien"), 5, "decathlon: -k 'mien' matches nothing of the topics gan, multitask,"),
         (("nowhere",), 4, "file or directory not found: nowhere"),
@@ -166,6 +167,7 @@ def test_a_project_s_fixtures_are_not_what_our_experiments_use(tmp_path):
 def test_bad_input_is_said_in_a_line_and_the_exit_code_is_pytests(tmp_path, words, code, said):
     done = decathlon(tmp_path, "run", *words)
     assert done.returncode == code and said in done.stdout + done.stderr
+    assert "ERROR collecting" not in done.stdout  # it concerns no file
     assert not (tmp_path / "results").exists()
 
 
