@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -100,13 +103,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         does = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
         does |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
         does |= {"check": check.run, "export": export.run}
-        return does[chosen.command](chosen)
+        code = does[chosen.command](chosen)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("decathlon: interrupted", file=sys.stderr)
         return 2
     except (UsageError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 128 + signal.SIGPIPE  # as a shell says of any command whose reader goes away
         print(f"decathlon: {error}", file=sys.stderr)
         return 2
+
+
+def _is_unread() -> bool:
+    """Whether the output's reader has gone away; what is left to write then goes nowhere."""
+    try:
+        out = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return False
+    watched = select.poll()
+    watched.register(out, 0)  # errors are told all the same
+    if not watched.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, out)  # Python writes what it holds when it ends
+    os.close(nowhere)
+    return True
 
 
 def _report(chosen: argparse.Namespace) -> int:

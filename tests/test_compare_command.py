@@ -1,7 +1,10 @@
 """``python -m harness compare``: what it prints and writes, and its exit codes."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +47,20 @@ def test_the_exit_code_and_the_last_line(runs, capsys, candidate, verdict):
     assert cli.main(["compare", *runs(frame(), candidate)]) == verdict.exit_code
     told = capsys.readouterr()
     assert told.out.splitlines()[-1].startswith(f"verdict: {verdict} (rows: ") and not told.err
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_reader_that_goes_away_ends_it_quietly(runs, broken):
+    reads, writes = os.pipe()
+    command = [sys.executable, "-m", "harness", "compare", *runs(frame(), frame())]
+    process = subprocess.Popen(command, stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    if broken:
+        os.close(reads)
+    else:
+        with os.fdopen(reads) as told:
+            assert "verdict: same" in told.read()
+    assert process.communicate()[1] == "" and process.returncode == (141 if broken else 0)
 
 
 def test_what_is_not_comparable_is_one_line_and_is_in_the_file_too(runs, tmp_path, capsys):
