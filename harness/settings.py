@@ -138,7 +138,8 @@ def _value(topic: Topic, path: str, text: str) -> Any:
     """Return a text as the value of a topic's field, or of its budget's."""
     kinds = _kinds(topic)
     if path not in kinds:
-        raise unknown("field", path, kinds, topic.name)
+        told = [name for name, kind in kinds.items() if typed.has_text(kind)]
+        raise unknown("field", path, told, topic.name)
     if not text or not text.isprintable() or "," in text:
         raise UsageError(f"{topic.name}.{path}={text!r}: a value of printable text is needed")
     try:
@@ -165,17 +166,22 @@ def _budget_kinds(topic: Topic) -> dict[str, Any]:
 
 
 def _fields(whole: Any) -> dict[str, Any]:
-    """Return the types of a dataclass's fields by name, and those of fields that are one too."""
+    """Return the types of a dataclass's fields by name, and those of fields that are one too.
+
+    What its ``__init__`` does not take is left out.
+    """
     try:
         hints = typing.get_type_hints(type(whole))
     except Exception as error:  # a name that only a type checker imports
         raise UsageError(f"the types of {type(whole).__name__}'s fields: {error}") from None
     found: dict[str, Any] = {}
     for one in dataclasses.fields(whole):
+        if not one.init:
+            continue
         value = getattr(whole, one.name)
         if dataclasses.is_dataclass(value):
             found |= {f"{one.name}.{path}": kind for path, kind in _fields(value).items()}
-        elif one.init:
+        else:
             found[one.name] = hints[one.name]
     return found
 

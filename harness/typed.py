@@ -69,12 +69,23 @@ def allowed(kind: Any) -> str:
     if choices := _choices(kind):
         return f"one of {', '.join(map(str, choices))}"
     if get_origin(kind) is tuple and (inner := get_args(kind)):
+        if any(get_origin(one) is tuple for part in inner for one in _members(part)):
+            raise ValueError("no text stands for tuples in a tuple")
         if inner[-1] is Ellipsis:
             return f"{allowed(inner[0])} or several, joined by + (one alone: with + behind it)"
         return f"{' + '.join(map(allowed, inner))}"
     if kind not in PLAIN:
         raise ValueError(f"no text stands for the type {getattr(kind, '__name__', kind)}")
     return PLAIN[kind]
+
+
+def has_text(kind: Any) -> bool:
+    """Whether some text stands for the values of a type."""
+    try:
+        allowed(kind)
+    except ValueError:
+        return False
+    return True
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

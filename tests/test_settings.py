@@ -1,6 +1,6 @@
 """Settings of topics and budgets, from text to the topic that a cell trains."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
@@ -109,6 +109,28 @@ class Named(Toy):
 def test_a_name_that_is_a_field_is_no_setting():
     with pytest.raises(UsageError, match="unknown field 'name' of mine: choose from"):
         Settings.of([("mine.name", ["other"])], {"mine": Named()})
+
+
+@dataclass(frozen=True)
+class Held:
+    made: int = field(init=False, default=1)
+    given: int = 2
+
+
+@dataclass(frozen=True)
+class Holding(Toy):
+    held: Held = Held()
+    inner: Held = field(init=False, default=Held())
+    pairs: tuple[tuple[str, int], ...] = ()
+    name: ClassVar[str] = "mine"
+
+
+@pytest.mark.parametrize("path", ["nothing", "held.made", "inner.given"])
+def test_what_cannot_be_set_is_neither_taken_nor_listed(path):
+    with pytest.raises(UsageError, match=f"unknown field '{path}' of mine: choose from ") as error:
+        Settings.of([(f"mine.{path}", ["3"])], {"mine": Holding()})
+    listed = str(error.value).split("choose from ")[1].split(", ")
+    assert "held.given" in listed and not {"held.made", "inner.given", "pairs"} & set(listed)
 
 
 @pytest.mark.parametrize(

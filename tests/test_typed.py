@@ -1,6 +1,6 @@
 """Text that stands for values of declared types."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -88,3 +88,12 @@ def test_numbers_are_written_short(value, text):
 )
 def test_numbers_of_numpy_are_written_as_python_s(value, text):
     assert typed.written(value) == text
+
+
+@pytest.mark.parametrize(
+    "kind", [list, Any, tuple[tuple[str, str], ...], tuple[tuple[int, int] | None]], ids=str
+)
+def test_no_text_stands_for_other_types(kind):
+    assert not typed.has_text(kind) and typed.has_text(int | None)
+    with pytest.raises(ValueError, match="no text stands for"):
+        typed.read(kind, "1+2")

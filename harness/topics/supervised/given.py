@@ -7,7 +7,7 @@ import inspect
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
@@ -36,7 +36,7 @@ class Given(_Thing):
     function of the same code; any other ``value`` equals itself only, wherever it travels.
     """
 
-    name: str
+    name: str = field(init=False)
 
     def __init__(self, what: str, value: Any) -> None:
         """Hold ``value``, which errors call ``what``. Raises UsageError for what cannot travel."""

@@ -16,10 +16,11 @@ from toy import outcome, run
 from harness import matrix
 from harness.axes.losses import FAMILIES
 from harness.axes.optimizers import OptimizerSpec
-from harness.cell import Budget, Cell
+from harness.cell import Budget, Cell, UsageError
 from harness.execution.process import packed
 from harness.restored import _like
 from harness.runs import Run
+from harness.settings import Settings
 from harness.topics import Supervised, metrics
 from harness.topics.datasets import one_in_five
 from harness.training.loop import Training
@@ -222,6 +223,16 @@ def test_settings_come_back_from_a_checkpoint():
     assert again == topic and hash(again) == hash(topic) and again != own
     more = classifier(models=MODELS | {"lazy": pieces.lazy})
     assert _like(more.models, saved["models"]) is more.models
+
+
+def test_what_holds_functions_and_data_is_no_setting():
+    topic = classifier(metrics={"own": (pieces.line, "max")})
+    for path in ("data.name", "models.named", "metrics.better", "metrics.functions.named"):
+        with pytest.raises(UsageError):
+            Settings.of([(f"mine.{path}", ["a+b"])], {"mine": topic})
+    with pytest.raises(UsageError) as error:
+        Settings.of([("mine.nothing", ["1"])], {"mine": topic})
+    assert "batch_size, bins, classes, looks, margin, optimizer.adaptive_lr" in str(error.value)
 
 
 def test_a_topic_travels_with_its_functions_and_what_was_seen_of_its_data():
