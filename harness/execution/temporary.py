@@ -15,7 +15,7 @@ from harness.cell import UsageError
 
 PREFIX, LOCK = "decathlon-", "owner.lock"
 SWEPT = (f"{PREFIX}*", "pymp-*")  # ours, and multiprocessing's for our sockets
-_claimed: dict[Path, IO] = {}
+_claimed: dict[Path, int] = {}  # descriptors that stay open, which no file would without a warning
 
 
 def make() -> tuple[Path, IO]:
@@ -41,7 +41,7 @@ def make() -> tuple[Path, IO]:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{where} is of no use for a socket: {error}; set a short one") from None
-    lock = _lock(folder)
+    lock = os.fdopen(_lock(folder), "w")
     sockets = Path(util.get_temp_dir())  # multiprocessing's, until this process ends
     if sockets not in _claimed:
         _claimed[sockets] = _lock(sockets)
@@ -51,9 +51,9 @@ def make() -> tuple[Path, IO]:
     return named, lock
 
 
-def _lock(folder: Path) -> IO:
-    """Lock a folder for as long as the file that is returned stays open."""
-    lock = open(folder / LOCK, "w")  # noqa: SIM115
+def _lock(folder: Path) -> int:
+    """Lock a folder for as long as the file descriptor that is returned stays open."""
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 

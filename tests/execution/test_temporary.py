@@ -38,3 +38,17 @@ def test_a_folder_is_swept_once_its_owner_was_killed(short_folder, monkeypatch):
     assert ours.exists() and all(folder.exists() for folder in foreign)
     assert Path(util.get_temp_dir()).exists()
     lock.close()
+
+
+ENDS = """
+from harness.execution.local import LocalExecutor
+executor = LocalExecutor()
+executor.close()
+"""
+
+
+def test_a_process_that_closed_its_executor_ends_without_a_warning():
+    """Projects may have warnings as errors."""
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", ENDS]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
