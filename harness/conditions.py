@@ -15,6 +15,7 @@ from harness.cell import Budget, Cell, UsageError
 from harness.fingerprint import code_hash, counted, fingerprint, topic_hash
 from harness.rates import Rates
 from harness.settings import Settings, set_topic
+from harness.training import returned
 from harness.training.topic import Topic
 from harness.trial import cost, device
 from harness.trial.task import Task
@@ -97,7 +98,7 @@ class Conditions:
             cell=cell,
             budget=counted(budget, without=UNCOUNTED),
             topic=counted(topic, without=("timeout_s",) if watches else ()),
-            data=topic.dataset_id(),
+            data=returned.dataset_id(topic),
             code=[code_hash(), topic_hash(topic, own)],
             own=own,
             rate=self.rates.of(cell),

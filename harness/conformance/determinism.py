@@ -8,6 +8,7 @@ from harness.conformance.finding import Finding, fails, holds
 from harness.conformance.subject import STEPS, Source, Subject
 from harness.conformance.trace import Event, Parting, first_difference, trace
 from harness.studies.study import own_executor
+from harness.training import returned
 from harness.trial.device import device_of
 from harness.trial.task import Task, training_of
 
@@ -41,6 +42,7 @@ class _Trace:
 
 def _prepare(task: Task, rank: int) -> None:
     task.topic.prepare()
+    returned.dataset_id(task.topic)
 
 
 def deterministic(subject: Subject) -> Finding:

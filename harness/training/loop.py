@@ -16,7 +16,7 @@ from harness.axes import parallel, precision, schedules
 from harness.cell import Budget, Cell, UsageError
 from harness.checkpoint import state
 from harness.checkpoint.tree import plain
-from harness.training import heartbeat, modes, sparse, weights
+from harness.training import heartbeat, modes, returned, sparse, weights
 from harness.training.curve import history, thinned
 from harness.training.random_state import (
     evaluation_mode,
@@ -78,12 +78,13 @@ class Training:
             self.gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
         seed_everything(cell.seed)
         self.networks = {
-            name: network.to(self.device) for name, network in topic.networks(cell).items()
+            name: network.to(self.device)
+            for name, network in returned.networks(topic.networks(cell)).items()
         }
         self.frozen = weights.frozen(self.networks)
         self.players = [
             replace(player, optimizer=player.optimizer.scaled(rate))
-            for player in topic.players(cell)
+            for player in returned.players(topic.players(cell), self.networks)
         ]
         sparse.check(self.players, self.networks, cell.schedule)
         moves = {player.name: player.networks for player in self.players}
@@ -102,7 +103,9 @@ class Training:
             self.optimizers[player.name], self.schedules[player.name] = optimizer, schedule
         self.with_modes = modes.with_modes(self.optimizers.values())
         self.generator = torch.Generator().manual_seed(cell.seed + 1)
-        self.batches = topic.batches(cell, budget, self.networks, self.generator, self.device)
+        self.batches = returned.batches(
+            topic.batches(cell, budget, self.networks, self.generator, self.device)
+        )
         half = budget.steps // 2
         rest = budget.steps - half
         self.failure_checks = {half + rest * part // 5 for part in range(1, 6)}

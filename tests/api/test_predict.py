@@ -112,6 +112,8 @@ def test_odd_samples_and_other_topics_are_refused_in_one_line(trained, tmp_path)
     x[3] = np.nan
     with pytest.raises(UsageError, match="topic 'mine': samples to predict: x has NaN or inf"):
         found.predict("mine/net-mse-cosine-single-s0", x)
+    with pytest.raises(UsageError, match=r"have shape \(4,\): \(4,\) each is needed, along the fi"):
+        found.predict("mine/net-mse-cosine-single-s0", x[0])
     cell = Cell("toy", "line", "mse", "cosine")
     other = harness.run(Toy(), "smoke", folder=tmp_path, select=[cell])
     with pytest.raises(UsageError, match="topic toy gives no predictions: take network"):

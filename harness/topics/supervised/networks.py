@@ -74,6 +74,16 @@ def _try_on(model: str, network: nn.Module, name: str, part: Part, outputs: int)
     _refuse_other(f"model {model}", found, x_B, whose, outputs)
 
 
+def refuse_single(x_B: Tensor, part: Part) -> None:
+    """Raise UsageError for x of other dimensions than a part's samples have, as a single one."""
+    usual = _two(part)
+    if x_B.ndim != usual.ndim:
+        raise UsageError(
+            f"samples to predict have shape {tuple(x_B.shape)}: {tuple(usual.shape[1:])} each is "
+            "needed, along the first dimension"
+        )
+
+
 def _two(part: Part) -> Tensor:
     """Return x of a part's first two samples."""
     row_B = part.rows[:2]

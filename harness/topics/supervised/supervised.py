@@ -21,7 +21,13 @@ from harness.cell import Budget, Cell, UsageError, unknown
 from harness.topics import metrics
 from harness.topics.supervised.data import Facts, facts
 from harness.topics.supervised.given import Choices, Given, function
-from harness.topics.supervised.networks import OUTPUTS, refuse_parameters, try_out, try_training
+from harness.topics.supervised.networks import (
+    OUTPUTS,
+    refuse_parameters,
+    refuse_single,
+    try_out,
+    try_training,
+)
 from harness.topics.supervised.own_metrics import TOP, USUAL, OwnMetrics, refuse_primary
 from harness.topics.supervised.pairs import pair
 from harness.topics.supervised.parts import Data, Part, load
@@ -317,6 +323,7 @@ class Supervised(Topic):
         """
         with self._named():
             x_B = pair("samples to predict", x_B, np.arange(len(x_B))).x
+            refuse_single(x_B, self._data.train)
         prediction = self._form(cell).decode(network(x_B.to(_device(network)))).cpu()
         return self._target.words(prediction)
 
