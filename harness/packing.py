@@ -7,9 +7,10 @@ and what modules define that cloudpickle is told to take by value, such as a con
 from __future__ import annotations
 
 import functools
+import inspect
 import io
-from collections.abc import Callable
-from types import CodeType
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
@@ -39,6 +40,7 @@ class _Pickler(cloudpickle.CloudPickler):
     Their cached values stay behind; another process fills a cache of its own, once. So does what
     pickle keeps in a class of which it has seen an instance, so that it is packed alike each time.
     Code keeps the name of its file, which cloudpickle drops (3.1.3), for messages and tracebacks.
+    Functions take along what classes that they define use in their bodies.
     """
 
     def reducer_override(self, obj: Any) -> Any:
@@ -50,7 +52,21 @@ class _Pickler(cloudpickle.CloudPickler):
             del obj.__slotnames__  # type: ignore[attr-defined]
         if isinstance(obj, CodeType):
             return _code, (obj.co_filename, *self.dispatch_table[CodeType](obj))
-        return super().reducer_override(obj)
+        made = super().reducer_override(obj)
+        if isinstance(obj, FunctionType) and made is not NotImplemented:
+            taken = made[2][1]["__globals__"]  # of what its code and inner functions name
+            for used in sorted({*_in_class_bodies(obj.__code__)} & obj.__globals__.keys()):
+                taken.setdefault(used, obj.__globals__[used])
+        return made
+
+
+def _in_class_bodies(code: CodeType) -> Iterator[str]:
+    """Yield the names that the bodies of classes inside a function use."""
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            if not inner.co_flags & inspect.CO_OPTIMIZED:
+                yield from inner.co_names
+            yield from _in_class_bodies(inner)
 
 
 def _is_taken(function: Any) -> bool:

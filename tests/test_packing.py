@@ -57,6 +57,40 @@ def test_of_a_module_that_is_taken_by_value(own):
     assert elsewhere(packed) == ["1", "1", "True"]
 
 
+CLASSES = """
+import math
+
+HALF = 0.5
+
+def made():
+    class Outer:
+        half = HALF
+        class Inner:
+            root = math.sqrt(4.0)
+            def both(self):
+                return self.root + HALF
+    return Outer
+
+def total():
+    return made().half + made().Inner().both()
+"""
+
+
+def test_what_the_bodies_of_classes_inside_a_function_use_is_taken_along(monkeypatch):
+    module = types.ModuleType("nowhere_else")
+    monkeypatch.setitem(sys.modules, "nowhere_else", module)
+    exec(CLASSES, vars(module))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        packed = [packing.dumps(module.total, "it") for _ in range(2)]
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    call = "import pickle, sys; print(pickle.load(sys.stdin.buffer)())"
+    told = subprocess.run([sys.executable, "-c", call], input=packed[0], capture_output=True)
+    assert told.stdout.split() == [b"3.0"], told.stderr.decode()
+    assert packed[0] == packed[1]
+
+
 def test_of_a_module_in_whose_place_another_is(own, monkeypatch):
     """As the root's conftest once that of a folder is loaded."""
     monkeypatch.setitem(sys.modules, "nowhere_else", types.ModuleType("nowhere_else"))
