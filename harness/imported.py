@@ -33,17 +33,22 @@ def imported(module: str, file: Path, home: Path | None, texts: Mapping[Path, by
         text = texts[path] if path in texts else path.read_bytes()
         found[path] = name, text
         if path.suffix == ".py" and path != HERE / "topics" / "__init__.py":  # which names them all
-            others = ((other, file_of(other)) for other in imports(path, name, text))
+            tree = ast.parse(text, str(path))
+            others = ((other, file_of(other)) for other in _imports(path, name, tree))
             waiting += [(other, place) for other, place in others if place is not None]
-            if not path.is_relative_to(HERE) and _computes(ast.parse(text, str(path))):
+            if not path.is_relative_to(HERE) and _computes(tree):
                 waiting += _project(path, name, home)
     return found
 
 
 def imports(path: Path, module: str, text: bytes) -> Iterator[str]:
     """Yield the names that a module's source imports, and their packages; some are no modules."""
+    return _imports(path, module, ast.parse(text, str(path)))
+
+
+def _imports(path: Path, module: str, tree: ast.AST) -> Iterator[str]:
     package = module if path.name == "__init__.py" else _package_of(module)
-    for node in ast.walk(ast.parse(text, str(path))):
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -164,9 +164,7 @@ class Results:
         cannot be found here.
         """
         cell = _cell(cell)
-        tree, topic = self._trained(cell, which)
-        with torch.random.fork_rng(devices=[]), registry.having(self._losses):
-            return restored.networks(tree, topic, cell)
+        return self._networks(*self._trained(cell, which), cell)
 
     def predict(self, cell: Cell | str, x: Any) -> np.ndarray:
         """Return what a cell's network says of samples, in the words and units of its data.
@@ -176,15 +174,21 @@ class Results:
         that is no ``Supervised``, and where its data tells outputs otherwise than that of the
         training.
         """
-        cell, network = _cell(cell), self.network(cell)
+        cell = _cell(cell)
         tree, topic = self._trained(cell, "final")
         if not isinstance(topic, Supervised):
             raise UsageError(f"topic {cell.topic} gives no predictions: take network({cell.id!r})")
         now = topic.targets()
         if (then := tree.get("targets", now)) != now:
             raise UsageError(f"{cell.id} was trained on targets of {then}, and its data has {now}")
+        network = self._networks(tree, topic, cell)["model"]
         with registry.having(self._losses):
             return topic.predict(network, cell, x)
+
+    def _networks(self, tree: Mapping[str, Any], topic: Topic, cell: Cell) -> dict[str, Any]:
+        """Return a checkpoint's networks, with torch's global generator left as it is."""
+        with torch.random.fork_rng(devices=[]), registry.having(self._losses):
+            return restored.networks(tree, topic, cell)
 
     def _trained(self, cell: Cell, which: str) -> tuple[dict[str, Any], Topic]:
         """Return the tree of a cell's checkpoint, and the topic that trained it."""
