@@ -173,23 +173,27 @@ def opened(what: str, given: Given, collate: Given | None) -> Pair | Items:
         raise UsageError(f"{what} is {_told(value)}: {KINDS} is needed")
     if len(value) == 0:
         raise UsageError(f"{what} is empty: it has no samples")
-    return Items(what, _copy(value), collate.value if collate else default_collate)
+    return Items(what, _copy(value, {}), collate.value if collate else default_collate)
 
 
-def _copy(dataset: Any) -> Any:
+def _copy(dataset: Any, made: dict[int, Any]) -> Any:
     """Return a copy of a Dataset to read from, with those inside it, as of a Subset.
 
-    One that opens its file at the first item would else hold it when it is sent to a process.
+    One that opens its file at the first item would else hold it when it is sent to a process. made:
+    the copies so far by the id of what they are of, for those that hold each other.
     """
+    if id(dataset) in made:
+        return made[id(dataset)]
     try:
         found = copy.copy(dataset)
     except Exception:  # of any class's own making: it is read itself
         return dataset
+    made[id(dataset)] = found
     for name, inner in getattr(found, "__dict__", {}).items():
         if isinstance(inner, Dataset):
-            found.__dict__[name] = _copy(inner)
+            found.__dict__[name] = _copy(inner, made)
         elif isinstance(inner, list) and inner and isinstance(inner[0], Dataset):
-            found.__dict__[name] = [_copy(one) for one in inner]
+            found.__dict__[name] = [_copy(one, made) for one in inner]
     return found
 
 

@@ -23,6 +23,8 @@ from harness.runs import Run
 from harness.settings import Settings
 from harness.topics import Supervised, metrics
 from harness.topics.datasets import one_in_five
+from harness.topics.supervised.given import Given
+from harness.topics.supervised.samples import opened
 from harness.training.loop import Training
 from harness.trial.task import Task
 
@@ -176,6 +178,13 @@ def test_a_dataset_may_open_its_file_at_the_first_item(executor, tmp_path, kind)
     topic.prepare()
     assert topic.data_notes() and outcome(executor, topic, CELL, tmp_path, 1, budget=SHORT).saved
     packed(trained, Task(topic, CELL, SHORT, tmp_path))
+
+
+def test_datasets_that_hold_each_other_are_copied_once():
+    one, other = pieces.Pictures(), pieces.Pictures()
+    one.other, other.other = other, one
+    found = opened("data", Given("data", one), None).dataset
+    assert found is not one and found.other is not other and found.other.other is found
 
 
 def test_parts_of_a_batch_train_as_the_whole(executor, tmp_path):
