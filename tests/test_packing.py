@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import os
 import subprocess
 import sys
 import types
@@ -82,13 +83,34 @@ def test_what_the_bodies_of_classes_inside_a_function_use_is_taken_along(monkeyp
     exec(CLASSES, vars(module))
     cloudpickle.register_pickle_by_value(module)
     try:
-        packed = [packing.dumps(module.total, "it") for _ in range(2)]
+        packed = packing.dumps(module.total, "it")
     finally:
         cloudpickle.unregister_pickle_by_value(module)
     call = "import pickle, sys; print(pickle.load(sys.stdin.buffer)())"
-    told = subprocess.run([sys.executable, "-c", call], input=packed[0], capture_output=True)
+    told = subprocess.run([sys.executable, "-c", call], input=packed, capture_output=True)
     assert told.stdout.split() == [b"3.0"], told.stderr.decode()
-    assert packed[0] == packed[1]
+
+
+PACK = """
+import cloudpickle, hashlib, sys, types
+from harness import packing
+module = sys.modules["nowhere_else"] = types.ModuleType("nowhere_else")
+exec({source!r}, vars(module))
+cloudpickle.register_pickle_by_value(module)
+print(hashlib.sha256(packing.dumps(module.total, "it")).hexdigest())
+"""
+
+
+def test_it_is_packed_alike_in_every_process():
+    """Sets of names have another order in each: a notebook's code is hashed as it is packed."""
+    command = [sys.executable, "-c", PACK.format(source=CLASSES)]
+    told = {
+        subprocess.run(
+            command, env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(told) == 1 and told != {b""}
 
 
 def test_of_a_module_in_whose_place_another_is(own, monkeypatch):

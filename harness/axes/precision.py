@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch._functorch.config as functorch
@@ -154,9 +154,8 @@ def reduced() -> list[str]:
 
 def _multiply_in_tf32(products: bool, convolutions: bool) -> None:
     """Set whether a GPU multiplies so, in PyTorch's older way and its newer, which then agree."""
-    matmul, cudnn = torch.backends.cuda.matmul, cast("Any", torch.backends.cudnn)
-    matmul.allow_tf32 = products
-    matmul.fp32_precision = "tf32" if products else "ieee"
+    torch.backends.cuda.matmul.allow_tf32 = products  # which sets the newer way too
+    cudnn: Any = torch.backends.cudnn
     cudnn.allow_tf32 = convolutions
     for part in (cudnn.conv, cudnn.rnn):
         part.fp32_precision = "tf32" if convolutions else "ieee"
