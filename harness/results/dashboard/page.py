@@ -148,6 +148,7 @@ def _topic(
         "counts": group["status"].value_counts().to_dict(),
         "what": _what(group),
         "notes": sections.data_notes(group),
+        "unmeasured": sections.unmeasured(group),
         "untrainable": sections.untrainable(group),
         "trust": sections.trust(group),
         "parallel": _beside(pairs, "parallel", better),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.cell import FP32
+from harness.results.counted import finite
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
 from harness.results.quantiles import t_quantile
@@ -94,6 +95,27 @@ def data_notes(cells: pd.DataFrame) -> list[str]:
     notes = list(dict.fromkeys(line for note in told for line in note.splitlines() if line.strip()))
     left = len(notes) - NOTES
     return notes[:NOTES] + ([f"and {left} more in cells.csv"] if left > 0 else [])
+
+
+def unmeasured(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the ids of a topic's cells that are done and whose metric is not a finite number.
+
+    They count as untrained. A second group are those measured on test data whose validation is not
+    finite, where others' is. cells: as ``answers.ranked`` returns them.
+    """
+    metric = cells["metric"].iloc[0]
+    own = cells[(cells["status"] == "done") & (cells["primary"] == metric)]
+    validated = np.isfinite(finite(own, f"validation.{metric}"))
+    measured = own["quality"].notna().to_numpy()
+    kinds = {metric: ~measured & ~validated}
+    if validated.any():
+        kinds[f"validation {metric}"] = measured & ~validated
+    return [
+        {"metric": name, "count": int(lost.sum()), "known": len(own)}
+        | {"ids": list(own["id"][lost].head(LISTED))}
+        for name, lost in kinds.items()
+        if lost.any()
+    ]
 
 
 def untrainable(cells: pd.DataFrame) -> list[tuple[str, str]]:

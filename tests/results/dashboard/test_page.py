@@ -82,6 +82,11 @@ def test_one_seed_is_never_called_best():
     assert "is best of" not in html and "cannot tell which recipe is best" in html
 
 
+def test_a_metric_that_is_no_number_is_said_to_be_none():
+    html = words(render([record("a", value=float("nan"), seed=seed) for seed in range(2)]))
+    assert "2 of 2 cells that are done have no finite score, and count as untrained" in html
+
+
 def losses():
     return (("ce", 0.9), ("mse", 0.9), ("mae", 0.1))
 

@@ -50,3 +50,22 @@ def test_energy_has_a_column_beside_memory_once_a_cell_s_is_known():
     at = table["columns"].index("energy J")
     assert table["columns"][at - 1] == "peak MiB"
     assert [row[at - 1 : at + 1] for row in table["rows"]] == [[9.0, None], [9.0, 12.5]]
+
+
+def unmeasured(tests, validations, **changed):
+    own = {"id": [*"abcd"], "status": "done", "primary": "odd", "metric": "odd"} | changed
+    return sections.unmeasured(
+        pd.DataFrame(own | {"quality": tests, "validation.odd": validations})
+    )
+
+
+def test_cells_that_are_done_without_a_finite_metric_are_named():
+    nan, inf = np.nan, np.inf
+    (found,) = unmeasured([1.0, nan, 2.0, nan], [1.0, nan, 2.0, inf])
+    assert found == {"metric": "odd", "count": 2, "known": 4, "ids": ["b", "d"]}
+    (found,) = unmeasured([1.0] * 4, [1.0, 1.0, inf, 1.0])
+    assert (found["metric"], found["ids"]) == ("validation odd", ["c"])
+    assert unmeasured([1.0, nan, 1.0, 1.0], [1.0] * 4) == []  # validated to choose by, no more
+    assert unmeasured([1.0] * 4, [nan] * 4) == []  # a topic without validation data
+    assert unmeasured([nan] * 4, [nan] * 4, status="diverged") == []
+    assert unmeasured([nan] * 4, [nan] * 4, primary="another") == []  # learns one task alone
