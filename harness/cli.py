@@ -7,24 +7,15 @@ import os
 import select
 import signal
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness import options
-from harness.cell import Cell, UsageError, unknown
-from harness.commands import check, export, run, trained, tune
-from harness.options import REPEATED
+from harness.cell import UsageError
+from harness.commands import check, export, folders, one_cell, run, trained, tune
 from harness.results import verdict
 from harness.topics.options import TOPIC_OPTIONS
-
-if TYPE_CHECKING:
-    from harness.runs import Run
-    from harness.settings import Given
-
-OF_CELL = ("profile", "run_dir", *REPEATED)  # the run options of commands on one cell
 
 FIRST = """\
 Which loss, learning-rate schedule and parallel configuration for a model, at what cost on this
@@ -67,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("cell")
-        options.add(command.add_argument, [options.RunOptions], OF_CELL)
+        options.add(command.add_argument, [options.RunOptions], one_cell.OPTIONS)
         options.add(command.add_argument, [options.SettingOptions, *TOPIC_OPTIONS])
     places = options.places(TOPIC_OPTIONS)
     evaluate = commands.add_parser("evaluate", help="evaluate a cell's final checkpoint")
@@ -100,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command is None:
             parser.print_help()
             return 0
-        does = {"report": _report, "compare": _compare, "replay": _replay, "train": _train}
+        does = {"report": folders.report, "compare": folders.compare}
+        does |= {"replay": one_cell.replay, "train": one_cell.train}
         does |= {"evaluate": trained.evaluate, "sample": trained.sample, "tune": tune.run}
         does |= {"check": check.run, "export": export.run}
         code = does[chosen.command](chosen)
@@ -130,167 +122,3 @@ def _is_unread() -> bool:
     os.dup2(nowhere, out)  # Python writes what it holds when it ends
     os.close(nowhere)
     return True
-
-
-def _report(chosen: argparse.Namespace) -> int:
-    """Write a run's tables and page again, and print the page's path and what was damaged."""
-    from harness.results import bounds
-    from harness.results.report import write_report
-
-    try:
-        page = write_report(chosen.run, lambda line: print(f"decathlon: {line}", file=sys.stderr))
-    except OSError as error:
-        raise UsageError(f"{chosen.run} cannot be written to: {error.strerror}") from None
-    print(bounds.printable(str(page)))
-    return 0
-
-
-def _compare(chosen: argparse.Namespace) -> int:
-    """Print how two runs compare, write it as JSON if asked to, and return the exit code."""
-    from harness.results import bounds, compare
-    from harness.results.compare import text
-
-    if chosen.json and (chosen.json.suffix != ".json" or chosen.json.is_dir()):
-        raise UsageError(f"--json {chosen.json} must be a file whose name ends in .json")
-    folders = (chosen.baseline, chosen.candidate)
-    comparison, unread = compare.of_folders(*folders)
-    for line in bounds.cut(unread):
-        print(f"decathlon: {line}", file=sys.stderr)
-    if chosen.json:
-        text.write_json(chosen.json, comparison, *folders)
-    if comparison.refused:
-        raise UsageError(comparison.refused)
-    print(bounds.printable("\n".join(text.lines(comparison))))
-    return comparison.exit_code
-
-
-def _run_of(
-    chosen: argparse.Namespace,
-    configured: list[Given],
-    folder: Path | None = None,
-    executor_kind: str = "local",
-) -> tuple[Run, Cell]:
-    """Make a run for the chosen cell in ``folder``, by default that of its own run.
-
-    configured: the project's settings. Raises UsageError if the cell cannot be trained.
-    """
-    from harness import matrix, project
-    from harness.runs import Run
-
-    cell = Cell.parse(chosen.cell)
-    told = options.RunOptions(**options.given(chosen, [options.RunOptions]))
-    data = options.given(chosen, TOPIC_OPTIONS)
-    topics = project.topics(options.run_folder(chosen), **data)
-    own = [(f"{cell.topic}.{name}", [text]) for name, text in cell.settings]
-    settings = project.settings_of(chosen, [*configured, *own], topics)
-    topics = settings.applied(topics)
-    if cell.topic not in topics:
-        raise unknown("topic", cell.topic, topics)
-    if told.profile not in matrix.PROFILES:
-        raise unknown("profile", told.profile, matrix.PROFILES)
-    rates = project.rates_of(topics, told.profile, told.rates, settings)
-    run = Run(
-        folder or options.run_folder(chosen),
-        topics,
-        told.profile,
-        told.world_size,
-        accumulate=told.accumulate,
-        rates=rates,
-        settings=settings,
-        options=options.arguments(data | options.repeated(told)),
-        device=told.device or "",
-        executor_kind=executor_kind,
-    )
-    if reason := run.skip_reason(cell):
-        raise UsageError(f"{cell.id} is skipped: {reason}")
-    return run, cell
-
-
-def _replay(chosen: argparse.Namespace) -> int:
-    """Train a cell again, apart from its run; return 1 if its record's numbers do not come back."""
-    from harness import project
-    from harness.results.record import TRAINED
-    from harness.results.store import Store
-    from harness.trial.outcome import same_numbers
-
-    configured = project.configure(chosen, OF_CELL)
-    kept = options.run_folder(chosen)
-    with tempfile.TemporaryDirectory() as scratch:
-        run, cell = _run_of(chosen, configured, Path(scratch))
-        old = Store(kept).read(cell)
-        run.start([cell])
-        try:
-            new = run.result(cell)
-        finally:
-            run.close()
-        steps = run.topics[cell.topic].agrees
-        curves: Sequence[Mapping[str, list[float]]] = ()
-        if old is not None and old.population != new.population:
-            from harness.training import agreement
-
-            paths = [store.checkpoint(cell, "middle") for store in (Store(kept), run.store)]
-            curves = agreement.first_steps([old.curve, new.curve], paths, steps)
-    print({"status": str(new.status), **new.metrics})
-    if new.status not in TRAINED:
-        print(new.traceback or new.reason)
-        return 1
-    if old is None:
-        print(f"{kept} has no record of it to compare with")
-        return 0
-    if old.fingerprint != new.fingerprint:
-        print("not the same experiment: its budget, data, code or versions changed since")
-        return 1
-    if unlike := list(dict.fromkeys([*old.unrepeatable, *new.unrepeatable])):
-        print(
-            f"it cannot come back bit for bit on this GPU: {', '.join(unlike)} has no repeatable "
-            f"form; its metrics were {old.metrics}"
-        )
-        return 0
-    if old.population != new.population:
-        said = f"it trained in a population of {old.population}: "
-        if not curves:
-            print(f"{said}a checkpoint is gone, so its first losses cannot be compared")
-            return 0
-        apart = agreement.difference(curves[0], curves[1], steps)
-        print(
-            f"{said}up to step {steps} losses differ by {apart:.1g} at most, "
-            f"{agreement.TOLERANCE:g} is allowed; its metrics were {old.metrics}"
-        )
-        return 0 if apart <= agreement.TOLERANCE else 1
-    same = old.status == new.status and all(
-        same_numbers(one, other)
-        for one, other in ((old.metrics, new.metrics), (old.curve, new.curve))
-    )
-    print("the same numbers, bit for bit" if same else f"other numbers than {old.metrics}")
-    return 0 if same else 1
-
-
-def _train(chosen: argparse.Namespace) -> int:
-    """Train a cell as one of torchrun's ranks; rank 0 keeps and prints its record."""
-    from harness import project
-    from harness.axes import parallel
-    from harness.execution import torchrun
-
-    ranks, cell = torchrun.ranks(), Cell.parse(chosen.cell)
-    if ranks is None or not parallel.is_distributed(cell.parallel):
-        raise UsageError(
-            "train is for a parallel cell under torchrun: torchrun --nproc-per-node 2 "
-            "-m harness train vgg/vgg11-ce-one_cycle-ddp-s0"
-        )
-    configured = project.configure(chosen, OF_CELL)
-    chosen.world_size = ranks
-    run, cell = _run_of(chosen, configured, executor_kind="torchrun")
-    if torchrun.is_first():
-        run.lock()
-    outcome = torchrun.train(run.task(cell))
-    if outcome is None:
-        return 0
-    record = run.keep(cell, outcome)
-    run.close()
-    print({"status": str(record.status), **record.metrics})
-    try:
-        record.check()
-    except AssertionError as error:
-        print(error)
-        return 1
-    return 0

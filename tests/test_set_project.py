@@ -108,6 +108,14 @@ def test_a_replay_that_fails_again_says_why_and_is_no_success(project):
     assert "{'status': 'failed'}" in done.stdout and record["reason"] in done.stdout
 
 
+def test_a_replay_that_is_refused_says_why_in_one_line(project):
+    (project.path / "conftest.py").write_text(f"{CONFTEST}\nMine.evaluate = lambda *_: {{}}\n")
+    done = harness(project.path, "replay", "mine/line-mse-cosine-single-optimizer.lr-0.01-s0")
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1), done.stderr  # its progress
+    why = "evaluate returned no 'mse', the primary metric: it returned nothing"
+    assert done.stderr == f"decathlon: {why}\n"
+
+
 def test_axes_are_chosen_and_a_project_s_own_option_stays_its_own(project):
     asked = ("--plan", "--loss", "x", "--decathlon-loss", "ce,kl", "--schedule", "adam")
     result = project(*asked, "--set", "mine.optimizer.lr=0.1", "--profile", "quick")

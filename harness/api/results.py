@@ -64,6 +64,7 @@ def load(
 class Results:
     """The tables, records and trained networks of a run's folder, as they were when it was read.
 
+    What a later run has trained there anew is refused: load the folder again to have it.
     cells: a row for each training; its columns are those of ``cells.csv``, of which
     ``metric.*`` is the trained network on test data. ``print`` says how the cells ended.
     """
@@ -78,6 +79,7 @@ class Results:
         self._store, self._topics = Store(folder), topics
         self._losses = [("losses", value) for value in own if isinstance(value, Loss)]
         self.cells, unread = frames.read(folder)
+        self._read = {*self.cells[["id", "fingerprint", "started"]].itertuples(False, None)}
         for line in bounds.cut(unread):
             warnings.warn(line, stacklevel=3)
 
@@ -89,7 +91,11 @@ class Results:
     @cached_property
     def records(self) -> dict[str, Record]:
         """The records by cell id; none in a folder that holds tables only."""
-        return {record.cell.id: record for record in self._store}
+        known = {name for name, *_ in self._read}
+        found = {r.cell.id: r for r in self._store if r.cell.id in known}
+        for record in found.values():
+            self._check_same(record)
+        return found
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -160,8 +166,8 @@ class Results:
         """Return all of a cell's trained networks by name; a fitted estimator under ``model``.
 
         They may have been trained under any parallel configuration. torch's global generator stays
-        as it is. Raises UsageError if there is no such checkpoint, it is damaged, or its topic
-        cannot be found here.
+        as it is. Raises UsageError if there is no such checkpoint, it is damaged or of a later run,
+        or its topic cannot be found here.
         """
         cell = _cell(cell)
         return self._networks(*self._trained(cell, which), cell)
@@ -194,6 +200,8 @@ class Results:
         """Return the tree of a cell's checkpoint, and the topic that trained it."""
         if which not in CHECKPOINTS:
             raise unknown("checkpoint", which, CHECKPOINTS)
+        if record := self._store.read(cell):
+            self._check_same(record)
         path = self._store.checkpoint(cell, which)
         if not path.exists():
             record = self.record(cell) if self.records else None
@@ -201,6 +209,13 @@ class Results:
             raise UsageError(f"{cell.id} has no {which} checkpoint, {path}{ended}")
         tree = restored.tree_of(path, cell)
         return tree, restored.topic_of(tree, self.topics, path)
+
+    def _check_same(self, record: Record) -> None:
+        """Raise UsageError if a record is of a later training than ``cells``."""
+        if (record.cell.id, record.fingerprint, record.started) not in self._read:
+            raise UsageError(
+                f"{record.cell.id} was trained after {self.folder} was read: load it again"
+            )
 
     @cached_property
     def topics(self) -> Mapping[str, Topic]:

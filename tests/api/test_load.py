@@ -53,6 +53,26 @@ def test_a_cell_s_network_measures_what_its_record_says(results, cell, how):
     assert not torch.equal(middle[0].weight, network[0].weight)
 
 
+def test_what_a_later_run_trained_anew_is_not_taken_for_what_was_read(tmp_path):
+    chosen = {"folder": tmp_path / "run", "models": ["line"], "schedules": ["constant"]}
+    first = harness.run(Toy(), "smoke", losses=["mse"], **chosen)
+    second = harness.run(Toy(), "smoke", losses=["mse", "mae"], **chosen)
+    mse, mae = (Cell("toy", "line", loss, "constant") for loss in ("mse", "mae"))
+    assert [*first.records] == [mse.id] and len(second.records) == 2
+    first.network(mse)
+    third = harness.run(
+        Toy(), "smoke", losses=["mse"], rerun=True, settings={"toy.steps": 9}, **chosen
+    )
+    assert third.network(mse) and third.network(mae)
+    for cell in (mse, mae):
+        with pytest.raises(UsageError, match=f"{cell.id} was trained after .* load it again"):
+            first.network(cell)
+    del second.records
+    with pytest.raises(UsageError, match=f"{mse.id} was trained after"):
+        second.curves  # noqa: B018
+    second.network(mae)
+
+
 def test_weights_of_a_compiled_network_are_a_plain_one_s(results, tmp_path):
     shutil.copytree(results.folder, tmp_path / "run")
     path = tmp_path / "run/checkpoints" / SINGLE.id / "final.pt"
