@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,8 @@ def run_of(
         cells = by_axis.select(topics, chosen.profile, axes, chosen.seeds)
     cells = {name: settings.cells(some) for name, some in cells.items()}
     for topic in topics.values():
-        topic.prepare()
+        if any(hasattr(topic, name) for name in told or ()):
+            topic.prepare()  # what an option names must be there, whichever cells are selected
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"run folder {folder} is a file")
     run = Run(
@@ -145,9 +146,17 @@ def run_of(
         rates=project.rates_of(topics, chosen.profile, chosen.rates, settings),
         settings=settings,
     )
-    for cell in {
-        (one.topic, one.settings): one for some in cells.values() for one in some
-    }.values():
+    return run, cells
+
+
+def prepare(run: Run, cells: Iterable[Cell]) -> None:
+    """Raise UsageError for data, models or settings of cells that cannot be trained.
+
+    Topics without a cell among them are not looked at: theirs may be broken.
+    """
+    alike = {(cell.topic, cell.settings): cell for cell in cells}
+    for name in dict.fromkeys(name for name, _ in alike):
+        run.topics[name].prepare()
+    for cell in alike.values():
         run.topic(cell).dataset_id()
         run.budget(cell)
-    return run, cells

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote, unquote
@@ -41,11 +41,14 @@ def unknown(kind: str, value: str, allowed: Iterable[str], of: str = "") -> Usag
     near = difflib.get_close_matches(value, choices, n=NEAREST if many else 1, cutoff=0.5)
     rest = [choice for choice in choices if choice not in near]
     named = [*near, *rest[: max(0, NEAREST - len(near)) if many else None]]
-    more = f" and {len(choices) - len(named)} more" if many else ""
-    whose = f" of {of}" if of else ""
-    return UsageError(
-        f"unknown {kind} {value!r}{whose}: choose from {', '.join(named) or 'nothing'}{more}"
-    )
+    told = some_of([*named, *rest], len(named)) or "nothing"
+    return UsageError(f"unknown {kind} {value!r}{f' of {of}' if of else ''}: choose from {told}")
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """Return the first ``most`` names as text, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class Status(StrEnum):

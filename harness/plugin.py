@@ -294,22 +294,25 @@ def _plans(config: pytest.Config) -> bool:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the trainings of the selected cells; each item then waits for its record.
 
-    Those of a race start when the tests do.
+    Those of a race start when the tests do. What cannot be trained is refused before.
     """
     config = session.config
     broken = session.testsfailed and not config.option.continue_on_collection_errors
-    if config.option.collectonly or _plans(config) or broken:
+    if config.option.collectonly or broken or not (cells := _cells(session)):
         return
-    if cells := _cells(session):
-        run = _run(config)
+    from harness.asked import prepare
+
+    run = _run(config)
+    try:
+        prepare(run, cells)
+        if _plans(config):
+            return
         screen = _screen(config, run)
         end_as_by_ctrl_c(config.add_cleanup)
-        if run.profile == "race":
-            return
-        try:
+        if run.profile != "race":
             screen.line(run.start(cells))
-        except UsageError as error:
-            _stop(error)
+    except UsageError as error:
+        _stop(error)
 
 
 @pytest.hookimpl(tryfirst=True)

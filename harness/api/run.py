@@ -172,6 +172,8 @@ def _run_of(
     for cell in cells:
         if cell.topic not in topics:
             raise unknown("topic", cell.topic, topics)
+    asked.prepare(run, cells)
+    for cell in cells:
         run.skip_reason(cell)
     installed = registered_topics()
     run.own = [name for name, topic in topics.items() if topic != installed.get(name)]

@@ -11,10 +11,9 @@ from torch import nn, optim
 from harness.axes.axis import Axis, Value
 from harness.axes.muon import Muon, fusable
 from harness.axes.parallel.configurations import is_sharded
-from harness.cell import UsageError, unknown
+from harness.cell import UsageError, some_of, unknown
 
 KINDS = ("sgd", "adam", "rmsprop", "adamw", "muon")
-NAMED = 3  # parameters that an error names
 Make = Callable[..., optim.Optimizer]  # (class, parameters, **settings) -> optimizer
 Named = list[tuple[str, nn.Parameter]]
 
@@ -146,8 +145,7 @@ def _refuse_left_out(kind: str, named: Named, optimizer: optim.Optimizer) -> Non
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     left = [name for name, own in named if own.requires_grad and id(own) not in moved]
     if left:
-        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         raise UsageError(
-            f"optimizer {kind} leaves out {', '.join(left[:NAMED])}{more}: its groups must hold "
+            f"optimizer {kind} leaves out {some_of(left)}: its groups must hold "
             "every parameter that is not frozen by requires_grad_(False)"
         )

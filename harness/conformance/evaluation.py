@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from harness.axes import parallel
-from harness.cell import UsageError
-from harness.conformance.finding import Finding, fails, holds, listed
+from harness.cell import UsageError, some_of
+from harness.conformance.finding import Finding, fails, holds
 from harness.conformance.outside import changed
 from harness.conformance.trace import layers, leaves
 from harness.training.loop import Training
@@ -34,7 +34,7 @@ def evaluation(task: Task, rank: int) -> Finding:
         found = _looked_at(task, training, method, function)
         if isinstance(found, Finding):
             return found
-        told.append(f"{method} gives {listed([*found])}" if found else f"there is no {method}")
+        told.append(f"{method} gives {some_of([*found])}" if found else f"there is no {method}")
     return holds(f"{', '.join(told)}; all is left as it was")
 
 
@@ -65,12 +65,12 @@ def _looked_at(
         hook.remove()
         set_random_state(random, training.generator, training.gpus)
     if unlike := changed(before, after):
-        return fails(f"{method} changes {listed(unlike)}", f"measure only; {MODES}")
+        return fails(f"{method} changes {some_of(unlike)}", f"measure only; {MODES}")
     if used:
         alone = [name for name in used if _matters(name)] or [*used]
-        return fails(f"{method} runs {listed(alone)} in training mode", MODES)
+        return fails(f"{method} runs {some_of(alone)} in training mode", MODES)
     if unlike := [name for name in modes if modes[name] != modes_after[name]]:
-        return fails(f"{method} leaves {listed(unlike)} in training mode", MODES)
+        return fails(f"{method} leaves {some_of(unlike)} in training mode", MODES)
     try:
         (metrics, _), (again, _) = (measured(task, value, method) for value in values)
     except UsageError as error:

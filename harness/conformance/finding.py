@@ -18,7 +18,6 @@ from harness.training.topic import Topic
 Status = Literal["holds", "fails", "does not apply"]
 
 FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
-NAMED = 5  # names that a line has room for
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,6 @@ def _own_codes(function: object) -> Iterator[CodeType]:
         for value in (part, *getattr(part, "__dict__", {}).values()):
             if isinstance(value, FunctionType) and not is_librarys(value.__code__.co_filename):
                 yield value.__code__
-
-
-def listed(names: list[str]) -> str:
-    """Return names as text: the first NAMED of them, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _error(trace: str) -> str:

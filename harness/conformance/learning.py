@@ -10,7 +10,8 @@ from statistics import mean
 import torch
 from torch import Tensor, nn
 
-from harness.conformance.finding import Finding, does_not_apply, fails, holds, listed
+from harness.cell import some_of
+from harness.conformance.finding import Finding, does_not_apply, fails, holds
 from harness.conformance.subject import STEPS
 from harness.training.batches import Batches
 from harness.training.loop import Diverged, Training
@@ -110,29 +111,29 @@ def gradients(task: Task, rank: int) -> Finding:
         name for name in (*none, *zero) if _others_learn(name, seen, training.networks)
     ]
     if none := [name for name in none if name not in experts]:
-        wrong[f"{listed(none)} {_get(none)} no gradient"] = (
+        wrong[f"{some_of(none)} {_get(none)} no gradient"] = (
             "the loss does not depend on it, or is cut off by detach, .data, no_grad, argmax or "
             ".item(): use it, or freeze it by requires_grad_(False)"
         )
     if zero := [name for name in zero if name not in experts]:
-        wrong[f"the gradient of {listed(zero)} is exactly 0 in all {STEPS} steps"] = (
+        wrong[f"the gradient of {some_of(zero)} is exactly 0 in all {STEPS} steps"] = (
             "what comes after is saturated, dead (a ReLU below 0) or multiplied by 0"
         )
     alone = [name for name in still if id(named[name]) not in mine]
     reached = _reached(training, {n: p for n, p in named.items() if n not in frozen}, alone)
     asked["copied from time to time"] = [name for name in alone if name not in reached]
     if alone := [name for name in alone if name in reached]:
-        wrong[f"no player moves {listed(alone)}"] = (
+        wrong[f"no player moves {some_of(alone)}"] = (
             "name its network in a Player, or freeze it by requires_grad_(False)"
         )
     if loose := _loose(training.networks):
-        wrong[f"{listed(loose)} {_is(loose)} a tensor with requires_grad, and no parameter"] = (
+        wrong[f"{some_of(loose)} {_is(loose)} a tensor with requires_grad, and no parameter"] = (
             "no optimizer moves it and no checkpoint holds it: make it an nn.Parameter"
         )
     if wrong:
         return fails("; ".join(wrong), "; ".join(wrong.values()))
     asked["frozen on purpose"] = [name for name in named if name in frozen and name not in moved]
-    told = "".join(f"; {why}? {listed(names)}" for why, names in asked.items() if names)
+    told = "".join(f"; {why}? {some_of(names)}" for why, names in asked.items() if names)
     left = {*frozen, *itertools.chain(*asked.values())}
     return holds(f"{len(named) - len(left)} parameters get one in {STEPS} steps{told}")
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import checkpoint
+from harness.cell import some_of
 from harness.conformance.determinism import told
-from harness.conformance.finding import Finding, fails, holds, listed
+from harness.conformance.finding import Finding, fails, holds
 from harness.conformance.outside import changed, hidden
 from harness.conformance.state import HALF
 from harness.conformance.subject import STEPS, Subject
@@ -65,8 +66,8 @@ def resume(subject: Subject) -> Finding:
     lost = changed(kept, back)
     parting = first_difference(one, other)
     if parting is None:
-        note = f"; not restored, and without effect here: {listed(lost)}" if lost else ""
+        note = f"; not restored, and without effect here: {some_of(lost)}" if lost else ""
         return holds(f"steps {HALF + 1} to {STEPS} come again in a fresh process{note}")
     what = told(parting).replace("before the first step", "after loading")
-    why = f": {listed(lost)} {'is' if len(lost) == 1 else 'are'} not restored" if lost else ""
+    why = f": {some_of(lost)} {'is' if len(lost) == 1 else 'are'} not restored" if lost else ""
     return fails(f"after step {HALF}, saved and loaded, {what}{why}", TODO[parting.kind])

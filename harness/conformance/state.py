@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from harness import checkpoint
+from harness.cell import some_of
 from harness.conformance.determinism import told
-from harness.conformance.finding import Finding, fails, holds, listed
+from harness.conformance.finding import Finding, fails, holds
 from harness.conformance.outside import changed, of_layers
 from harness.conformance.subject import STEPS
 from harness.conformance.trace import Event, Parting, first_difference, leaves, watched
@@ -34,7 +35,7 @@ def state(task: Task, rank: int) -> Finding:
     fresh.load_state_dict(checkpoint.load(path))
     if unlike := changed(leaves(saved), leaves(fresh.state_dict())):
         return fails(
-            f"{listed(unlike)} {_differ(unlike)} after loading",
+            f"{some_of(unlike)} {_differ(unlike)} after loading",
             "let load_state_dict take in all that state_dict gives",
         )
     unsaved = changed(of_layers(training.networks), of_layers(fresh.networks))
@@ -44,7 +45,7 @@ def state(task: Task, rank: int) -> Finding:
         if parting := first_difference(one, other):
             return fails(_unlike(parting, mode, unsaved), BUFFER)
     moved = [name for name in changed(begun, of_layers(training.networks)) if name in unsaved]
-    note = f"; {listed(moved)} changed and is not saved, which no output shows" if moved else ""
+    note = f"; {some_of(moved)} changed and is not saved, which no output shows" if moved else ""
     return holds(f"loaded into fresh objects all is equal, bit for bit, outputs too{note}")
 
 
@@ -53,7 +54,7 @@ def _differ(names: list[str]) -> str:
 
 
 def _unlike(parting: Parting, mode: str, unsaved: list[str]) -> str:
-    kept = f": {listed(unsaved)} {'is' if len(unsaved) == 1 else 'are'} not in state_dict"
+    kept = f": {some_of(unsaved)} {'is' if len(unsaved) == 1 else 'are'} not in state_dict"
     what = told(parting).partition(" differs")[0].partition(" the ")[2]
     return f"in {mode} mode the {what} differs after loading{kept if unsaved else ''}"
 

@@ -60,6 +60,33 @@ def test_a_topic_none_of_whose_cells_is_chosen_stops_no_project_that_forbids_emp
     assert done.returncode == 0 and "train vgg/vgg11-" in done.stdout, done.stdout + done.stderr
 
 
+BROKEN = """
+
+@dataclass(frozen=True)
+class Broken(Toy):
+    name: ClassVar[str] = "broken"
+
+    def dataset_id(self):
+        from harness import UsageError
+
+        raise UsageError("there is no such file")
+
+
+def pytest_decathlon_topics():
+    return [Toy(), Broken()]
+"""
+
+
+def test_a_topic_without_its_data_stops_no_run_of_another(tmp_path):
+    (tmp_path / "conftest.py").write_text(f"{TOY}{BROKEN}")
+    asked = ("run", "--profile", "smoke", "--plan", "-q", "-k")
+    done = decathlon(tmp_path, *asked, "toy/line")
+    assert done.returncode == 0 and "train toy/line-" in done.stdout, done.stdout + done.stderr
+    done = decathlon(tmp_path, *asked, "toy or broken")
+    assert done.returncode == 2 and "decathlon: there is no such file" in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
 def test_without_topics_of_one_s_own_only_what_is_built_in_is_collected(tmp_path):
     asked = ("run", "--profile", "smoke", "--collect-only", "-q")
     done = decathlon(tmp_path, *asked, "-k", "test_own or (vgg11 and single)")

@@ -25,7 +25,7 @@ from harness.axes.parallel.collectives import mean_of_unlike
 from harness.axes.parallel.configurations import CONFIGURATIONS, is_sharded
 from harness.axes.parallel.loaded import loaded
 from harness.axes.parallel.replicas import Replicas
-from harness.cell import UsageError
+from harness.cell import UsageError, some_of
 
 AVERAGE_EVERY = 4  # steps of local_sgd
 COMPRESS_FROM = 2  # PowerSGD's first step: DDP arranges its buckets anew after step one
@@ -146,9 +146,8 @@ class Layout:
         """Raise UsageError instead of DDP's error, if it waits for gradients noted not to come."""
         missing = [name for names in self.without_gradient.values() for name in names]
         if missing and UNFINISHED in str(error):
-            more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise UsageError(
-                f"no loss depends on parameter {missing[0]}{more}, whose gradient {self.name} "
+                f"no loss depends on parameter {some_of(missing, 1)}, whose gradient {self.name} "
                 "waits for: use it, freeze it by requires_grad_(False), or let the topic's skip "
                 f"leave {self.name} out"
             ) from error

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from harness.cell import some_of
 from harness.results.compare.rows import Row, alike, mean, naming, numbers, texts
 from harness.results.compare.statistic import Certain, Difference
 from harness.results.verdict import Verdict
@@ -108,5 +109,4 @@ def metric(
 def _told(some: Sequence[Difference]) -> str:
     """Return differences as text, the most certain or else the largest first, three at most."""
     first = sorted(some, key=lambda one: (one.p, -abs(one.value)))
-    named = ", ".join(f"{one.name or 'all together'} {one.value:+.3g}" for one in first[:3])
-    return named + (f" and {len(first) - 3} more" if len(first) > 3 else "")
+    return some_of([f"{one.name or 'all together'} {one.value:+.3g}" for one in first], 3)

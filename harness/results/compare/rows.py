@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.cell import some_of
 from harness.results.verdict import Verdict
-
-NAMED = 3  # cells that a note names; a row has them all
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,8 @@ class Row:
 def naming(what: str, ids: Sequence[str], reason: str = "") -> str:
     """Return a note on cells: how many, what of them, the first one's reason, the first ids."""
     reason = textwrap.shorten(reason, 100, placeholder=" ...")
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     why = f" ({reason})" if reason else ""
-    return f"{len(ids)} {what}{why}: {', '.join(ids[:NAMED])}{more}"
+    return f"{len(ids)} {what}{why}: {some_of(ids, 3)}"
 
 
 def numbers(cells: pd.DataFrame, column: str) -> np.ndarray:
