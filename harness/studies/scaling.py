@@ -25,6 +25,7 @@ from harness.studies.study import keep, own_executor, task_of
 from harness.training.loop import Training
 from harness.trial import cost
 from harness.trial.device import device_of, gpus
+from harness.trial.memory import PeakMemory
 from harness.trial.task import Task, training_of
 
 WARM_UP = 3
@@ -73,7 +74,8 @@ def steps(task: Task, rank: int) -> dict[str, Any]:
     training = training_of(task, device, rank)
     for _ in range(WARM_UP):
         training.advance()
-    with cost.peak_memory(device) as peak:
+    memory = PeakMemory(device)
+    with memory.watched():
         _together()
         cost.synchronise(device)
         begun = time.perf_counter()
@@ -82,9 +84,8 @@ def steps(task: Task, rank: int) -> dict[str, Any]:
         cost.synchronise(device)
         _together()
         step_s = (time.perf_counter() - begun) / STEPS
-        memory = peak()
     sent = sent_bytes(training) / 2**20 if parallel.is_distributed(task.cell.parallel) else 0.0
-    largest = torch.tensor([memory, _held(training) / 2**20], device=device)
+    largest = torch.tensor([memory.mb, _held(training) / 2**20], device=device)
     if dist.is_initialized():
         dist.all_reduce(largest, dist.ReduceOp.MAX)
     return {

@@ -10,6 +10,7 @@ from harness.cell import Cell
 from harness.runs import Run
 from harness.training.loop import Training
 from harness.trial import cost, device, flops
+from harness.trial.memory import PeakMemory
 
 
 class Case:
@@ -40,7 +41,8 @@ class Case:
         count, on the CPU too.
         """
         flops_per_step = flops.count(self.step)
-        with cost.peak_memory(self.device) as memory:
+        memory = PeakMemory(self.device)
+        with memory.watched():
             self.step()
         flops_per_s, maker = flops_per_step / step_s, flops.makers_peak(self.device)
         with device.repeatable(self.device.type):  # in full float32 whatever the environment says
@@ -48,7 +50,7 @@ class Case:
         return {
             "samples_per_s": self.budget.batch_size / step_s,
             "step_ms": 1e3 * step_s,
-            "peak_memory_mb": memory(),
+            "peak_memory_mb": memory.mb,
             "flops_per_step": flops_per_step,
             "share_of_peak": flops_per_s / peak,
             **({"share_of_makers_peak": flops_per_s / maker.fp32} if maker else {}),

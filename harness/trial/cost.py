@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import math
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +17,7 @@ from torch import nn
 
 from harness.training.loop import Training
 from harness.trial import nvml
+from harness.trial.memory import PeakMemory
 
 CPU = torch.device("cpu")
 COMPUTING = ("torchvision", "numpy", "scipy", "scikit-learn", "gymnasium", "torch-fidelity")
@@ -30,6 +25,7 @@ PASSES = 40  # of the convolution by which a core's speed is told
 PASS_S = 1.45e-3  # what one takes on the core whose seconds the budgets expect
 FIRST_STEPS = 3  # in which libraries start and networks are compiled
 LAUNCH_S = 4e-3  # what a small network's step takes on a GPU, where launching it is all its time
+TRAINING = ("train_s", "first_steps_s")  # what a training's seconds are counted as
 GPU_LIBRARIES = ("cuda", "cudnn")
 # of an environment, what decides a cell's numbers
 DECIDING = (
@@ -43,6 +39,7 @@ class Clock:
 
     device: it is waited for where a block begins and ends, so that each has what was queued in it.
     counter: reads the joules used so far, as ``nvml.energy_counter`` does; NaN: they are not known.
+    memory: where it is set, watched while seconds are counted as a training's.
     """
 
     def __init__(
@@ -51,7 +48,9 @@ class Clock:
         self.seconds: dict[str, float] = {}
         self.joules: dict[str, float] = {}
         self._device, self._counter = device, counter
+        self.memory: PeakMemory | None = None
         self._begun = time.perf_counter()
+        self._name = ""
         self._inside = 0.0, 0.0
 
     def elapsed(self) -> float:
@@ -63,15 +62,24 @@ class Clock:
         """Add the block's time and energy to ``name``, without those of measured blocks inside."""
         (outside_s, outside_j), self._inside = self._inside, (0.0, 0.0)
         begun_s, begun_j = self._read()
+        outside = self._name
+        self._count_as(name)
         try:
             yield
         finally:
+            self._count_as(outside)
             ended_s, ended_j = self._read()
             spent_s, spent_j = ended_s - begun_s, ended_j - begun_j
             inside_s, inside_j = self._inside
             self.seconds[name] = self.seconds.get(name, 0.0) + spent_s - inside_s
             self.joules[name] = self.joules.get(name, 0.0) + spent_j - inside_j
             self._inside = outside_s + spent_s, outside_j + spent_j
+
+    def _count_as(self, name: str) -> None:
+        """Count what comes as ``name``."""
+        self._name = name
+        if self.memory:
+            self.memory.watch(name in TRAINING)
 
     def include(self, part: str, whole: str) -> None:
         """Count what was measured as ``part`` in ``whole`` too."""
@@ -128,44 +136,6 @@ def synchronise(device: torch.device) -> None:
 def parameters(networks: Mapping[str, nn.Module]) -> int:
     """Count the parameters of all networks."""
     return sum(p.numel() for network in networks.values() for p in network.parameters())
-
-
-@contextmanager
-def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Measure the block's peak memory: yield a function that returns it in MiB.
-
-    Of a GPU this process's allocations count, those from before the block too (a training's
-    parameters), but for what earlier trainings left to the garbage collector. Else it is by how
-    much this process's resident memory grows: what imports and earlier cells hold is not the
-    block's. Other systems than Linux only know the peak of the process's whole life. Looks at
-    validation data and checkpoints inside the block are in it.
-    """
-    if device.type == "cuda":
-        gc.collect()
-        torch.cuda.reset_peak_memory_stats(device)
-        yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
-    elif sys.platform == "linux":
-        _free_heap()
-        with contextlib.suppress(OSError):  # a locked-down /proc: the peak of the process's life
-            Path("/proc/self/clear_refs").write_text("5")
-        before = _resident_mb("VmRSS")
-        yield lambda: max(0.0, _resident_mb("VmHWM") - before)
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        yield lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def _resident_mb(name: str) -> float:
-    """Return this process's resident memory in MiB as Linux counts it: VmRSS now, VmHWM at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
-
-
-def _free_heap() -> None:
-    """Give what earlier cells have freed back to the system, where the C library can."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

@@ -23,6 +23,7 @@ from harness.trial.audit import audit as audit_cell
 from harness.trial.choosing import choose_all
 from harness.trial.device import device_of, own_gpus, unrepeatable
 from harness.trial.held_out import HeldOut
+from harness.trial.memory import PeakMemory
 from harness.trial.outcome import Audited, Outcome, PopulationOutcome, Saved
 from harness.trial.samples import Film
 from harness.trial.task import Task, measured, network_digest, training_of
@@ -183,18 +184,17 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
 
     begun = population.step  # by now it was timed for some steps
     first = max(0, min(cost.FIRST_STEPS, task.middle - begun))
-    with cost.peak_memory(population.device) as peak_mb:
-        if begun:
-            look(begun)
-        train_to(begun + first, "first_steps_s")
-        train_to(task.middle)
-        for member in running():
-            saved[member.cell] = save(tasks[member.cell], member, "middle")
-        train_to(task.middle + task.replayed_steps)
-        for member in running():
-            saved[member.cell] = replace(saved[member.cell], replayed_digest=network_digest(member))
-        train_to(task.budget.steps)
-        memory_mb = peak_mb()
+    memory = clock.memory = PeakMemory(population.device)
+    if begun:
+        look(begun)
+    train_to(begun + first, "first_steps_s")
+    train_to(task.middle)
+    for member in running():
+        saved[member.cell] = save(tasks[member.cell], member, "middle")
+    train_to(task.middle + task.replayed_steps)
+    for member in running():
+        saved[member.cell] = replace(saved[member.cell], replayed_digest=network_digest(member))
+    train_to(task.budget.steps)
     found: dict[str, Outcome] = {}
     evaluation_s: dict[str, float] = {}
     for member in population.members:
@@ -211,7 +211,7 @@ def _train(task: PopulationTask, population: Population, clock: cost.Clock) -> d
     for member in population.members:
         name = member.cell.id
         seconds = shares | {"eval_s": evaluation_s[name]}
-        own_cost = cost.of_training(member, seconds, memory_mb, energy_j, begun, first)
+        own_cost = cost.of_training(member, seconds, memory.mb, energy_j, begun, first)
         found[name] = replace(found[name], cost=own_cost)
     return found
 

@@ -19,6 +19,7 @@ from harness.trial import cost, nvml, parity
 from harness.trial.choosing import choose
 from harness.trial.device import device_of, own_gpus, unrepeatable
 from harness.trial.held_out import HeldOut
+from harness.trial.memory import PeakMemory
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
 from harness.trial.task import Task, measured, network_digest, training_of
@@ -59,7 +60,8 @@ def _train(task: Task, rank: int) -> Outcome:
         held_out.look(step)
 
     diverged: Diverged | None = None
-    with cost.peak_memory(device) as peak_mb, clock.measure("train_s"):
+    clock.memory = PeakMemory(device)
+    with clock.measure("train_s"):
         try:
             with clock.measure("first_steps_s"):
                 training.run(begun + first, look)
@@ -72,7 +74,6 @@ def _train(task: Task, rank: int) -> Outcome:
             training.run(task.budget.steps, look)
         except Diverged as error:
             diverged = error
-        memory_mb = peak_mb()
     outcome = finish(task, training, film, held_out, saved, diverged, clock)
     if rank != 0:
         return outcome
@@ -83,7 +84,9 @@ def _train(task: Task, rank: int) -> Outcome:
     clock.include("first_steps_s", "train_s")
     clock.seconds["wall_s"] = clock.elapsed()
     energy_j = clock.joules["train_s"]
-    measured_cost = cost.of_training(training, clock.seconds, memory_mb, energy_j, begun, first)
+    measured_cost = cost.of_training(
+        training, clock.seconds, clock.memory.mb, energy_j, begun, first
+    )
     return replace(outcome, cost=measured_cost)
 
 
