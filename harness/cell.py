@@ -39,9 +39,8 @@ def unknown(kind: str, value: str, allowed: Iterable[str], of: str = "") -> Usag
     choices = sorted(allowed)
     many = len(choices) > LISTED
     near = difflib.get_close_matches(value, choices, n=NEAREST if many else 1, cutoff=0.5)
-    rest = [choice for choice in choices if choice not in near]
-    named = [*near, *rest[: max(0, NEAREST - len(near)) if many else None]]
-    told = some_of([*named, *rest], len(named)) or "nothing"
+    ordered = [*near, *(choice for choice in choices if choice not in near)]
+    told = some_of(ordered, NEAREST if many else LISTED) or "nothing"
     return UsageError(f"unknown {kind} {value!r}{f' of {of}' if of else ''}: choose from {told}")
 
 

@@ -146,6 +146,6 @@ def _refuse_left_out(kind: str, named: Named, optimizer: optim.Optimizer) -> Non
     left = [name for name, own in named if own.requires_grad and id(own) not in moved]
     if left:
         raise UsageError(
-            f"optimizer {kind} leaves out {some_of(left)}: its groups must hold "
+            f"optimizer {kind} leaves out {some_of(left, 3)}: its groups must hold "
             "every parameter that is not frozen by requires_grad_(False)"
         )

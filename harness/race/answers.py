@@ -40,7 +40,8 @@ def rows(course: Course) -> list[dict[str, Any]]:
         cell, standing = course.cells[arm], race.standings[arm]
         records = [*course.records[arm], *course.fresh.get(arm, [])]
         trained = [r for r in records if measure.choice(r) is not None]
-        times = [r.cost["train_s"] for r in records if "train_s" in r.cost]
+        alone = [r for r in records if r.environment.get("per_gpu", 1) == 1]
+        times = [r.cost["train_s"] for r in alone if "train_s" in r.cost]
         share = trained_share(len(trained), len(records))
         found.append(
             {"topic": course.topic.name, "model": cell.model, "loss": cell.loss}

@@ -89,6 +89,11 @@ def chooser(cells: pd.DataFrame, metric: str) -> str:
     return "validation" if has.any() and known[has].all() else "metric"
 
 
+def shares_gpu(cells: pd.DataFrame) -> np.ndarray:
+    """Return which cells' trainings may have shared a GPU: by its time none of them is judged."""
+    return finite(cells, "environment.per_gpu") > 1
+
+
 def finite(frame: pd.DataFrame, column: str) -> np.ndarray:
     """Return a column as float64, NaN for what is missing or not finite, or if there is none."""
     if column not in frame:

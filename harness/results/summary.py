@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from harness.results.columns import SUMMARY
-from harness.results.counted import RECIPE, chooser, competitors, counted, finite
+from harness.results.counted import RECIPE, chooser, competitors, counted, finite, shares_gpu
 from harness.results.effects import direction, metric_names
 from harness.results.standing import interval, standings
 
@@ -22,7 +22,8 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     test data, in the metric's units, where what did not train counts as its untrained baseline.
     ci_low, ci_high: 95 % interval of the mean (Student's t over seeds, and the test samples'
     standard error ``evaluation.METRIC_se`` where it is known), NaN for one seed. baseline:
-    untrained or random, mean; train_s: mean seconds of training, of single if it was run.
+    untrained or random, mean; train_s: mean seconds of training, of single if it was run;
+    NaN if all have shared a GPU.
     validation: mean on validation data; chosen_by: ``validation``, or ``metric`` where a topic has
     no such data. standing: by that, among the recipes of the topic: best, tied, worse, one seed,
     untrained, only (``standing.standings``); empty but for the primary metric.
@@ -36,7 +37,7 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
         diverged = np.bincount(group[part["status"] == "diverged"], minlength=count)
         primary = next((name for name in part["primary"] if name), "")
         own = part["stands_in"].to_numpy()
-        train_s = finite(part, "cost.train_s")
+        train_s = np.where(shares_gpu(part), np.nan, finite(part, "cost.train_s"))
         alone = _means(group, np.where(own, np.nan, train_s), count)
         seconds = np.where(np.isfinite(alone), alone, _means(group, train_s, count))
         for metric in metric_names(part) or [primary]:

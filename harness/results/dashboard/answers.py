@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.cell import FP32
+from harness.results.counted import shares_gpu
 from harness.results.dashboard.text import finite, plain
 
 AXES = ["model", "loss", "schedule", "parallel", "precision"]
@@ -171,7 +172,8 @@ def pairs(group: pd.DataFrame, axis: str, plain: str) -> pd.DataFrame:
 
     axis: parallel or precision; plain: single, or fp32. Columns ``*_plain`` hold that cell's
     quality, samples_per_s, peak_mb and train_s. A cell's cost is not told beside that of
-    one that trained in another number of them at once (``population``).
+    one that trained in another number of them at once (``population``), nor the times of what
+    shared a GPU.
     """
     done = group[group["status"] == "done"]
     taken = {
@@ -185,8 +187,10 @@ def pairs(group: pd.DataFrame, axis: str, plain: str) -> pd.DataFrame:
     table = done[[*key, "id", axis, "world_size", "population"]].assign(
         **{short: _finite(done, name) for name, short in taken.items()}
     )
+    times = ["samples_per_s", "train_s"]
+    table.loc[shares_gpu(done), times] = np.nan
     alone = table[table[axis] == plain].drop_duplicates(key)
-    costs = ["samples_per_s", "peak_mb", "train_s"]
+    costs = [*times, "peak_mb"]
     alone = alone[[*key, "quality", "population", *costs]]
     others = table[table[axis] != plain]
     both = others.merge(alone, on=key, suffixes=("", "_plain"))

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from harness.cell import FP32
 from harness.results.columns import Tables
+from harness.results.counted import finite, shares_gpu
 from harness.results.dashboard import (
     answers,
     figures,
@@ -193,6 +194,8 @@ def _what(group: pd.DataFrame) -> str:
         values = sorted(set(group[name].dropna())) if name in group else []
         if len(values) == 1:
             known.append(f"{name.removeprefix('budget.').replace('_', ' ')} {values[0]:.0f}")
+    if most := finite(group, "environment.per_gpu").max(initial=0, where=shares_gpu(group)):
+        known.append(f"{most:.0f} trainings to a GPU, none of which is judged by its time")
     devices = list(group.get("environment.device", pd.Series(dtype=str)).dropna().unique())
     known += [f"on {', '.join(devices)}"] if set(devices) - {"cpu"} else []
     return " · ".join(part for part in known if part)

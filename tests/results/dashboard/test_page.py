@@ -350,3 +350,23 @@ def test_a_browser_draws_selects_filters_sorts_and_copies(tmp_path, width):
     )
     assert len(values) == 6 and values == sorted(values, reverse=True)
     assert re.search(r'data-copied="replay vgg/vgg11-\w+-cosine-single-s2"', dom)
+
+
+@pytest.mark.parametrize("per_gpu", [1, 2])
+def test_what_shared_a_gpu_is_not_judged_by_its_time(per_gpu):
+    shared = {"environment": {"device": "H200", "per_gpu": per_gpu}, "baseline": {"score": 0.1}}
+    cost = {"samples_per_s": 64.0, "peak_memory_mb": 16.0}
+    records = [
+        record("a", loss=loss, parallel=kind, value=value, seed=seed, cost=cost | {"train_s": s})
+        | shared
+        for loss, value, s in (("ce", 0.9, 9.0), ("mse", 0.9, 2.0))
+        for kind in ("single", "local_sgd")
+        for seed in range(2)
+    ]
+    html, alone = words(render(records)), per_gpu == 1
+    assert ("trains faster than its 2 s" in html) == alone
+    assert ("its training time is not known" in html) != alone
+    assert ("2 trainings to a GPU, none of which is judged by its time" in html) != alone
+    row = html.split("worst change parity difference")[1].split("Medians")[0].split()
+    ratio, memory = row[4], row[9]
+    assert (row[0], ratio, memory) == ("local_sgd", "1" if alone else "–", "1"), row
