@@ -369,4 +369,4 @@ def test_what_shared_a_gpu_is_not_judged_by_its_time(per_gpu):
     assert ("2 trainings to a GPU, none of which is judged by its time" in html) != alone
     row = html.split("worst change parity difference")[1].split("Medians")[0].split()
     ratio, memory = row[4], row[9]
-    assert (row[0], ratio, memory) == ("local_sgd", "1" if alone else "–", "1"), row
+    assert (row[0], ratio, memory) == ("local_sgd", "1" if alone else "\u2013", "1"), row
