@@ -12,7 +12,7 @@ from typing import Any
 from harness import matrix
 from harness.axes import parallel, registry
 from harness.cell import Budget, Cell, UsageError
-from harness.fingerprint import code_hash, counted, fingerprint, topic_hash
+from harness.fingerprint import code_hash, code_of, counted, fingerprint, topic_hash
 from harness.rates import Rates
 from harness.settings import Settings, set_topic
 from harness.training import returned
@@ -23,6 +23,7 @@ from harness.trial.task import Task
 BESIDE = "trained on the CPU, where a step is faster (--device cuda has a GPU do it)"
 
 UNCOUNTED = ("timeout_s", "expected_s")  # of a budget, for they decide no number
+WATCHING = ("timeout_s", "looks")  # fields of a topic that decide no number
 SAME_BUDGETS = {"race": "quick"}  # a profile that has those of another
 
 
@@ -69,6 +70,7 @@ class Conditions:
         self._cpu = self.environment if self.device == "cpu" else cost.environment("cpu")
         if self.gpus:
             self.environment["per_gpu"] = self.per_gpu
+        self._setups: dict[str, str] = {}
         self._set: dict[tuple[str, tuple[tuple[str, str], ...]], Topic] = {}
 
     def topic(self, cell: Cell) -> Topic:
@@ -107,6 +109,21 @@ class Conditions:
             accumulate=self.accumulate,
             versions={name: self.environment_of(cell).get(name) for name in cost.DECIDING},
         )
+
+    def setup(self, cell: Cell) -> str:
+        """Return hashes of what a topic's cells must share to be ranked together, by name.
+
+        Of the topic its code, fields and data, and of own values that the cell uses theirs.
+        """
+        topic = self.topics[cell.topic]
+        if topic.name not in self._setups:
+            code, data = [code_hash(), topic_hash(topic)], returned.dataset_id(topic)
+            fields = counted(topic, without=WATCHING)
+            self._setups[topic.name] = fingerprint(code=code, topic=fields, data=data)
+        parts = {topic.name: self._setups[topic.name]}
+        for value in registry.used(cell, self._optimizers(cell)):
+            parts[str(value.name)] = fingerprint(code=code_of(type(value)), value=value)
+        return " ".join(f"{name}={part}" for name, part in parts.items())
 
     def place(self, cell: Cell) -> str:
         """Return where the cell is trained: on the run's device, or on the CPU beside its GPUs."""

@@ -55,7 +55,7 @@ class Run(Conditions):
         self.store = Store(self.folder)
         self._lock = FolderLock(self.folder)
         self._grouping = Grouping(self.population, self.compile)
-        self._begun: dict[Cell, str] = {}
+        self._begun: dict[Cell, tuple[str, str]] = {}
 
     def done(self, cell: Cell) -> Record | None:
         """Return the cell's earlier record of the same fingerprint; None if it is to train."""
@@ -66,7 +66,7 @@ class Run(Conditions):
 
         By the time that it is trained its code may have been edited.
         """
-        self._begun[cell] = self.fingerprint(cell)
+        self._begun[cell] = self.fingerprint(cell), self.setup(cell)
         return super().task(cell)
 
     def predict(self, cell: Cell) -> float:
@@ -186,9 +186,11 @@ class Run(Conditions):
             name: self._bounded(cell, name, value) for name, value in outcome.evaluation.items()
         }
         outcome = replace(outcome, evaluation=evaluation)
+        begun = self._begun.pop(cell, None) or (self.fingerprint(cell), self.setup(cell))
         record = Record(
             cell=cell,
-            fingerprint=self._begun.pop(cell, "") or self.fingerprint(cell),
+            fingerprint=begun[0],
+            setup=begun[1],
             fitted=cell.model in topic.fits,
             profile=self.profile,
             dataset=topic.dataset_id(),

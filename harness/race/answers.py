@@ -29,7 +29,8 @@ def rows(course: Course) -> list[dict[str, Any]]:
     ``dropped_by``). behind is by how much an arm is worse than the leader on
     validation data, test_behind the same of fresh seeds on test data; both in the metric's unit
     with the ends of their intervals. Figures of test data are those of ``seeds`` fresh seeds;
-    trained counts all. race: a hash of the arms, by which races of a topic are told apart.
+    trained counts all. race: a hash of the arms, by which races of a topic are told apart. setup: a
+    hash of the topic's code, fields and data, as records have it.
     """
     race, measure = course.race, course.measure
     dropped = [arm for arm in race.arms if arm not in race.left]
@@ -56,7 +57,7 @@ def rows(course: Course) -> list[dict[str, Any]]:
             | {"blocks": standing.blocks, "seeds": len(course.fresh.get(arm, []))}
             | {"trained": f"{len(trained)}/{len(records)}", "trained_low": share.low}
             | {"train_s": sum(times) / len(times) if times else None, "stopped": course.stopped}
-            | {"race": _name(course)}
+            | {"race": _name(course), "setup": records[0].setup.split(" ")[0]}
         )
     return found
 

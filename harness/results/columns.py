@@ -13,7 +13,7 @@ BASE = [
     *("id", *CONFIGURATION, "seed", "rate", "settings", "status", "reason"),
     *("diverged_at", "world_size", "population", "profile", "dataset", "data_notes"),
     *("untrainable", "unrepeatable"),
-    *("fingerprint", "started", "command", "traceback"),
+    *("fingerprint", "setup", "started", "command", "traceback"),
 ]
 LINES = ("data_notes", "unrepeatable")  # several texts, one under the other
 NUMBERS = {"seed", "world_size", "population"}
@@ -90,7 +90,7 @@ STUDIES: dict[str, dict[str, str]] = {
         **dict.fromkeys(["test", "test_low", "test_high"], "float64"),
         **dict.fromkeys(["test_behind", "test_behind_low", "test_behind_high"], "float64"),
         **{"blocks": "int64", "seeds": "int64", "trained": "str", "trained_low": "float64"},
-        **{"train_s": "float64", "stopped": "str", "race": "str"},
+        **{"train_s": "float64", "stopped": "str", "race": "str", "setup": "str"},
     },
     "trials": {
         **dict.fromkeys(["topic", "model", "loss", "schedule"], "str"),
@@ -98,12 +98,12 @@ STUDIES: dict[str, dict[str, str]] = {
         **{"metric": "str", "direction": "str", "value": "float64", "second": "float64"},
     },
 }
-MAY_BE_EMPTY = {"reason", "stopped", "settings", "race"}
+MAY_BE_EMPTY = {"reason", "stopped", "settings", "race", "setup"}
 # columns that earlier versions did not write, and what stands for them
 LATER: dict[str, dict[str, str | float]] = {
     "parity": {"steps": float("nan")},
     "speed": {"process": 0, "small_ms": float("nan"), "large_ms": float("nan")},
-    "answers": {"settings": "", "precision": FP32, "race": ""},
+    "answers": {"settings": "", "precision": FP32, "race": "", "setup": ""},
     "trials": {"second": float("nan")},
 }
 

@@ -13,18 +13,20 @@ import pandas as pd
 
 from harness.cell import FP32
 from harness.results.columns import CONFIGURATION
+from harness.results.outdated import TRIED
 
 RECIPE = [*CONFIGURATION, "rate", "settings"]
 # what stands for a cell's value where its table has none
 LEFT_OUT: dict[str, Any] = {"rate": 1.0, "settings": "", "precision": FP32}
 # what decides whether a cell promises single's numbers: the first four tell most of it
 PROMISING = ["topic", "model", "parallel", "precision", "loss", "settings"]
-TRIED = ("done", "diverged", "failed", "timeout")
 TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
 
 
 def competitors(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells that were tried, one for each recipe and seed, with single's stand-ins.
+
+    What is outdated is left out.
 
     An exact parallel configuration (``parity.exact``) has single's numbers, so it is no competitor:
     its cells that trained are those of ``single`` for seeds that single lacks, and left out else.
@@ -32,7 +34,7 @@ def competitors(cells: pd.DataFrame) -> pd.DataFrame:
     was not measured, as one that failed, promises what others of its loss and settings do, and if
     none of them was measured, what others of its model do.
     """
-    kept = cells[cells["status"].isin(TRIED)].copy()
+    kept = cells[cells["status"].isin(TRIED) & current(cells)].copy()
     for name, value in LEFT_OUT.items():
         kept[name] = kept[name].fillna(value) if name in kept else value
     promised = said = pd.Series(finite(kept, "parity.exact"), kept.index)
@@ -76,6 +78,11 @@ def counted(
     only_chosen = np.isfinite(finite(cells, f"validation.{metric}"))  # trained, not yet reported
     against = ~trained & (unfinished | (primary & ~only_chosen) | never)
     return np.where(trained, values, np.where(against, lost, np.nan)), trained
+
+
+def current(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells are of the experiment of their topic's last one, and so may be ranked."""
+    return cells["outdated"] == "" if "outdated" in cells else pd.Series(True, cells.index)
 
 
 def chooser(cells: pd.DataFrame, metric: str) -> str:

@@ -70,9 +70,11 @@ class Record:
     to from outside, swept or not: numbers and flags, else text. data_notes: how its data was taken,
     a line for each thing that is not plain. target: of the primary metric, None if the topic sets
     none. untrainable: why its loss cannot train its topic, empty if it can. unrepeatable: operators
-    that give other bits each time on its GPU, so that it cannot be trained on as it was. Texts are
-    made printable and cut to a length, of which reason and evaluation have 2,000 characters,
-    traceback 20,000. ``tables.cells`` turns records into a DataFrame.
+    that give other bits each time on its GPU, so that it cannot be trained on as it was. setup:
+    hashes of what a topic's cells must share to be ranked together: its code, fields and data, and
+    the code of own losses and the like. Texts are made printable and cut to a length, of which
+    reason and evaluation have 2,000 characters, traceback 20,000. ``tables.cells`` turns records
+    into a DataFrame.
     """
 
     cell: Cell
@@ -95,6 +97,7 @@ class Record:
     set_to: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     started: str = ""
+    setup: str = ""
     budget: Budget | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)

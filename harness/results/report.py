@@ -20,10 +20,10 @@ def write_report(folder: Path, report: Callable[[str], None] = print) -> Path:
 
     Tables of studies and pytest-benchmark's JSON are shown if they are in the folder. A damaged
     file is left as it is and named in a line, on the page and to ``report`` (the first 20 lines);
-    all others are shown. Raises UsageError if no record can be read, unless there is none but a
-    benchmark.
+    all others are shown. ``report`` is told of outdated cells too. Raises UsageError if no record
+    can be read, unless there is none but a benchmark.
     """
-    from harness.results import dashboard, side_files, tables
+    from harness.results import dashboard, outdated, side_files, tables
     from harness.results.columns import STUDIES
 
     store = Store(folder)
@@ -43,7 +43,7 @@ def write_report(folder: Path, report: Callable[[str], None] = print) -> Path:
     lines = list(bounds.cut(damaged))
     page = dashboard.render(found, f"Decathlon: {bounds.line(folder.name)}", images, lines)
     write_atomically(folder / "index.html", page.encode())
-    for line in lines:
+    for line in (*lines, *outdated.lines(found.cells)):
         report(line)
     return folder / "index.html"
 

@@ -29,6 +29,7 @@ from harness.results.columns import (
 )
 from harness.results.effects import effects
 from harness.results.improvement import improvement
+from harness.results.outdated import outdated
 from harness.results.record import CURVES
 from harness.results.summary import summary
 from harness.results.target import held_out, with_targets
@@ -41,7 +42,8 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     """Build the DataFrame of all cells: one row per record, in the records' order.
 
     The order of the columns does not depend on the records. First id, the axes, status, reason,
-    diverged_at (the step, <NA> for others) and where the cell came from; then ``primary``, the name
+    diverged_at (the step, <NA> for others) and where the cell came from, ``outdated`` among them
+    (why it is not ranked beside the last one trained); then ``primary``, the name
     of the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained, on
     test data), ``validation.*`` (trained, on the data that chooses), ``baseline.*`` (untrained or
     random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
@@ -83,8 +85,10 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
         for name in [*known, *sorted(found - set(known))]:
             column = f"{prefix}.{name}"
             columns[column] = _column(column, [part.get(name) for part in parts])
+    table = pd.DataFrame(columns)
+    table.insert(BASE.index("started"), "outdated", outdated(table))
     own = {str(row["topic"]): row.get("target") for row in rows}
-    return with_targets(pd.DataFrame(columns), held_out(rows) if looks is None else looks, own)
+    return with_targets(table, held_out(rows) if looks is None else looks, own)
 
 
 def _primary(topics: pd.Series, first: pd.Series) -> pd.Series:

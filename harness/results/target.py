@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.results.counted import current
+
 SHARE = 0.9  # of what a topic's best cell wins over the untrained network
 
 
@@ -73,7 +75,7 @@ def _target(part: pd.DataFrame, metric: str, own: float | None) -> tuple[float, 
     better = -1 if "min" in set(directions) else 1
     if own is not None:
         return own, better
-    done = part[part["status"] == "done"]
+    done = part[(part["status"] == "done") & current(part)]
     seen, untrained = (done.get(f"{kind}.{metric}") for kind in ("validation", "baseline"))
     if seen is None or untrained is None or seen.isna().all() or untrained.isna().all():
         return np.nan, better

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.counted import LEFT_OUT, TRIED, counted
+from harness.results.counted import LEFT_OUT, TRIED, counted, current
 from harness.results.effects import direction
 
 SETTING = ["topic", "loss", "schedule", "precision", "settings", "seed"]
@@ -34,7 +34,7 @@ def transfer(cells: pd.DataFrame) -> pd.DataFrame:
     (Maninis et al. 2019), missing where one is.
     """
     rows: list[dict[str, Any]] = []
-    tried = cells[cells["status"].isin(TRIED)] if len(cells) else cells
+    tried = cells[cells["status"].isin(TRIED) & current(cells)] if len(cells) else cells
     tried = tried.assign(**{k: v for k, v in LEFT_OUT.items() if k not in tried})
     parts = [_counted(part) for _, part in tried.groupby("topic")] if len(tried) else []
     for _, group in pd.concat(parts).groupby(SETTING, sort=True) if parts else ():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.cell import FP32
-from harness.results.counted import shares_gpu
+from harness.results.counted import current, shares_gpu
 from harness.results.dashboard.text import finite, plain
 
 AXES = ["model", "loss", "schedule", "parallel", "precision"]
@@ -33,9 +33,10 @@ def primary(group: pd.DataFrame) -> tuple[str, str]:
 def ranked(cells: pd.DataFrame) -> pd.DataFrame:
     """Sort cells by topic and primary metric, the best first, and add the columns the page needs.
 
-    quality: the primary metric, NaN unless the cell is ``done``; chosen: what it is chosen by, the
-    metric on validation data where that is known; untrained: the baseline's; metric: its name;
-    order: the cell's number in its topic, from 0. Cells without a finite quality come last.
+    quality: the primary metric, NaN unless the cell is ``done`` and not outdated; chosen: what it
+    is chosen by, the metric on validation data where that is known; untrained: the baseline's;
+    metric: its name; order: the cell's number in its topic, from 0. Cells without a finite quality
+    come last.
     """
     parts = []
     for _, group in cells.groupby("topic", sort=True):
@@ -43,7 +44,7 @@ def ranked(cells: pd.DataFrame) -> pd.DataFrame:
         part = group.assign(metric=name, settings=_settings(group))
         for column, prefix in (("quality", "metric"), ("untrained", "baseline")):
             part[column] = _finite(group, f"{prefix}.{name}")
-        part.loc[part["status"] != "done", "quality"] = np.nan
+        part.loc[(part["status"] != "done") | ~current(part), "quality"] = np.nan
         done = part["quality"].notna()
         validated = _finite(group, f"validation.{name}")
         part["chosen"] = (validated if validated[done].notna().all() else part["quality"])[done]

@@ -55,7 +55,8 @@ def render(
         {cell for pick in chosen.values() for ls in pick.values() for _, cell, _ in ls},
     )
     budget = [IMAGE_BYTES]
-    races = race.races(tables.answers)
+    raced = race.current(tables.answers, tables.cells)
+    races = race.races(raced)
     topics = [
         _topic(name, group, tables, chosen[name], lines, groups, races)
         | {"images": _images(group, images or {}, budget)}
@@ -74,6 +75,7 @@ def render(
         data=text.script_json({"figures": [topic["figures"] for topic in topics], "cells": table}),
         topics=topics,
         races=races,
+        older=0 if raced is None or tables.answers is None else len(tables.answers) - len(raced),
         machine=_machine(cells),
         counts=status.value_counts().to_dict(),
         trust=sections.trust(cells),
@@ -149,6 +151,7 @@ def _topic(
         "counts": group["status"].value_counts().to_dict(),
         "what": _what(group),
         "notes": sections.data_notes(group),
+        "outdated": sections.outdated(group),
         "unmeasured": sections.unmeasured(group),
         "untrainable": sections.untrainable(group),
         "trust": sections.trust(group),

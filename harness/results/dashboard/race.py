@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.results import counted
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain
+from harness.results.outdated import TRIED
 
 LISTED = 100
 UNRACED = "not raced"
@@ -49,6 +51,15 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
             | {"ahead": [row for row in rows if (row["test_behind_high"] or 0) < 0]}
         )
     return found
+
+
+def current(frame: pd.DataFrame | None, cells: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the rows of races but those of a topic's earlier code, fields or data."""
+    if frame is None or "setup" not in frame:
+        return frame
+    tried = cells[cells["status"].isin(TRIED) & counted.current(cells)]
+    now = {text.split(" ")[0] for text in tried.get("setup", ())}
+    return frame[(frame["setup"].fillna("") == "") | frame["setup"].isin(now)]
 
 
 def _name(found: list[dict[str, Any]], name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.cell import FP32
-from harness.results.counted import finite
+from harness.results.counted import current, finite
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
 from harness.results.quantiles import t_quantile
@@ -97,6 +97,15 @@ def data_notes(cells: pd.DataFrame) -> list[str]:
     return notes[:NOTES] + ([f"and {left} more in cells.csv"] if left > 0 else [])
 
 
+def outdated(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the ids of a topic's outdated cells by what they have in place of the last one's."""
+    groups = cells[~current(cells)].groupby("outdated") if "outdated" in cells else ()
+    return [
+        {"why": why, "count": len(part), "ids": list(part["id"].head(LISTED))}
+        for why, part in groups
+    ]
+
+
 def unmeasured(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the ids of a topic's cells that are done and whose metric is not a finite number.
 
@@ -104,7 +113,7 @@ def unmeasured(cells: pd.DataFrame) -> list[dict[str, Any]]:
     finite, where others' is. cells: as ``answers.ranked`` returns them.
     """
     metric = cells["metric"].iloc[0]
-    own = cells[(cells["status"] == "done") & (cells["primary"] == metric)]
+    own = cells[(cells["status"] == "done") & (cells["primary"] == metric) & current(cells)]
     validated = np.isfinite(finite(own, f"validation.{metric}"))
     measured = own["quality"].notna().to_numpy()
     kinds = {metric: ~measured & ~validated}
