@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from harness.cell import FP32
 from harness.results.columns import Tables
-from harness.results.counted import finite, shares_gpu
+from harness.results.counted import current, finite, shares_gpu
 from harness.results.dashboard import (
     answers,
     figures,
@@ -117,6 +117,7 @@ def _topic(
     where recipes were raced by the topic's metric, the races alone say how they stand.
     """
     metric, better = answers.primary(group)
+    now = group[current(group)]
     curves = [looks.curves(chosen, tables.held_out, group, metric)]
     curves += figures.curves(chosen, lines)
     own = shown = answers.configurations(tables.summary, name, metric, better)
@@ -141,19 +142,19 @@ def _topic(
         "metric": metric,
         "better": better,
         "answers": said + ([] if raced else [(name, best)]),
-        "cannot": told.cannot(group, found, best, topics),
+        "cannot": told.cannot(now, found, best, topics),
         "raced": bool(raced),
         "unraced": int((shown["standing"] == race.UNRACED).sum()),
         "front": answers.front(shown, better),
         "models": answers.by_model(shown, better),
         "top": text.plain(shown.head(10)),
         "configurations": len(shown),
-        "counts": group["status"].value_counts().to_dict(),
-        "what": _what(group),
-        "notes": sections.data_notes(group),
+        "counts": now["status"].value_counts().to_dict(),
+        "what": _what(now),
+        "notes": sections.data_notes(now),
         "outdated": sections.outdated(group),
         "unmeasured": sections.unmeasured(group),
-        "untrainable": sections.untrainable(group),
+        "untrainable": sections.untrainable(now),
         "trust": sections.trust(group),
         "parallel": _beside(pairs, "parallel", better),
         "precision": _beside(precise, "precision", better),
