@@ -19,6 +19,7 @@ PRECISIONS = ("fp32", "tf32", "bf16", "compiled")  # an id leaves the first out
 FP32 = PRECISIONS[0]
 SETTING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # a field, or one of a field that has its own
 SETTINGS = 120  # characters of a cell's settings, for an id is a file's name too
+TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
 REFUSED = re.compile(r"(?:rank \d+: )?UsageError: ")  # how a refused training's reason begins
 ID = re.compile(
     rf"([^/]+)/([^-]+)-([^-]+)-([^-]+)-([^-]+)(?:-({'|'.join(PRECISIONS[1:])}))?(?:-r([\d.]+))?"
@@ -55,9 +56,13 @@ class Status(StrEnum):
 
     DONE = "done"
     DIVERGED = "diverged"  # the training came to nothing: a result, not a fault
+    UNMEASURED = "unmeasured"  # it trained, but what it is judged by is no finite number
     FAILED = "failed"
     TIMEOUT = "timeout"
     SKIPPED = "skipped"  # nothing was run, for a reason that is said
+
+
+FAULTS = (Status.UNMEASURED, Status.FAILED, Status.TIMEOUT)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import pluggy
 import pytest
 
 from harness import hooks, options
-from harness.cell import REFUSED, Cell, Status, UsageError, unknown
+from harness.cell import FAULTS, REFUSED, Cell, Status, UsageError, unknown
 from harness.commands.run import OPTIONS, RECORDS, cell_of
 from harness.files import write_atomically
 from harness.interrupts import end_as_by_ctrl_c
@@ -223,8 +223,8 @@ def _lacks_topics(node: pytest.Item | pytest.Collector) -> bool:
 def record(request: pytest.FixtureRequest) -> Record:
     """The cell's record: status, metrics, baseline, curve, cost, checkpoint, parity.
 
-    Skips the test if the cell was skipped, and fails it, with the cell's reason, if the cell failed
-    or was given up.
+    Skips the test if the cell was skipped, and fails it, with the cell's reason, if the cell
+    failed, was given up or is judged by what is no finite number.
     """
     return _record(request)
 
@@ -244,7 +244,7 @@ def _record(request: pytest.FixtureRequest) -> Record:
         found = run.result(request.param)
     if found.status is Status.SKIPPED:
         pytest.skip(found.reason)
-    if found.status in (Status.FAILED, Status.TIMEOUT):
+    if found.status in FAULTS:
         trace = "" if REFUSED.match(found.reason) else f"\n{found.traceback}"
         told = f"{found.cell.id} {found.status}: {found.reason}{trace}"
         pytest.fail(told.rstrip(), pytrace=False)

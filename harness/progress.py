@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from harness.cell import Cell, Status
+from harness.cell import FAULTS, Cell
 from harness.results.record import Record
 from harness.trial.task import Task
 
-FAULTS = (Status.FAILED, Status.TIMEOUT)
 LONG_S = 3600
 
 

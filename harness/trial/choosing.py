@@ -8,7 +8,7 @@ from harness.training.population.population import Population
 from harness.trial import cost
 from harness.trial.device import device_of
 from harness.trial.outcome import Outcome
-from harness.trial.task import Task, measured, training_of
+from harness.trial.task import Task, judged, measured, training_of
 
 
 def choose(task: Task) -> Outcome:
@@ -57,8 +57,5 @@ def _outcome(
     with clock.measure("eval_s"):
         validation, _ = measured(task, training.validate(), "validate")
         metrics = {} if validation else measured(task, training.evaluate())[0]
-    return Outcome(
-        metrics=metrics,
-        validation=validation,
-        cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
-    )
+    spent = cost.times(clock.seconds | {"wall_s": clock.elapsed()})
+    return judged(task, Outcome(metrics=metrics, validation=validation, cost=spent))

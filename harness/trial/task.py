@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 
 from harness.axes import parallel, registry
 from harness.axes.axis import Value
-from harness.cell import Budget, Cell, UsageError
+from harness.cell import TIMES, Budget, Cell, Status, UsageError
 from harness.checkpoint import digest
 from harness.files import remove
 from harness.training.loop import Training
 from harness.training.topic import Topic
+from harness.trial.outcome import Outcome
 
 REPLAYED_STEPS = 3  # that the audit trains on from the middle checkpoint
 
@@ -123,6 +124,21 @@ def measured(
             f"it returned {', '.join(map(repr, values)) or 'nothing'}"
         )
     return metrics, rest
+
+
+def judged(task: Task, outcome: Outcome) -> Outcome:
+    """Return the outcome of a training that ended; unmeasured if its primary metric is not finite.
+
+    No mean and no comparison can be made of NaN or an infinity. That of a time (``steps_to_solve``)
+    says that it never got there, and stays.
+    """
+    name = task.topic.judged_by(task.cell.model)[0]
+    for half, values in (("test", outcome.metrics), ("validation", outcome.validation)):
+        value = values.get(name, 0.0)
+        if isinstance(value, float) and not math.isfinite(value) and not name.startswith(TIMES):
+            reason = f"{name} on {half} data is not a finite number ({value})"
+            return replace(outcome, status=Status.UNMEASURED, reason=reason)
+    return outcome
 
 
 def _told(name: str, value: object) -> str:

@@ -22,7 +22,7 @@ from harness.trial.held_out import HeldOut
 from harness.trial.memory import PeakMemory
 from harness.trial.outcome import Outcome, Saved
 from harness.trial.samples import Film
-from harness.trial.task import Task, measured, network_digest, training_of
+from harness.trial.task import Task, judged, measured, network_digest, training_of
 
 
 def train(task: Task, rank: int = 0) -> Outcome:
@@ -109,6 +109,7 @@ def finish(
             metrics, evaluation = measured(task, training.evaluate())
             validation, _ = measured(task, training.validate(), "validate")
             outcome = Outcome(metrics=metrics, validation=validation, evaluation=evaluation)
+            outcome = judged(task, outcome)
         else:
             reason, step = str(diverged), diverged.step
             outcome = Outcome(status=Status.DIVERGED, reason=reason, diverged_at=step)
@@ -188,7 +189,7 @@ def _fit(task: Task) -> Outcome:
         settings = dataclasses.asdict(task.topic)
         tree = {"cell": task.cell.id, "topic": settings, "estimator": estimators.dumps(estimator)}
         size = checkpoint.save(task.folder / "final.pt", tree)
-    return Outcome(
+    outcome = Outcome(
         metrics=metrics,
         validation=validation,
         evaluation=evaluation,
@@ -196,3 +197,4 @@ def _fit(task: Task) -> Outcome:
         saved=Saved(estimators.digest(estimator), size, clock.seconds["save_s"], metrics=metrics),
         cost=cost.times(clock.seconds | {"wall_s": clock.elapsed()}),
     )
+    return judged(task, outcome)

@@ -25,7 +25,8 @@ CHECKS = (
     "parity.equal",
 )
 ABSENT = ""
-RANK = {Status.DONE: 2, Status.DIVERGED: 1, Status.FAILED: 0, Status.TIMEOUT: 0}
+RANK = {Status.DONE: 2, Status.DIVERGED: 1}
+RANK |= dict.fromkeys((Status.UNMEASURED, Status.FAILED, Status.TIMEOUT), 0)
 
 
 def cells(

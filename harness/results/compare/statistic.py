@@ -18,11 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.cell import FP32, Status
+from harness.cell import FP32, TIMES, Status
 from harness.results.chance import holm
 from harness.results.compare.noise import moderated
 from harness.results.compare.rows import numbers, texts
-from harness.results.counted import TIMES
 from harness.results.verdict import Verdict
 
 ALPHA = 0.05  # chance of any false alarm, for metrics, divergence, memory and speed each

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from harness.cell import FP32
+from harness.cell import FAULTS, FP32
 from harness.results.columns import Tables
 from harness.results.counted import current, finite, shares_gpu
 from harness.results.dashboard import (
@@ -32,7 +32,6 @@ TABLE_ROWS = 5000
 IMAGES = 12
 IMAGE_BYTES = 6_000_000
 PNG = b"\x89PNG\r\n\x1a\n"
-FAULTS = ["failed", "timeout"]
 
 
 def render(

@@ -62,7 +62,7 @@ function fill() {
         button.setAttribute("aria-label", `copy the command of ${rows[i][0]}`);
         cell.append(button, " ", Object.assign(document.createElement("code"), { textContent: value, title: value }));
       }
-      if (value === "NOT equal" || value === "failed" || value === "timeout") cell.className = "bad";
+      if (["NOT equal", "failed", "timeout", "unmeasured"].includes(value)) cell.className = "bad";
     });
     return line;
   }));
