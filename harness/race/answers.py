@@ -12,12 +12,14 @@ import pandas as pd
 
 from harness.race import fresh
 from harness.race.course import Course
+from harness.race.procedure import Standing
 from harness.race.statistic import Interval, trained_share
 from harness.results import side_files
 from harness.results.columns import STUDIES
 from harness.results.record import Record
 
 NAME = "answers"
+NONE = Standing(math.nan, Interval(math.nan, math.nan, math.nan), 0)  # of what is unmeasured
 
 
 def rows(course: Course) -> list[dict[str, Any]]:
@@ -26,19 +28,21 @@ def rows(course: Course) -> list[dict[str, Any]]:
     verdict: ``best`` (the only one left), ``leads`` (the leader, where others are undecided and
     none is tied), ``tied best`` (the leader, and what is within the margin of it beyond doubt),
     ``undecided`` (not told apart from the leader when the time was over), ``worse`` (it left by
-    ``dropped_by``). behind is by how much an arm is worse than the leader on
-    validation data, test_behind the same of fresh seeds on test data; both in the metric's unit
-    with the ends of their intervals. Figures of test data are those of ``seeds`` fresh seeds;
-    trained counts all. race: a hash of the arms, by which races of a topic are told apart. setup: a
-    hash of the topic's code, fields and data, as records have it.
+    ``dropped_by``), ``unmeasured`` (so did it, since a training has no finite value). behind is by
+    how much an arm is worse than the leader on validation data, test_behind the same of fresh seeds
+    on test data; both in the metric's unit with the ends of their intervals, and missing of what is
+    unmeasured. Figures of test data are those of ``seeds`` fresh seeds; trained counts all that
+    trained to a finite value. race: a hash of the arms, by which races of a topic are told apart.
+    setup: a hash of the topic's code, fields and data, as records have it.
     """
     race, measure = course.race, course.measure
-    dropped = [arm for arm in race.arms if arm not in race.left]
+    dropped = [arm for arm in race.arms if arm not in (*race.left, *race.withdrawn)]
     dropped.sort(key=lambda arm: (-race.standings[arm].blocks, -race.standings[arm].value))
     reported = _reports(course)
     found = []
-    for arm in [*course.left, *dropped]:
-        cell, standing = course.cells[arm], race.standings[arm]
+    for arm in [*course.left, *dropped, *race.withdrawn]:
+        cell, blocks = course.cells[arm], len(course.records[arm])
+        standing = NONE if arm in race.withdrawn else race.standings[arm]
         records = [*course.records[arm], *course.fresh.get(arm, [])]
         trained = [r for r in records if measure.choice(r) is not None]
         alone = [r for r in records if r.environment.get("per_gpu", 1) == 1]
@@ -49,12 +53,13 @@ def rows(course: Course) -> list[dict[str, Any]]:
             | {"schedule": cell.schedule, "precision": cell.precision, "rate": _rate(records)}
             | {"settings": cell.settings_text}
             | {"verdict": _verdict(course, arm), "recipe": arm == course.recipe}
-            | {"dropped_by": standing.blocks if standing.dropped else None}
+            | {"dropped_by": None if arm in race.left else blocks}
             | {"metric": measure.metric, "direction": measure.direction, "margin": race.margin}
-            | {"chosen_by": measure.half, "validation": measure.sign * standing.value}
+            | {"chosen_by": measure.half}
+            | {"validation": measure.sign * standing.value if standing is not NONE else None}
             | _ends("behind", standing.behind)
             | _figures(reported.get(arm), measure.sign)
-            | {"blocks": standing.blocks, "seeds": len(course.fresh.get(arm, []))}
+            | {"blocks": blocks, "seeds": len(course.fresh.get(arm, []))}
             | {"trained": f"{len(trained)}/{len(records)}", "trained_low": share.low}
             | {"train_s": sum(times) / len(times) if times else None, "stopped": course.stopped}
             | {"race": _name(course), "setup": records[0].setup.split(" ")[0]}
@@ -76,9 +81,9 @@ def _name(course: Course) -> str:
 def _verdict(course: Course, arm: str) -> str:
     race = course.race
     if arm not in race.left:
-        return "worse"
+        return "unmeasured" if arm in race.withdrawn else "worse"
     if len(race.left) == 1:
-        return "best"
+        return "leads" if race.withdrawn else "best"
     tied = [name for name in race.left if race.standings[name].tied]
     if tied == [arm] == [race.leader]:
         return "leads"

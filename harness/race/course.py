@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from harness.cell import Cell, UsageError
+from harness.cell import Cell, Status, UsageError
 from harness.race import fresh
 from harness.race.blocks import Clock, Measure, arm_of, block
 from harness.race.procedure import FIRST, Race
@@ -136,7 +136,9 @@ def _first_blocks(
     blocks = [clock.train(cells)]
     while True:
         measure = Measure(blocks[-1], metric)
-        if len(cells) == 1 or any(measure.choice(record) is not None for record in blocks[-1]):
+        ended = any(measure.choice(record) is not None for record in blocks[-1])
+        over = all(record.status is Status.UNMEASURED for record in blocks[-1])
+        if len(cells) == 1 or ended or over:
             return blocks, measure
         wanted = block(cells, len(blocks))
         needed = clock.takes(wanted)
@@ -158,6 +160,9 @@ def _add(run: Run, course: Course, records: Mapping[str, Record], clock: Clock) 
     values = measure.values(list(records.values()))
     for arm in race.left:
         course.records[arm].append(records[arm])
+    race.withdraw([arm for arm in race.left if records[arm].status is Status.UNMEASURED])
+    if not race.left:
+        return
     race.add(dict(zip(records, values, strict=True)))
     leader = measure.sign * race.standings[race.leader].value
     run.report(
@@ -180,6 +185,8 @@ def _why(course: Course) -> str:
     """Return why a race is over, as a sentence."""
     race = course.race
     blocks = f"after {race.blocks} block{'s' * (race.blocks > 1)}"
+    if not race.left:
+        return f"no recipe is left of which each training has a finite {course.measure.metric}"
     if len(race.left) == 1:
         return f"only {race.leader} is left {blocks}"
     if race.settled:
@@ -189,7 +196,9 @@ def _why(course: Course) -> str:
 
 def _train_fresh(run: Run, course: Course, clock: Clock, kept: Callable[[Course], None]) -> None:
     """Train as many finalists as there is time for, and the topic's recipe, on fresh seeds."""
-    own = [course.recipe] if course.recipe else []
+    if not course.left:
+        return
+    own = [course.recipe] if course.recipe and course.recipe not in course.race.withdrawn else []
     finalists = course.left
     while len(finalists) > 1:
         arms = dict.fromkeys([*finalists, *own])

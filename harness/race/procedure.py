@@ -58,6 +58,7 @@ class Race:
         self.left = list(arms)
         self.leader = self.left[0]
         self.standings: dict[str, Standing] = {}
+        self.withdrawn: list[str] = []
         self._blocks: list[dict[str, float]] = []
 
     @property
@@ -70,6 +71,14 @@ class Race:
         """Whether no arm's fate is open: all that are left are tied with the leader."""
         others = (self.standings.get(arm) for arm in self.left if arm != self.leader)
         return len(self.left) == 1 or all(one is not None and one.tied for one in others)
+
+    def withdraw(self, arms: Sequence[str]) -> None:
+        """Take out arms of which there can be no value: they are neither better nor worse.
+
+        The next block's leader is one of those that are left, if any are.
+        """
+        self.withdrawn += arms
+        self.left = [arm for arm in self.left if arm not in arms]
 
     def add(self, values: Mapping[str, float]) -> list[str]:
         """Take in a block, the values of the arms that are left, and return those that leave.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.cell import FP32
+from harness.cell import FP32, TIMES
 from harness.results.columns import CONFIGURATION
 from harness.results.outdated import TRIED
 
@@ -20,7 +20,7 @@ RECIPE = [*CONFIGURATION, "rate", "settings"]
 LEFT_OUT: dict[str, Any] = {"rate": 1.0, "settings": "", "precision": FP32}
 # what decides whether a cell promises single's numbers: the first four tell most of it
 PROMISING = ["topic", "model", "parallel", "precision", "loss", "settings"]
-TIMES = ("steps_to_", "seconds_to_")  # metrics that only what gets there has
+ENDED = ("done", "unmeasured")  # to the last step, with metrics
 
 
 def competitors(cells: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def competitors(cells: pd.DataFrame) -> pd.DataFrame:
         others = said.groupby([kept[name] for name in alike]).transform("max")
         promised = promised.fillna(others)
     kept["stands_in"] = (kept["parallel"] != "single") & (promised == 1)
-    kept = kept[~kept["stands_in"] | kept["status"].isin(["done", "diverged"])].copy()
+    kept = kept[~kept["stands_in"] | kept["status"].isin([*ENDED, "diverged"])].copy()
     kept.loc[kept["stands_in"], "parallel"] = "single"
     kept = kept.sort_values([*RECIPE, "seed", "stands_in"], kind="stable")
     return kept.drop_duplicates([*RECIPE, "seed"])
@@ -53,16 +53,17 @@ def counted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a topic's cells' values of a metric, and which of them are of trained networks.
 
-    A cell that diverged, failed, ran out of time or lacks its primary metric counts as its
-    untrained baseline (its model's mean one if it has none of its own), or as what was measured if
-    that is worse; one that was only validated, to choose by, counts as nothing. One that never got
-    there (``steps_to_solve``) counts as all the steps that its environment gave, and without a
-    baseline as the worst of its model. NaN where a model has no such metric. better: ``max`` or
-    ``min``; prefix: ``metric`` or ``validation``.
+    A cell that diverged, failed or ran out of time counts as its untrained baseline (its model's
+    mean one if it has none of its own, without any as the worst of its model), or as what was
+    measured if that is worse. One that never got there (``steps_to_solve``) counts as all the steps
+    that its environment gave. One that trained counts as nothing (NaN) where its value is not
+    finite or its model has no such metric, and so does one that was only validated, to choose by.
+    better: ``max`` or ``min``; prefix: ``metric`` or ``validation``.
     """
     sign = 1.0 if better == "max" else -1.0
     values = finite(cells, f"{prefix}.{metric}")
-    trained = (cells["status"] == "done").to_numpy() & np.isfinite(values)
+    ended = cells["status"].isin(ENDED).to_numpy()
+    trained = ended & np.isfinite(values)
     model = cells["model"].to_numpy()
     never = metric.startswith(TIMES)
     floor = finite(cells, "evaluation.env_steps" if never else f"baseline.{metric}")
@@ -73,10 +74,7 @@ def counted(
     floor = np.where(np.isfinite(floor), floor, worst)
     with np.errstate(invalid="ignore"):
         lost = sign * np.fmin(sign * floor, sign * values)
-    primary = (cells["primary"] == metric).to_numpy()
-    unfinished = (cells["status"] != "done").to_numpy()
-    only_chosen = np.isfinite(finite(cells, f"validation.{metric}"))  # trained, not yet reported
-    against = ~trained & (unfinished | (primary & ~only_chosen) | never)
+    against = ~trained & (~ended | never)
     return np.where(trained, values, np.where(against, lost, np.nan)), trained
 
 

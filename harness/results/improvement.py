@@ -29,9 +29,9 @@ def improvement(cells: pd.DataFrame) -> pd.DataFrame:
     A setting is a topic, loss, schedule, parallel configuration, precision and swept values in
     which both models have two seeds or more; exact parallel configurations stand in for single.
     probability: that a seed of ``model`` has a better primary metric than one of ``other``, ties
-    counting half, a training that came to nothing as its untrained baseline; low, high: its 95 %
-    interval (``probability``). n, n_other: the seeds of each; rate, rate_other: their multiples of
-    the topic's learning rate.
+    counting half, a training that came to nothing as its untrained baseline; recipes with a seed
+    that has no finite value are left out; low, high: its 95 % interval (``probability``). n,
+    n_other: the seeds of each; rate, rate_other: their multiples of the topic's learning rate.
     """
     rows: list[dict[str, Any]] = []
     kept = competitors(cells) if len(cells) else cells
@@ -76,9 +76,9 @@ def probability(one: np.ndarray, other: np.ndarray, better: str) -> tuple[float,
 
 
 def _seeds(group: pd.DataFrame) -> Iterator[tuple[tuple[str, float], np.ndarray]]:
-    """Yield each model and rate with two counted values or more, and these."""
+    """Yield each model and rate with two counted values or more and no other seeds, and these."""
     for found, part in group.groupby(["model", "rate"], sort=True):
         model, rate = str(found[0]), float(part["rate"].iloc[0])
         values = part["counted"].dropna().to_numpy(float)
-        if len(values) >= 2:
+        if len(values) >= 2 and not (part["status"] == "unmeasured").any():
             yield (model, rate), values

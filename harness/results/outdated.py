@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-TRIED = ("done", "diverged", "failed", "timeout")
+TRIED = ("done", "unmeasured", "diverged", "failed", "timeout")
 BUDGET = ["budget.steps", "budget.batch_size", "budget.samples"]
 ALL = -1.0  # samples, where a budget has them all
 CONTENT = re.compile(r".*@([0-9a-f]{8,})", re.DOTALL)  # a hash, unlike CartPole-v1@gymnasium-1.4.0

@@ -17,16 +17,19 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     A recipe is a topic, model, loss, schedule, parallel configuration, precision, rate and settings
     (those that are swept, as ``lr=0.01 width=32``); exact parallel configurations stand in for
     single where it lacks a seed. direction: max or min; primary: whether it is the topic's primary
-    metric; n: seeds that were tried; trained: those that trained to a finite value; n_diverged:
-    those that diverged. mean, sd (n - 1), iqm (mean without the lowest and highest quarter): of
-    test data, in the metric's units, where what did not train counts as its untrained baseline.
+    metric; n: seeds that count, not those that trained to a value that is not finite; trained:
+    those that trained to a finite value; n_diverged: those that diverged. mean, sd (n - 1), iqm
+    (mean without the lowest and highest quarter): of test data, in the metric's units, where what
+    did not train counts as its untrained baseline.
     ci_low, ci_high: 95 % interval of the mean (Student's t over seeds, and the test samples'
     standard error ``evaluation.METRIC_se`` where it is known), NaN for one seed. baseline:
     untrained or random, mean; train_s: mean seconds of training, of single if it was run;
     NaN if all have shared a GPU.
     validation: mean on validation data; chosen_by: ``validation``, or ``metric`` where a topic has
     no such data. standing: by that, among the recipes of the topic: best, tied, worse, one seed,
-    untrained, only (``standing.standings``); empty but for the primary metric.
+    untrained, only (``standing.standings``), or unmeasured: a seed has no finite value, so that the
+    recipe has no statistics, and no other is best or the only one; empty but for the primary
+    metric.
     """
     parts = []
     kept = competitors(cells) if len(cells) else cells
@@ -84,11 +87,18 @@ def _chosen(
         done = np.bincount(group[part["status"] == "done"], minlength=count)
         has = ((rows["n"] > 0) | (done == 0)).to_numpy()  # else its model has no such metric
         given = (sign * mean, sd, n, np.nan_to_num(error), trained)
-        rows.loc[has, "standing"] = standings(*(values[has] for values in given))
+        lacks = np.bincount(group[part["status"] == "unmeasured"], minlength=count) > 0
+        has = has & ~lacks
+        found = standings(*(values[has] for values in given))
+        alone = np.isin(found, ["best", "only"]) & lacks.any()
+        rows.loc[has, "standing"] = np.where(alone, "tied", found)
+        rows.loc[lacks, "standing"] = "unmeasured"
+        rows.loc[lacks, STATISTICS] = np.nan
     return rows
 
 
 _USED = ("mean", "sd", "n")
+STATISTICS = ["mean", "sd", "iqm", "ci_low", "ci_high", "validation"]
 
 
 def _errors(part: pd.DataFrame, metric: str, group: np.ndarray, count: int) -> np.ndarray:

@@ -355,3 +355,38 @@ def test_precisions_race_as_arms_of_their_own(tmp_path):
     run, found, _ = raced(tmp_path, cells)
     assert sorted(found["precision"]) == ["bf16", "fp32"] and found["recipe"].sum() == 1
     assert {record.cell.precision for record in run.records.values()} == {"fp32", "bf16"}
+
+
+@dataclass(frozen=True)
+class Odd(Racer):
+    """Its metric is infinitely good under the losses of ``lost`` from seed ``since`` on."""
+
+    lost: tuple[str, ...] = ("huber",)
+    since: int = 1
+
+    def validate(self, networks, cell):
+        found = super().validate(networks, cell)
+        odd = cell.loss in self.lost and cell.seed >= self.since
+        return found | {"mse": float("-inf")} if odd else found
+
+
+def test_an_arm_without_a_finite_value_leaves_the_race_and_none_is_best(tmp_path):
+    _, answers, _ = raced(tmp_path, CELLS[:3], Odd())
+    own = answers.set_index("loss")
+    lost = own.loc["huber"]
+    assert (lost["verdict"], lost["dropped_by"], lost["blocks"]) == ("unmeasured", 2, 2)
+    assert lost["trained"] == "1/2" and lost[["validation", "behind", "behind_high"]].isna().all()
+    assert own.loc["mae", "verdict"] == "worse" and own.loc["mae", "dropped_by"] >= FIRST
+    assert own.loc["mse", "verdict"] == "leads" and answers["loss"].iloc[0] == "mse"
+    page = write_report(tmp_path).read_text()
+    assert "1 recipes are worse, 1 unmeasured" in page and "is best of" not in page
+
+
+def test_a_race_of_which_no_arm_has_finite_values_is_over(tmp_path):
+    topic = Odd(lost=("mse", "huber"), since=0)
+    run, answers, said = raced(tmp_path, CELLS[:2], topic)
+    assert answers["verdict"].tolist() == ["unmeasured"] * 2 and len(run.records) == 2
+    over = "no recipe is left of which each training has a finite mse"
+    assert set(answers["stopped"]) == {over} and f"toy: {over}" in said
+    page = write_report(tmp_path).read_text()
+    assert "None of 2 recipes has a finite mse of all its trainings" in page

@@ -119,3 +119,14 @@ def test_the_true_best_is_kept_and_intervals_cover(shape):
     assert tally.kept >= 0.95 * 40 and tally.near == 40
     assert tally.covered >= 0.93 * tally.intervals
     assert tally.saved >= 0.15 * 40
+
+
+def test_what_is_withdrawn_is_neither_left_nor_worse_and_others_race_on():
+    race = Race(["a", "b", "c"], 0.01)
+    race.add({"a": 0.9, "b": 0.8, "c": 0.7})
+    race.withdraw(["a"])
+    race.add({"b": 0.8, "c": 0.7})
+    assert (race.left, race.withdrawn, race.leader) == (["b", "c"], ["a"], "b")
+    assert race.standings["b"].behind.mean == 0 and not race.standings["a"].dropped
+    race.withdraw(["b", "c"])
+    assert race.left == [] and race.settled

@@ -71,10 +71,15 @@ def test_what_came_to_nothing_is_its_baseline_or_worse(status):
     assert counted(rows, "fid", "max")[0].tolist() == [1.0, 30.0, 30.0, 30.0]
 
 
-def test_a_missing_value_counts_against_only_for_the_primary_metric():
-    rows = table({"metric.kid": 0.1}, {"metric.fid": np.inf, "metric.kid": None})
-    assert counted(rows, "fid", "min")[0].tolist() == [1.0, 30.0]
-    assert np.isnan(counted(rows, "kid", "min")[0][1])
+@pytest.mark.parametrize("status", ["unmeasured", "done"])  # done: in tables of earlier versions
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_trained_to_no_finite_value_counts_as_nothing_and_for_other_metrics(status, value):
+    odd = {"status": status, "metric.fid": value, "metric.kid": 0.2}
+    rows = table({"metric.kid": 0.1}, odd)
+    values, trained = counted(rows, "fid", "min")
+    assert values[0] == 1.0 and np.isnan(values[1]) and trained.tolist() == [True, False]
+    values, trained = counted(rows, "kid", "max")
+    assert values.tolist() == [0.1, 0.2] and trained.all()
 
 
 def test_unsolved_is_censored_at_the_steps_that_were_given():

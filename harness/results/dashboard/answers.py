@@ -14,6 +14,7 @@ from harness.results.dashboard.text import finite, plain
 
 AXES = ["model", "loss", "schedule", "parallel", "precision"]
 NEAR = 0.01
+UNMEASURED = "unmeasured"  # the standing of a recipe of which a training has no finite value
 APART = 2  # times a model's median seconds from which a recipe has its own
 LEADING = ["best", "tied", "only", "leads", "tied best", "undecided"]  # the latter of races
 
@@ -89,9 +90,9 @@ def best(own: pd.DataFrame, better: str) -> dict[str, Any] | None:
     included; equal: how many have the very same ``chosen``; counts: recipes by standing. ``near``:
     the one that trains fastest of those tied (of one seed each, of those within 1 %), None if that
     is the leader; ``times``: how many times less training time it takes. None if there are no
-    recipes.
+    recipes that have a standing and are measured.
     """
-    own = own[own["standing"] != ""]
+    own = own[~own["standing"].isin(["", UNMEASURED])]
     if own.empty:
         return None
     able = own[own["standing"].isin(LEADING)]
@@ -148,7 +149,8 @@ def front(own: pd.DataFrame, better: str) -> list[dict[str, Any]]:
     """
     sign = 1 if better == "max" else -1
     learnt = ~(sign * (own["mean"] - own["baseline"]) <= 0)
-    timed = own[own["train_s"].notna() & (own["trained"] > 0) & learnt]
+    known = own["train_s"].notna() & own["chosen"].notna()
+    timed = own[known & (own["trained"] > 0) & learnt]
     on = pareto(timed["train_s"].to_numpy(float), timed["chosen"].to_numpy(float), better)
     rows = plain(timed[on].sort_values("train_s", kind="stable"))
     return [row | {"name": recipe(row)} for row in rows]

@@ -24,8 +24,9 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     name: its topic, with the metric where models of it are judged by several, and a number where
     it was raced more than once.
     first: its leader. own: the topic's recipe, None if it is among those left or was not raced.
-    more: how many of the worse are not listed. ahead: those that are before the leader on test data
-    beyond doubt. rows: its rows of ``frame``.
+    worse: what left the race; unmeasured: how many of them are that instead. more: how many of them
+    are not listed. ahead: those that are before the leader on test data beyond doubt. rows: its
+    rows of ``frame``.
     """
     found: list[dict[str, Any]] = []
     key = ["topic", "metric", "race"]
@@ -45,6 +46,7 @@ def races(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
                 "rows": part,
             }
             | {"own": next((row for row in worse if row["recipe"]), None)}
+            | {"unmeasured": sum(row["verdict"] == answers.UNMEASURED for row in worse)}
             | {"more": max(0, len(worse) - LISTED), "arms": len(rows), "first": first}
             | {key: first[key] for key in ("metric", "direction", "margin", "stopped")}
             | {"chosen_by": first["chosen_by"]}

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.cell import FP32
-from harness.results.counted import current, finite
+from harness.cell import FP32, TIMES
+from harness.results.counted import ENDED, current, finite
 from harness.results.dashboard import answers
 from harness.results.dashboard.text import plain, rounded
+from harness.results.effects import metric_names
 from harness.results.quantiles import t_quantile
 
 GROUPS = 50
@@ -107,22 +108,33 @@ def outdated(cells: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def unmeasured(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the ids of a topic's cells that are done and whose metric is not a finite number.
+    """Return the ids of a topic's cells that trained and whose metric is not a finite number.
 
-    They count as untrained. A second group are those measured on test data whose validation is not
-    finite, where others' is. cells: as ``answers.ranked`` returns them.
+    A group for the primary metric; one for those measured on test data that lack validation where
+    others have it; one for each further metric that others of the cells' models have. so: what
+    follows from it. cells: as ``answers.ranked`` returns them.
     """
     metric = cells["metric"].iloc[0]
-    own = cells[(cells["status"] == "done") & (cells["primary"] == metric) & current(cells)]
+    own = cells[cells["status"].isin(ENDED) & (cells["primary"] == metric) & current(cells)]
+    unmeasured = (own["status"] == answers.UNMEASURED).to_numpy()
     validated = np.isfinite(finite(own, f"validation.{metric}"))
-    measured = own["quality"].notna().to_numpy()
-    kinds = {metric: ~measured & ~validated}
+    measured = np.isfinite(finite(own, f"metric.{metric}"))
+    left_out = "which its means leave out"
+    so = "so their recipes are compared with none" if unmeasured.any() else left_out
+    kinds = {metric: (unmeasured | ~measured & ~validated, so)}
     if validated.any():
-        kinds[f"validation {metric}"] = measured & ~validated
+        lost = measured & ~validated & ~unmeasured
+        kinds[f"validation {metric}"] = (lost, "so recipes are chosen by test data")
+    for name in metric_names(own):
+        if name != metric and not name.startswith(TIMES):
+            known = pd.Series(np.isfinite(finite(own, f"metric.{name}")))
+            others = known.groupby(own["model"].to_numpy()).transform("any")
+            lost = (measured & ~known & others).to_numpy()
+            kinds[name] = (lost, left_out)
     return [
-        {"metric": name, "count": int(lost.sum()), "known": len(own)}
+        {"metric": name, "count": int(lost.sum()), "known": len(own), "so": so}
         | {"ids": list(own["id"][lost].head(LISTED))}
-        for name, lost in kinds.items()
+        for name, (lost, so) in kinds.items()
         if lost.any()
     ]
 

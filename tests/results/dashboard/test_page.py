@@ -83,8 +83,13 @@ def test_one_seed_is_never_called_best():
 
 
 def test_a_metric_that_is_no_number_is_said_to_be_none():
-    html = words(render([record("a", value=float("nan"), seed=seed) for seed in range(2)]))
-    assert "2 of 2 cells that are done have no finite score, and count as untrained" in html
+    odd = [record("a", value=float("inf"), seed=seed, status="unmeasured") for seed in range(2)]
+    good = [record("a", loss="mse", value=0.9, seed=seed) for seed in range(2)]
+    html = words(render([*odd, *good]))
+    lost = "2 of 4 cells that trained have no finite score, so their recipes are compared with none"
+    assert lost in html and "m with mse, cosine leads" in html
+    assert "is best of" not in html and "is the only recipe" not in html
+    assert "2 unmeasured" in html and "Failed: 2" in html
 
 
 def losses():
@@ -120,7 +125,7 @@ def test_no_shape_of_run_breaks_the_page():
         record("cells", value=1.0, direction="min"),
     ]
     html = own(render(odd, images={odd[5]["id"]: PNG, odd[6]["id"]: b"no png"}))
-    assert html.count("No cell of this topic has a result") == 5
+    assert html.count("No recipe of this topic has a result") == 5
     assert '<td data-v="12">12' in html
     assert html.count('src="data:image/png;base64,') == 1 and "one/m-ce-cosine-single-s0" in html
     assert EVIL not in html

@@ -157,3 +157,15 @@ def test_a_race_by_another_metric_leaves_the_topic_s_own_answer():
     assert "toy 2 of 3 recipes cannot be told apart" in found
     assert "toy line with loss1, cosine is best of 3, at 5 % error" in found
     assert "not raced" not in found
+
+
+def test_what_is_unmeasured_is_not_called_worse_and_leaves_no_best():
+    none = dict.fromkeys(("behind", "validation"), [0.0, None, 0.8])
+    found = page(cells(), race(("leads", "unmeasured", "worse"), **none))
+    assert "line with loss0, cosine is left of 3 recipes" in found
+    assert "1 recipes are worse, 1 unmeasured" in found
+    assert (
+        "line with loss0, cosine leads: what is not worse has trainings without a finite" in found
+    )
+    assert "Unmeasured: a training of it has no finite mse" in found
+    assert "best of" not in found and "nothing is told apart" not in found
