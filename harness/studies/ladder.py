@@ -18,9 +18,9 @@ CONFIRMED = 3  # seeds of a rate that is chosen, at the least
 class Trial(NamedTuple):
     """One training of the search: of a recipe at a rate, on a share of the steps, and its value.
 
-    value: of the metric that the model is judged by, on validation data; NaN if it diverged or
-    failed. second: of the topic's next metric, negative where less of it is better; NaN if there is
-    none.
+    value: of the metric that the model is judged by, on validation data; NaN if the training
+    diverged or failed, or it is not finite. second: of the topic's next metric, negative where less
+    of it is better; NaN if there is none.
     """
 
     recipe: Recipe
@@ -91,8 +91,8 @@ def outside(rates: Sequence[float], trials: Sequence[Trial], better: str) -> flo
 def ranked(trials: Sequence[Trial], better: str) -> list[float]:
     """Return the rates of trials, best mean value first; of equal ones the nearest to 1.
 
-    Where values are equal, the second ones count first. A rate at which a training came to nothing
-    comes after all others, one at which all did is left out.
+    Where values are equal, the second ones count first. A rate at which a training came to nothing,
+    or to no finite value, comes after all others, one at which all did is left out.
     """
     by_rate: dict[float, list[Trial]] = {}
     for trial in trials:

@@ -104,7 +104,11 @@ def summary(trials: Sequence[Trial], topics: Mapping[str, Topic]) -> list[str]:
         lines.append(f"{name}/{model}: rate, and mean validation {metric} over {seeds} seeds")
         own = own.sort_values("value", ascending=direction(topics[name], model) == "min")
         for loss, schedule, rate, value in own[["loss", "schedule", "rate", "value"]].values:
-            told = "nothing trains" if math.isnan(value) else f"{rate:>6g} {value:.4g}"
+            tried = [t.status for t in trials if t.recipe == (name, model, loss, schedule)]
+            lost = tried.count(Status.UNMEASURED)
+            nothing = "no rate is found" if lost else "nothing trains"
+            told = nothing if math.isnan(value) else f"{rate:>6g} {value:.4g}"
+            told += f" ({lost} of {len(tried)} trainings have no finite {metric})" if lost else ""
             lines.append(f"  {loss} {schedule}".ljust(28) + told)
     return lines
 

@@ -13,7 +13,7 @@ from harness.axes.optimizers import OptimizerSpec
 from harness.cell import Budget, Cell, UsageError
 from harness.rates import table
 from harness.studies import tuning
-from harness.studies.ladder import Trial
+from harness.studies.ladder import GRID, Trial
 from harness.studies.tuning import summary, tune
 
 MSE = Cell("toy", "line", "mse", "constant")
@@ -61,6 +61,16 @@ def test_a_recipe_that_no_rate_trains_is_said_to():
         ["ce", "cosine", "1"],
         ["mse", "constant", "nothing"],
     ]
+
+
+def test_trainings_without_a_finite_metric_are_counted_where_rates_are_told():
+    key, nan = ("toy", "line", "mse", "cosine"), math.nan
+    short = [Trial(key, rate, 9, 0, "unmeasured", nan, nan) for rate in GRID]
+    own = [Trial(key, 1.0, 1, seed, "done", 0.5, nan) for seed in range(3)]
+    lines = summary(short + own, {"toy": Toy()})
+    assert lines[1].split(maxsplit=3)[2:] == ["1", "0.5 (6 of 9 trainings have no finite mse)"]
+    nothing = summary([t._replace(share=1) for t in short], {"toy": Toy()})
+    assert nothing[1].endswith("no rate is found (6 of 6 trainings have no finite mse)")
 
 
 def test_a_rate_is_found_that_serves_better_than_the_topics_own(tuned):
