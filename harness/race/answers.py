@@ -29,11 +29,12 @@ def rows(course: Course) -> list[dict[str, Any]]:
     none is tied), ``tied best`` (the leader, and what is within the margin of it beyond doubt),
     ``undecided`` (not told apart from the leader when the time was over), ``worse`` (it left by
     ``dropped_by``), ``unmeasured`` (so did it, since a training has no finite value). behind is by
-    how much an arm is worse than the leader on validation data, test_behind the same of fresh seeds
-    on test data; both in the metric's unit with the ends of their intervals, and missing of what is
-    unmeasured. Figures of test data are those of ``seeds`` fresh seeds; trained counts all that
-    trained to a finite value. race: a hash of the arms, by which races of a topic are told apart.
-    setup: a hash of the topic's code, fields and data, as records have it.
+    how much an arm is worse than the leader, or than the leader of the block by which it left, on
+    validation data, test_behind the same of fresh seeds on test data; both in the metric's unit
+    with the ends of their intervals, and missing of what is unmeasured. Figures of test data are
+    those of ``seeds`` fresh seeds; trained counts all that trained to a finite value. race: a hash
+    of the arms, by which races of a topic are told apart. setup: a hash of the topic's code, fields
+    and data, as records have it.
     """
     race, measure = course.race, course.measure
     dropped = [arm for arm in race.arms if arm not in (*race.left, *race.withdrawn)]

@@ -74,7 +74,8 @@ def arms(race: Mapping[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
     """Return a race's arms as ``answers.configurations`` returns recipes, the best first.
 
     Their standings are the race's verdicts, and their means those of fresh seeds, NaN without any.
-    They are chosen by the leader's mean less what they are behind it: the seeds that both had.
+    They are chosen by the leader's mean less what they are behind it, or the leader when they left:
+    the seeds that both had.
     """
     rows, better = race["rows"], race["direction"]
     counts = rows["trained"].str.extract(r"(\d+)/(\d+)").astype("Int64")

@@ -169,3 +169,10 @@ def test_what_is_unmeasured_is_not_called_worse_and_leaves_no_best():
     )
     assert "Unmeasured: a training of it has no finite mse" in found
     assert "best of" not in found and "nothing is told apart" not in found
+
+
+def test_what_has_left_is_behind_the_leader_of_its_block():
+    found = page(cells(), race())
+    left, worse = found.split("1 recipes are worse")
+    assert "behind the leader validation" in left and "behind the leader then validation" in worse
+    assert "behind the leader of the block by which it left" in worse
