@@ -9,11 +9,14 @@ from functools import partial
 from harness import matrix
 from harness.axes import parallel
 from harness.conformance.finding import Finding, does_not_apply, fails, holds
+from harness.conformance.shards import shards
 from harness.conformance.subject import RANKS, Subject
 from harness.studies.resharding import grid
 from harness.trial import parity
 
 UNFINISHED = "Expected to have finished reduction"  # of DDP
+KEEPS = "let layers, objectives and batches keep what they saw of their own share in buffers alone"
+WRAPS = "let its wrap average gradients over the ranks, or say in inexact why they differ"
 SHARDED = ("fsdp", "zero1", "ddp")  # the first that applies is resharded
 
 
@@ -40,7 +43,10 @@ def _parity(subject: Subject, configuration: str) -> Finding:
     if found.equal is None:
         return does_not_apply(f"inexact by design: {found.reason}")
     if not found.equal:
-        return fails(found.reason, "see shards above, which says where")
+        if subject.call(shards).status == "fails":
+            return fails(found.reason, "see shards above, which says where")
+        own = configuration in parallel.CONFIGURATIONS.own
+        return fails(found.reason, WRAPS if own else KEEPS)
     return holds(f"its first {found.steps} steps are a single process's ({found.difference:.0e})")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from statistics import mean, stdev
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.conformance.trace import bare, layers
 from harness.training.loop import Training
 from harness.training.random_state import random_state, set_random_state
 from harness.training.topic import Player
+from harness.trial import buffers
 from harness.trial.device import device_of
 from harness.trial.draws import Draws
 from harness.trial.task import Task, training_of
@@ -35,8 +37,8 @@ Outputs = list[tuple[str, list[Tensor]]]
 def shards(task: Task, rank: int) -> Finding:
     """Compare each player's gradient of a batch with the mean of those of its halves.
 
-    Layers that are known to differ, and what draws random numbers, are named; then the comparison
-    is made once more with all networks in evaluation mode.
+    Layers that are known to differ, buffers that follow a batch, and what draws random numbers are
+    named; then the comparison is made with all networks in evaluation mode.
     """
     if task.cell.model in task.topic.undivided:
         return does_not_apply(f"{task.cell.model}'s gradient is no mean over samples (undivided)")
@@ -48,8 +50,9 @@ def shards(task: Task, rank: int) -> Finding:
         network.train()
     players = list(training.players)
     apart = parallel.shared_apart(training.networks, RANKS)
-    draws = Draws(training)
     batch = dict(training.batches.draw(size))
+    apart += _own_buffers(training, batch, apart)
+    draws = Draws(training)
     for player in training.players:
         player.objective(training.networks, batch)
     draws_in = [*draws.layers, *draws.objectives]
@@ -87,6 +90,19 @@ def shards(task: Task, rank: int) -> Finding:
 
 def _per_rank(known: list[str]) -> str:
     return "; ".join(f"{name} per rank" for name in known)
+
+
+def _own_buffers(training: Training, batch: Mapping[str, Tensor], known: list[str]) -> list[str]:
+    """Name the layers whose buffers half of a batch changes otherwise than the whole does."""
+    found = []
+    for part in (batch, parallel.shard(batch, 0, RANKS)):
+        with _put_back(training):
+            before = buffers.copied(training.networks)
+            for player in training.players:
+                _loss(training, player, part)
+            found.append(buffers.changed(before, training.networks))
+    whole, half = found
+    return buffers.apart(whole, half, known, parallel.TOLERANCE)
 
 
 def _loss(training: Training, player: Player, batch: Mapping[str, Tensor]) -> float:
@@ -159,15 +175,7 @@ def _apart(whole: Tensor, parts: Any) -> float:
 def _gradient(
     training: Training, player: Player, batch: Mapping[str, Tensor]
 ) -> tuple[float, dict[str, Tensor], Outputs]:
-    """Return a player's loss and gradient on a batch, and its layers' outputs in order.
-
-    What the pass changes in networks (buffers) and generators is put back.
-    """
-    random = random_state(training.generator, training.gpus)
-    buffers = {
-        key: {name: buffer.clone() for name, buffer in network.named_buffers()}
-        for key, network in training.networks.items()
-    }
+    """Return a player's loss and gradient on a batch, and its layers' outputs in order."""
     outputs: Outputs = []
     hooks = [
         layer.register_forward_hook(_keep(outputs, who)) for who, layer in layers(training.networks)
@@ -178,23 +186,37 @@ def _gradient(
         if parameter.requires_grad
     }
     try:
-        for parameter in parameters.values():
-            parameter.grad = None
-        loss = player.objective(training.networks, batch)
-        loss.backward()
+        with _put_back(training):
+            for parameter in parameters.values():
+                parameter.grad = None
+            loss = player.objective(training.networks, batch)
+            loss.backward()
     finally:
         for hook in hooks:
             hook.remove()
-        set_random_state(random, training.generator, training.gpus)
-        with torch.no_grad():
-            for key, kept in buffers.items():
-                for name, buffer in training.networks[key].named_buffers():
-                    buffer.copy_(kept[name])
     gradients = {
         name: torch.zeros_like(p) if p.grad is None else bare(p.grad).detach().clone()
         for name, p in parameters.items()
     }
     return loss.item(), gradients, outputs
+
+
+@contextmanager
+def _put_back(training: Training) -> Iterator[None]:
+    """Put back what the block changes in networks' buffers and in generators."""
+    random = random_state(training.generator, training.gpus)
+    kept = {
+        key: {name: buffer.clone() for name, buffer in network.named_buffers()}
+        for key, network in training.networks.items()
+    }
+    try:
+        yield
+    finally:
+        set_random_state(random, training.generator, training.gpus)
+        with torch.no_grad():
+            for key, own in kept.items():
+                for name, buffer in training.networks[key].named_buffers():
+                    buffer.copy_(own[name])
 
 
 def _keep(outputs: Outputs, who: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from harness.axes import parallel
 from harness.axes.precision import TOLERANCES
 from harness.cell import FP32
 from harness.training.loop import Diverged
+from harness.trial import buffers
 from harness.trial.device import device_of
 from harness.trial.draws import Draws
 from harness.trial.outcome import Parity
@@ -38,12 +39,14 @@ class FirstSteps:
 
     layers: those that make of a batch's parts something else than of the whole batch, with what is
     each part's own. Of a single process, layers and objectives that drew random numbers.
+    buffers: what the first step made of those that it changed.
     """
 
     losses: list[float]
     gradients: list[Tensor]
     layers: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ()
+    buffers: buffers.Buffers = field(default_factory=dict)
 
 
 def applies(task: Task) -> bool:
@@ -76,14 +79,15 @@ def first_steps(task: Task, rank: int, steps: int | None = None) -> FirstSteps:
         for group in optimizer.param_groups:
             if isinstance(group.get("eps"), float):
                 group["eps"] = max(group["eps"], EPSILON)
+    watch = buffers.Watch(training)
     draws = None if applies(task) else Draws(training)
     with contextlib.suppress(Diverged):  # the training itself will say so
         training.run(min(steps or steps_of(task.cell.parallel), task.budget.steps))
     losses = [loss.item() for loss in training.losses]
+    found = FirstSteps(losses, training.gradients, buffers=watch.changed)
     if draws:
-        return FirstSteps(losses, training.gradients, (*draws.layers,), (*draws.objectives,))
-    layers = parallel.shared_apart(training.networks, task.accumulate)
-    return FirstSteps(losses, training.gradients, tuple(layers))
+        return replace(found, layers=(*draws.layers,), objectives=(*draws.objectives,))
+    return replace(found, layers=(*parallel.shared_apart(training.networks, task.accumulate),))
 
 
 def steps_of(configuration: str) -> int:
@@ -119,8 +123,8 @@ def compare(alone: FirstSteps, got: FirstSteps, task: Task) -> Parity:
         " are averaged: let it return the mean"
         if summed and parts > 1
         else PRECISE.get(task.cell.precision)
-        or "no layer or random number explains it; does its objective return a mean over the "
-        "batch, each sample on its own, of networks called as they are given?"
+        or "no layer, buffer or random number explains it; does its objective return a mean over "
+        "the batch, each sample on its own, of networks called as they are given?"
     )
     reason = (
         f"first losses differ by {losses:.2g}, the first gradient by {gradients:.2g} (relative, "
@@ -132,7 +136,7 @@ def compare(alone: FirstSteps, got: FirstSteps, task: Task) -> Parity:
 def inexact(alone: FirstSteps, got: FirstSteps, task: Task) -> list[str]:
     """Return why a task's training cannot be that of ``single``, a reason each; none if it can.
 
-    Its configuration, layers, and random numbers drawn for each part of a batch.
+    Its configuration, layers, and buffers set and random numbers drawn for each part of a batch.
     """
     configuration = task.cell.parallel
     reasons = [why] if (why := parallel.inexact(configuration)) else []
@@ -142,7 +146,9 @@ def inexact(alone: FirstSteps, got: FirstSteps, task: Task) -> list[str]:
     drawn = alone.layers
     if each != "GPU":  # dp shares a batch out within its networks only
         drawn += alone.objectives
-    return reasons + [f"{name} per {each}" for name in dict.fromkeys(got.layers + drawn)]
+    allowed = TOLERANCES[task.cell.precision]
+    own = buffers.apart(alone.buffers, got.buffers, got.layers, allowed)
+    return reasons + [f"{name} per {each}" for name in dict.fromkeys((*got.layers, *drawn, *own))]
 
 
 def _parts(task: Task) -> int:

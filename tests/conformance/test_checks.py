@@ -50,7 +50,7 @@ PLANTED = [  # topic, check, words of its finding and of what to do
     ("LostPosition", "resume", "x of the batch differs", "state_dict"),
     ("LostVelocity", "resume", "Heavy.velocity of learner", "self.state[parameter]"),
     ("Counting", "resume", "the loss of learner", "keep nothing"),
-    ("ShardNorm", "parity-ddp", "the first gradient by", "shards"),
+    ("ShardNorm", "parity-ddp", "no layer, buffer or random number", "see shards above"),
     ("Unused", "parity-ddp", "parameters are not used in the loss", "see gradients"),
     ("MadeOnCPU", "devices", "in forward: return x + torch.ones(8)", "device=x.device"),
     ("PlainTensor", "devices", "in forward: return x * self.scale", "register_buffer"),
@@ -81,6 +81,9 @@ def test_a_planted_fault_is_found_and_named(kind, name, text, todo, look):
 NO_FAULT = [  # topic, check, status, words
     ("Frozen", "gradients", "holds", "frozen on purpose? model.between.scale"),
     ("BatchNorm", "shards", "does not apply", "BatchNorm1d in model: statistics per rank"),
+    ("Followed", "shards", "does not apply", "Follower in model: buffer between.mean per rank"),
+    ("Followed", "parity-ddp", "does not apply", "Follower in model: buffer between.mean per rank"),
+    ("Followed", "parity-fsdp", "does not apply", "design: Follower in model: buffer between.mean"),
     ("Dropout", "shards", "does not apply", "Dropout in model: random numbers per rank"),
     ("BatchNorm", "parity-ddp", "does not apply", "BatchNorm1d in model"),
     ("BatchNorm", "state", "holds", "bit for bit"),

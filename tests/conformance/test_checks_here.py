@@ -12,7 +12,8 @@ import torch
 
 import harness
 from harness.axes.losses import Form
-from harness.conformance import checks, devices, items, outside
+from harness.axes.parallel import CONFIGURATIONS, Parallel
+from harness.conformance import checks, devices, items, outside, ranks
 from harness.conformance import subject as subjects
 from harness.conformance.devices import _faked
 from harness.conformance.finding import crashed, holds, line_of
@@ -93,6 +94,40 @@ def test_a_layer_within_torch_func_is_named_that_differs():
 def test_first_steps_of_single_are_those_of_an_objective_with_torch_func():
     found = parity.first_steps(task_of("Slopes"), 0)
     assert len(found.losses) == 2 and (found.layers, found.objectives) == ((), ())
+
+
+class Apart:
+    """A subject whose ranks have a loss of their own."""
+
+    def __init__(self, kind):
+        self.task = task_of(kind)
+        self.alone = parity.FirstSteps([1.0, 1.0], [torch.ones(2)])
+
+    def call(self, function, ranks=1, configuration=""):
+        if function is parity.first_steps:
+            return parity.FirstSteps([1.0, 2.0], [torch.ones(2)])
+        return function(self.task, 0)
+
+
+class Unaveraged(Parallel):
+    name = "unaveraged"
+
+    def wrap(self, network):
+        return network
+
+
+@pytest.mark.parametrize(
+    ("kind", "configuration", "todo"),
+    [
+        ("ShardNorm", "ddp", "see shards above"),
+        ("Clean", "ddp", "in buffers alone"),
+        ("Clean", "unaveraged", "let its wrap average gradients"),
+    ],
+)
+def test_parity_points_to_shards_where_that_fails_alone(kind, configuration, todo, monkeypatch):
+    monkeypatch.setitem(CONFIGURATIONS.own, "unaveraged", Unaveraged())
+    finding = ranks.parity_of(configuration)(Apart(kind))
+    assert (finding.status, todo in finding.todo) == ("fails", True), finding
 
 
 def test_a_closed_file_of_arrays_is_not_looked_into():

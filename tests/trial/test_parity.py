@@ -18,7 +18,7 @@ from harness.cell import Cell, Status
 from harness.topics.generators.style_gan import StyleGAN
 from harness.training.loop import Training
 from harness.training.topic import Player
-from harness.trial import parity
+from harness.trial import buffers, parity
 from harness.trial.draws import Draws
 from harness.trial.outcome import Outcome, Parity
 from harness.trial.parity import FirstSteps
@@ -58,7 +58,7 @@ def test_what_agrees_up_to_rounding_is_equal():
 def test_what_does_not_is_not_and_both_differences_are_said(got, apart):
     found = compared(steps(2.0, 1.0), got)
     assert found.exact and found.equal is False
-    assert apart in found.reason and "no layer or random number explains it" in found.reason
+    assert apart in found.reason and "no layer, buffer or random number explains it" in found.reason
 
 
 def test_a_sum_over_the_batch_is_recognised():
@@ -189,6 +189,45 @@ def test_watching_changes_no_number():
         return [loss.item() for loss in training.losses]
 
     assert losses(True) == losses(False)
+
+
+class Counts(nn.Module):
+    """A linear layer that counts its calls, and remembers what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("unset", torch.full((3,), math.nan))
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x):
+        self.calls += 1
+        self.mean.lerp_(x.detach().mean(0), 0.1)
+        return self.line(x)
+
+
+class Counted(Toy):
+    def networks(self, cell):
+        return {"model": Counts()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_buffer_that_follows_each_part_of_a_batch_is_named(accumulate):
+    of = Task(Counted(), replace(CELL, parallel="single"), BUDGET, Path(), accumulate=accumulate)
+    alone = parity.first_steps(replace(of, accumulate=1), 0)
+    assert [name for _, name in alone.buffers] == ["calls", "mean"]
+    reasons = parity.inexact(alone, parity.first_steps(of, 0), of)
+    assert reasons == ["Counts in model: buffer mean per part"] * (accumulate - 1)
+
+
+def test_buffers_are_named_up_to_rounding_once_and_not_of_layers_whose_statistics_are_known():
+    whole = {("Code in model", f"c.{n}"): torch.ones(2) for n in "abcd"}
+    part = {key: value + 1e-5 for key, value in whole.items()}
+    assert buffers.apart(whole, part, tolerance=1e-3) == []
+    assert buffers.apart(whole, part) == ["Code in model: buffers c.a, c.b, c.c and 1 more"]
+    assert buffers.apart(whole, {}, ["Code in model: statistics"]) == []
+    assert buffers.apart(whole, {}, ["Code in model: random numbers"]) != []
 
 
 def test_adam_does_not_turn_rounding_into_difference():

@@ -32,7 +32,7 @@ from harness.axes.parallel.configurations import (
 from harness.axes.parallel.layout import AVERAGE_EVERY, COMPRESS_FROM, Layout
 from harness.axes.parallel.loaded import loaded
 from harness.axes.parallel.replicas import mean_over_gpus
-from harness.axes.parallel.sharing import DRAWS, kind, shared_apart, shares
+from harness.axes.parallel.sharing import DRAWS, STATISTICS, kind, shared_apart, shares
 
 __all__ = [
     "AVERAGE_EVERY",
@@ -42,6 +42,7 @@ __all__ = [
     "EXACT",
     "INEXACT",
     "NAMES",
+    "STATISTICS",
     "TOLERANCE",
     "Layout",
     "Parallel",
