@@ -93,9 +93,13 @@ def _own_codes(function: object) -> Iterator[CodeType]:
             part = cell.cell_contents
         except ValueError:  # empty
             continue
-        for value in (part, *getattr(part, "__dict__", {}).values()):
+        for value in map(_unwrapped, (part, *getattr(part, "__dict__", {}).values())):
             if isinstance(value, FunctionType) and not is_librarys(value.__code__.co_filename):
                 yield value.__code__
+
+
+def _unwrapped(value: object) -> object:
+    return inspect.unwrap(value) if isinstance(value, FunctionType) else value
 
 
 def _error(trace: str) -> str:

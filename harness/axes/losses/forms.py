@@ -18,8 +18,8 @@ class Form:
     """A loss for one kind of prediction: how it is computed, and how outputs are read.
 
     width: outputs per class (categorical, always 1) or per value (numeric).
-    loss: (outputs, target) -> losses_N. decode: outputs_NK -> probabilities_NK, or
-    outputs_NW -> values_N.
+    loss: (outputs, target) -> losses_N, one a sample and not their mean. decode: outputs_NK ->
+    probabilities_NK, whose rows sum to 1, or outputs_NW -> values_N.
     """
 
     name: str

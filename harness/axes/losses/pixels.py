@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.axes import losses
+from harness.axes.losses import kept
 from harness.axes.losses.forms import PixelForm, negative_at
 from harness.cell import unknown
 
@@ -37,9 +38,9 @@ def form(family: str, levels: int) -> PixelForm:
     One that was brought without a form for pixels has that for classes, each level a class.
     """
     if own := losses.LOSSES.own.get(family):
-        return (
-            own.pixels(levels) if _has_pixels(own) else _of_classes(own.categorical(levels), levels)
-        )
+        if _has_pixels(own):
+            return kept.levels(family, own.pixels(levels))
+        return _of_classes(losses.categorical(family, levels), levels)
     if family not in losses.FAMILIES:
         raise unknown("loss", family, losses.LOSSES.every)
     if family in CATEGORICAL:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.axes.losses import kept
 from harness.axes.losses.forms import Form, negative_at
 from harness.axes.losses.loss import LOSSES
 from harness.cell import unknown
@@ -23,10 +24,11 @@ SMOOTHING = 0.1  # of the categorical kl's target (Szegedy et al. 2016)
 def categorical(family: str, classes: int) -> Form:
     """Return a loss's form for classes: outputs_NK against class indices target_N.
 
-    family: one of the seven, or a loss that was brought. Raises UsageError if it is unknown.
+    family: one of the seven, or a loss that was brought, which is held to what ``Form`` says.
+    Raises UsageError if it is unknown.
     """
     if own := LOSSES.own.get(family):
-        return own.categorical(classes)
+        return kept.classes(family, own.categorical(classes))
 
     def one_hot(target_N: Tensor, like_NK: Tensor) -> Tensor:
         class_K = torch.arange(classes, device=target_N.device)  # F.one_hot cannot be traced
@@ -115,7 +117,7 @@ def numeric(
     UsageError if it is unknown.
     """
     if own := LOSSES.own.get(family):
-        return own.numeric(low, high, bins, epsilon=epsilon, delta=delta)
+        return kept.numbers(family, own.numeric(low, high, bins, epsilon=epsilon, delta=delta))
     step = (high - low) / bins
 
     def edges(like: Tensor) -> Tensor:
