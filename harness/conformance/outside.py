@@ -22,6 +22,7 @@ from harness.training.loop import Training
 MOST = 50_000  # objects that are looked at
 KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
+DEFAULTS = "defaults"  # of new groups of an optimizer: torch adds to them as it loads
 MAPPINGS = (dict, MappingProxyType)  # another may read a file, which may be closed
 
 KEPT = {  # attributes whose content a checkpoint has, or that a schedule of torch's notes
@@ -56,6 +57,7 @@ def hidden(training: Training) -> dict[str, str]:
     found = generators(training) | of_layers(training.networks)
     for name, optimizer in training.optimizers.items():
         kept = attributes(optimizer)
+        kept.pop(DEFAULTS, None)
         found |= {f"{type(optimizer).__name__}.{n} of {name}": kept[n] for n in kept}
     kept = attributes(training.batches)
     return found | {f"{type(training.batches).__name__}.{n}": kept[n] for n in kept}

@@ -135,6 +135,16 @@ def test_a_closed_file_of_arrays_is_not_looked_into():
     assert "faults.RNG (numpy.Generator)" in outside.hidden(training)
 
 
+def test_what_torch_adds_to_an_optimizer_s_defaults_is_no_loss():
+    training = training_of(task_of("LostVelocity"), CPU, 0)
+    before = outside.hidden(training)
+    (optimizer,) = training.optimizers.values()
+    optimizer.defaults["added"] = True
+    assert outside.changed(before, outside.hidden(training)) == []
+    optimizer.velocity.append(1)
+    assert outside.changed(before, outside.hidden(training)) == ["Heavy.velocity of learner"]
+
+
 LIBRARYS = [
     "/home/me/.local/lib/python3.11/site-packages/lib/code.py",
     "/usr/lib/python3/dist-packages/lib/code.py",
