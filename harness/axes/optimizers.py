@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn, optim
@@ -38,7 +40,10 @@ class Optimizer(Value):
     def build(
         self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float
     ) -> optim.Optimizer:
-        """Return the torch optimizer of parameter groups at a learning rate."""
+        """Return the torch optimizer of parameter groups at a learning rate.
+
+        Its ``step`` is called without a closure.
+        """
         raise NotImplementedError
 
     def skip(self, parallel: str) -> str | None:
@@ -100,7 +105,7 @@ class OptimizerSpec:
         parameters: with or without their names, or torch's groups of them; a group with an ``lr``
         keeps its ratio to the others'. make: puts class, parameters and settings together, as
         ``parallel.Layout.optimizer`` does. Raises UsageError if the kind is unknown, and if one's
-        own leaves out a named parameter that is not frozen.
+        own needs a closure or leaves out a named parameter that is not frozen.
         """
         rate = self.lr if kind == self.kind else self.adaptive_lr
         settings: dict[str, Any] = {"lr": rate, "weight_decay": self.weight_decay}
@@ -119,12 +124,7 @@ class OptimizerSpec:
         given = [alone(part) for part in given]
         fused = fusable(given)
         if own:
-            built = make(own.build, given, **settings)
-            if not isinstance(built, optim.Optimizer):
-                raise UsageError(
-                    f"optimizer {kind}: build returned a {type(built).__name__}, "
-                    "a torch.optim.Optimizer is needed"
-                )
+            built = make(partial(_built, own), given, **settings)
             _refuse_left_out(kind, named, built)
             return built
         if kind == "sgd":
@@ -138,6 +138,24 @@ class OptimizerSpec:
         if kind == "muon":
             return make(Muon, given, betas=self.betas, **settings)
         raise unknown("optimizer", kind, OPTIMIZERS.every)
+
+
+def _built(own: Optimizer, groups: Iterable[dict[str, Any]], **settings: Any) -> optim.Optimizer:
+    """Build one's own optimizer. Raises UsageError if it is none, or its step needs a closure."""
+    built: object = own.build(groups, **settings)
+    if not isinstance(built, optim.Optimizer):
+        raise UsageError(
+            f"optimizer {own.name}: build returned a {type(built).__name__}, "
+            "a torch.optim.Optimizer is needed"
+        )
+    try:
+        inspect.signature(built.step).bind()
+    except TypeError as error:
+        raise UsageError(
+            f"optimizer {own.name}: {type(built).__name__}.step is called without arguments "
+            f"({error}): optimizers that need a closure (LBFGS, SAM) are not supported"
+        ) from None
+    return built
 
 
 def _refuse_left_out(kind: str, named: Named, optimizer: optim.Optimizer) -> None:

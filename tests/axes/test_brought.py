@@ -6,8 +6,8 @@ from typing import ClassVar
 import pytest
 import torch
 from brought import Critic, Focal, Restarts
-from torch.optim import SGD
-from toy import Toy
+from torch.optim import LBFGS, SGD
+from toy import BUDGET, Toy
 
 from harness import matrix
 from harness.axes import losses, registry, schedules
@@ -17,6 +17,7 @@ from harness.axes.parallel import Parallel
 from harness.axes.schedules import SCHEDULES, Schedule
 from harness.cell import Cell, UsageError
 from harness.topics import registered_topics
+from harness.training.loop import Training
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +271,34 @@ def test_a_groups_rate_is_multiplied_as_the_topics_is(rate):
     spec = OptimizerSpec("halved", lr=0.1, adaptive_lr=0.5).scaled(rate)
     optimizer, _ = schedules.build("cosine", spec, torch.nn.Linear(2, 2).parameters(), 10)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * rate)
+
+
+class Closure(Plain):
+    name = "closure"
+
+    def build(self, groups, lr, weight_decay):
+        return LBFGS([p for group in groups for p in group["params"]], lr=lr)
+
+
+class Layer(Plain):
+    name = "layer"
+
+    def build(self, groups, lr, weight_decay):
+        return torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        (Closure(), "LBFGS.step is called without arguments .*'closure'.: optimizers that"),
+        (Layer(), "build returned a Linear, a torch.optim.Optimizer is needed"),
+    ],
+)
+def test_an_optimizer_that_cannot_train_is_refused_before_a_step(own, told):
+    registry.add("optimizers", [own])
+    with pytest.raises(UsageError, match=f"^optimizer {own.name}: {told}") as error:
+        Training(Toy(), Cell("toy", "line", "mse", own.name), BUDGET)
+    assert "\n" not in str(error.value)
 
 
 class Forgets(Plain):
