@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from harness.api.compare import compare
     from harness.api.results import Results, load
     from harness.api.run import run
-    from harness.axes.losses import AdversarialLoss, Form, Loss, PixelForm
+    from harness.axes.losses import AdversarialLoss, Form, Loss, PixelForm, categorical, numeric
+    from harness.axes.losses.adversarial import adversarial_loss
+    from harness.axes.losses.pixels import pixel_form
     from harness.axes.optimizers import Optimizer, OptimizerSpec
     from harness.axes.parallel import Parallel
     from harness.axes.schedules import Schedule
@@ -28,7 +30,9 @@ _HOMES = {
     "api.compare": ("compare",),
     "api.results": ("Results", "load"),
     "api.run": ("run",),
-    "axes.losses": ("AdversarialLoss", "Form", "Loss", "PixelForm"),
+    "axes.losses": ("AdversarialLoss", "Form", "Loss", "PixelForm", "categorical", "numeric"),
+    "axes.losses.adversarial": ("adversarial_loss",),
+    "axes.losses.pixels": ("pixel_form",),
     "axes.optimizers": ("Optimizer", "OptimizerSpec"),
     "axes.parallel": ("Parallel",),
     "axes.schedules": ("Schedule",),
@@ -67,8 +71,12 @@ __all__ = [
     "Topic",
     "UsageError",
     "WithNoise",
+    "adversarial_loss",
+    "categorical",
     "compare",
     "load",
+    "numeric",
+    "pixel_form",
     "run",
     "write_report",
 ]

@@ -30,6 +30,12 @@ def test_every_public_name_is_there(package):
     assert dir(package) == sorted(package.__all__)
 
 
+def test_a_topic_of_one_s_own_gets_each_form_of_its_cell_s_loss_from_the_package():
+    assert harness.categorical("ce", 3).width == 1 and harness.numeric("mse", -1, 1).width == 1
+    assert harness.pixel_form("ce", 17).width == 17
+    assert isinstance(harness.adversarial_loss("hinge"), harness.AdversarialLoss)
+
+
 @pytest.mark.parametrize("package", [harness, topics], ids=lambda p: p.__name__)
 def test_other_names_are_no_attributes(package):
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

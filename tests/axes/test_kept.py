@@ -95,7 +95,7 @@ def test_what_is_built_in_keeps_it(family):
     form = kept.numbers(family, losses.numeric(family, -4, 4))
     outputs = torch.randn(5, form.width)
     assert form.loss(outputs, torch.randn(5)).shape == form.decode(outputs).shape
-    form = kept.levels(family, pixels.form(family, 17))
+    form = kept.levels(family, pixels.pixel_form(family, 17))
     outputs = torch.randn(5, form.width)
     assert form.nll(outputs, torch.arange(5)).shape == form.loss(outputs, torch.arange(5)).shape
 
@@ -122,7 +122,7 @@ def test_one_s_own_are_held_to_it_wherever_they_are_asked_for(monkeypatch):
     with pytest.raises(UsageError, match="numeric returned a function, a harness.Form is needed"):
         losses.numeric("careless", -1, 1)
     with pytest.raises(UsageError, match="^loss careless: exp of its log_mass gives values from"):
-        pixels.form("careless", 3).nll(OUTPUTS, TARGET)
+        pixels.pixel_form("careless", 3).nll(OUTPUTS, TARGET)
 
 
 def test_a_loss_s_line_is_still_the_project_s(monkeypatch):

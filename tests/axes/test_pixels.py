@@ -14,7 +14,7 @@ from harness.topics import datasets
 @pytest.mark.parametrize("family", losses.FAMILIES)
 @pytest.mark.parametrize("levels", [17, 256])
 def test_every_family_is_a_density_over_the_levels(family, levels):
-    form = pixels.form(family, levels)
+    form = pixels.pixel_form(family, levels)
     outputs = torch.randn(5, form.width, dtype=torch.float64)
     mass = form.log_mass(outputs).exp()
     assert mass.shape == (5, levels)
@@ -26,7 +26,7 @@ def test_every_family_is_a_density_over_the_levels(family, levels):
 
 @pytest.mark.parametrize(("family", "density"), [("mse", stats.norm), ("mae", stats.laplace)])
 def test_the_implied_densities_are_scipys_on_the_levels(family, density):
-    form = pixels.form(family, 17)
+    form = pixels.pixel_form(family, 17)
     location, log_scale = 0.2, -1.5
     scale = math.exp(log_scale)
     width = math.sqrt(scale / 2) if family == "mse" else scale
@@ -56,7 +56,7 @@ def test_a_location_outside_has_no_slope_over_the_levels_and_comes_back_all_the_
     family, location
 ):
     outputs = torch.tensor([[location, 0.0]], dtype=torch.float64, requires_grad=True)
-    form, level = pixels.form(family, 17), torch.tensor([8])
+    form, level = pixels.pixel_form(family, 17), torch.tensor([8])
     (slope,) = torch.autograd.grad(form.nll(outputs, level).sum(), outputs)
     assert abs(slope[0, 0].item()) < 1e-12
     form.loss(outputs, level).sum().backward()
@@ -67,14 +67,14 @@ def test_a_location_outside_has_no_slope_over_the_levels_and_comes_back_all_the_
 @pytest.mark.parametrize("log_scale", [-20.0, 9.0])
 def test_a_scale_beyond_all_effect_comes_back(family, log_scale):
     outputs = torch.tensor([[0.0, log_scale]], dtype=torch.float64, requires_grad=True)
-    pixels.form(family, 17).loss(outputs, torch.tensor([8])).sum().backward()
+    pixels.pixel_form(family, 17).loss(outputs, torch.tensor([8])).sum().backward()
     assert outputs.grad[0, 1].item() == pytest.approx(math.copysign(1.0, log_scale))
 
 
 @pytest.mark.parametrize("family", NUMERIC)
 def test_a_pixel_s_loss_is_its_nll_where_location_and_scale_have_effect(family):
     outputs = torch.randn(500, 2, dtype=torch.float64).clamp(-1, 1)
-    level, form = torch.randint(17, (500,)), pixels.form(family, 17)
+    level, form = torch.randint(17, (500,)), pixels.pixel_form(family, 17)
     assert torch.equal(form.loss(outputs, level), form.nll(outputs, level))
     far = outputs + torch.tensor([9.0, 0.0])
     assert (form.loss(far, level) >= form.nll(far, level)).all()
@@ -88,7 +88,9 @@ def test_an_image_has_one_scale_and_its_loss_bounds_its_nll(family):
     even = outputs.clone()
     even[..., 1] = outputs[..., 1].mean((1, 2, 3), keepdim=True)
     torch.testing.assert_close(form.loss(outputs, level), form.loss(even, level))
-    torch.testing.assert_close(form.nll(outputs, level), pixels.form(family, 17).nll(even, level))
+    torch.testing.assert_close(
+        form.nll(outputs, level), pixels.pixel_form(family, 17).nll(even, level)
+    )
     assert (form.loss(outputs, level) >= form.nll(outputs, level)).all()
     mass = form.log_mass(outputs).exp()
     torch.testing.assert_close(mass.sum(-1), torch.ones_like(mass[..., 0]))
@@ -97,12 +99,12 @@ def test_an_image_has_one_scale_and_its_loss_bounds_its_nll(family):
 @pytest.mark.parametrize("family", pixels.CATEGORICAL)
 def test_an_image_s_categorical_losses_are_those_of_its_pixels(family):
     outputs, level = torch.randn(2, 1, 4, 4, 17), torch.randint(17, (2, 1, 4, 4))
-    one, other = (make(family, 17) for make in (pixels.form, pixels.image_form))
+    one, other = (make(family, 17) for make in (pixels.pixel_form, pixels.image_form))
     assert torch.equal(one.loss(outputs, level), other.loss(outputs, level))
 
 
 def test_drawing_follows_the_masses():
-    form = pixels.form("ce", 4)
+    form = pixels.pixel_form("ce", 4)
     outputs = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
     uniform = torch.linspace(0.0005, 0.9995, 1000, dtype=torch.float64)
     drawn = form.draw(outputs.expand(1000, 4), uniform)

@@ -30,7 +30,7 @@ REACH = {"mae": 0.0, "hinge": EPSILON, "huber": DELTA, "mse": math.inf}
 LEAST, MOST = -12.0, 6.0  # of a scale's logarithm
 
 
-def form(family: str, levels: int) -> PixelForm:
+def pixel_form(family: str, levels: int) -> PixelForm:
     """Return a loss's form for pixels of ``levels`` levels. Raises UsageError if unknown.
 
     The numeric families' loss is the negative logarithm of their probability, and more where a
@@ -61,7 +61,7 @@ def form(family: str, levels: int) -> PixelForm:
 def image_form(family: str, levels: int) -> PixelForm:
     """Return a loss family's form for outputs_BCHWP of whole images, drawn all pixels at once.
 
-    ce, kl and log_loss are those of ``form``. The numeric families differ from it in two ways,
+    ce, kl and log_loss are those of ``pixel_form``. The numeric families differ in two ways,
     without which a decoder under them learns nothing of its images:
 
     - The scale is one for all values of an image, the mean of their outputs (Rybkin et al. 2021,
@@ -75,7 +75,7 @@ def image_form(family: str, levels: int) -> PixelForm:
     log_mass stays normalised over the levels, so the loss is an upper bound of its nll.
     Raises UsageError if the family is unknown.
     """
-    pixelwise = form(family, levels)
+    pixelwise = pixel_form(family, levels)
     if family in CATEGORICAL or family in losses.LOSSES.own:
         return pixelwise
     beyond = levels // 2

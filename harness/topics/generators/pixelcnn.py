@@ -176,11 +176,11 @@ class PixelCNNTopic(GeneratorTopic):
 
     def networks(self, cell: Cell) -> dict[str, nn.Module]:
         channels, _ = self.shape
-        width = pixels.form(cell.loss, self.levels).width
+        width = pixels.pixel_form(cell.loss, self.levels).width
         return {"model": PixelCNN(channels, width, self.features, self.depth)}
 
     def players(self, cell: Cell) -> list[Player]:
-        form = pixels.form(cell.loss, self.levels)
+        form = pixels.pixel_form(cell.loss, self.levels)
 
         def objective(networks: Networks, batch: Batch) -> Tensor:
             level_BCHW = batch["level"]
@@ -203,7 +203,7 @@ class PixelCNNTopic(GeneratorTopic):
 
     @torch.no_grad()
     def likelihood(self, networks: Networks, cell: Cell, x_NCHW: Tensor) -> dict[str, Any]:
-        form = pixels.form(cell.loss, self.levels)
+        form = pixels.pixel_form(cell.loss, self.levels)
         device = next(networks["model"].parameters()).device
         nats, values = torch.zeros((), dtype=torch.float64, device=device), 0
         for level_BCHW in pixels.to_levels(x_NCHW, self.levels).split(256):
@@ -221,7 +221,7 @@ class PixelCNNTopic(GeneratorTopic):
     ) -> Tensor:
         channels, size = self.shape
         uniform = torch.rand(count, channels, size, size, generator=generator, dtype=torch.float64)
-        form = pixels.form(cell.loss, self.levels)
+        form = pixels.pixel_form(cell.loss, self.levels)
         device = next(networks["model"].parameters()).device
         parts = [
             networks["model"].sample(form, part, self.levels)  # type: ignore[operator]

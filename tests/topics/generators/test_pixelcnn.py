@@ -28,7 +28,7 @@ def test_no_output_depends_on_its_own_or_a_later_pixel(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cached_sampling_equals_sampling_from_scratch(channels):
     torch.manual_seed(0)
-    network, form = PixelCNN(channels, 17, 8, 3).double(), pixels.form("ce", 17)
+    network, form = PixelCNN(channels, 17, 8, 3).double(), pixels.pixel_form("ce", 17)
     uniform = torch.rand(3, channels, 6, 5, dtype=torch.float64)
     cached = network.sample(form, uniform, 17)
     scratch = torch.zeros_like(cached)
