@@ -17,19 +17,25 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
+from harness import checkpoint
+from harness.cell import some_of
 from harness.conformance.fake_gpu import fake_gpu, is_mixed, lacks
 from harness.conformance.finding import Finding, crashed, does_not_apply, fails, holds
+from harness.conformance.outside import changed
 from harness.conformance.subject import STEPS, Subject
+from harness.conformance.trace import leaves
 from harness.studies.study import own_executor
 from harness.training.loop import Training
 from harness.training.topic import Topic
-from harness.trial.device import device_of, visible
+from harness.trial.device import device_of, unrepeatable, visible
 from harness.trial.task import Task, training_of
 
+MORE = 2  # steps after a checkpoint is loaded
 OBJECTIVE = "objective"
 MEASURING = ("evaluate", "validate")
 TODO = "make it where its input is: torch.zeros(..., device=x.device), or register_buffer it"
 MEASURE = "move the data to the networks: x.to(next(network.parameters()).device)"
+COMES_BACK = "let state_dict hold what is kept on the GPU too; see state and resume above"
 DRAW = "draw on the CPU, by the generator that is given, and move that: torch.randn(...).to(device)"
 
 
@@ -48,14 +54,33 @@ def devices(subject: Subject) -> Finding:
 
 
 def _on_gpu(task: Task, rank: int) -> Finding:
-    """Train, evaluate and save on a GPU."""
-    training = training_of(task, device_of(task, rank), rank)
-    training.run(STEPS)
-    training.evaluate()
-    training.validate()
-    again = training_of(task, device_of(task, rank), rank)
-    again.load_state_dict(training.state_dict())
-    return holds(f"it trains, evaluates and comes back on {torch.cuda.get_device_name()}")
+    """Train, evaluate and save on a GPU; then load, and train on beside what was not saved."""
+    device, path = device_of(task, rank), task.run / "devices.pt"
+    name = torch.cuda.get_device_name()
+    with unrepeatable() as operators:
+        training = training_of(task, device, rank)
+        training.run(STEPS - MORE)
+        training.evaluate()
+        training.validate()
+        checkpoint.save(path, training.state_dict())
+        again = training_of(task, device, rank)
+        again.load_state_dict(checkpoint.load(path))
+        if unlike := _unlike(training, again):
+            return fails(f"on {name}, {unlike} after loading", COMES_BACK)
+        for one in (training, again):
+            one.run(STEPS)
+    comes = f"it trains, evaluates and comes back on {name}"
+    if operators:
+        return holds(f"{comes}; {', '.join(operators)} cannot be repeated bit for bit there")
+    if unlike := _unlike(training, again):
+        return fails(f"on {name}, {unlike} {MORE} steps after loading", COMES_BACK)
+    return holds(f"{comes}, {MORE} steps later too, bit for bit")
+
+
+def _unlike(one: Training, other: Training) -> str:
+    """Say what differs in two trainings' states; empty if all is equal, bit for bit."""
+    names = changed(leaves(one.state_dict()), leaves(other.state_dict()))
+    return f"{some_of(names)} {'differs' if len(names) == 1 else 'differ'}" if names else ""
 
 
 def _faked(task: Task, rank: int) -> Finding:

@@ -435,6 +435,21 @@ class LostPosition(Clean):
         return Positions(*(tensor.to(device) for tensor in self.data()))
 
 
+class Unread(Positions):
+    """Saves its position, and does not load it."""
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class Forgetful(Clean):
+    def batches(self, cell, budget, networks, generator, device):
+        return Unread(*(tensor.to(device) for tensor in self.data()))
+
+
 class Heavy(optim.SGD):
     """SGD whose velocity is kept beside the state that is saved."""
 

@@ -2,7 +2,7 @@
 
 import os
 import sysconfig
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -180,6 +180,22 @@ def test_an_objective_of_this_package_s_is_told_by_the_loss_that_it_closes_over(
     (player,) = topic.players(chosen_cell(topic))
     assert line_of(player.objective) == f"{Path(__file__).name}:{squares.__code__.co_firstlineno}"
     assert line_of(squares) == line_of(player.objective)
+
+
+@pytest.mark.parametrize(
+    ("kind", "operators", "status", "text"),
+    [
+        ("Clean", [], "holds", "it trains, evaluates and comes back on a GPU, 2 steps later too"),
+        ("LostVelocity", [], "fails", "model.last.bias differ 2 steps after loading"),
+        ("LostVelocity", ["cumsum"], "holds", "cumsum cannot be repeated bit for bit there"),
+        ("Forgetful", ["cumsum"], "fails", "on a GPU, batches.position differs after loading"),
+    ],
+)
+def test_on_a_gpu_what_comes_back_is_compared(kind, operators, status, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(devices, "unrepeatable", lambda: nullcontext(operators))
+    finding = devices._on_gpu(task_of(kind, tmp_path), 0)
+    assert (finding.status, text in finding.text) == (status, True), finding
 
 
 # GPUs that are hidden ----------------------------------------------------------------------------
