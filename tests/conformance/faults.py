@@ -536,11 +536,11 @@ class CPUGenerator(Clean):
 
 
 class Recurrent(nn.Module):
-    """A GRU; told of a device, it begins with a state there."""
+    """A GRU, or another; told of a device, it begins with a state there."""
 
-    def __init__(self, begin=None):
+    def __init__(self, begin=None, kind=nn.GRU):
         super().__init__()
-        self.layer, self.last, self.begin = nn.GRU(1, 8, batch_first=True), nn.Linear(8, 1), begin
+        self.layer, self.last, self.begin = kind(1, 8, batch_first=True), nn.Linear(8, 1), begin
 
     def forward(self, x):
         state = torch.zeros(1, len(x), 8, device=self.begin) if self.begin else None
@@ -551,6 +551,11 @@ class Recurrent(nn.Module):
 class GRU(Clean):
     def networks(self, cell):
         return {"model": Recurrent()}
+
+
+class LSTM(Clean):
+    def networks(self, cell):
+        return {"model": Recurrent(kind=nn.LSTM)}
 
 
 class StateOnCPU(Clean):

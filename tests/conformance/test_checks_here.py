@@ -56,6 +56,7 @@ FOUND = [  # topic, check, status, words
         "other's gradient is 0.5 away from the mean of its halves'",
     ),
     ("GRU", _faked, "holds", "one device is kept in objective of learner, batches"),
+    ("LSTM", _faked, "holds", "one device is kept in objective of learner, batches"),
     ("StateOnCPU", _faked, "fails", "objective of learner mixes the CPU and the GPU at faults.py:"),
     ("Unsimulated", _faked, "holds", "up to where it needs operator aten._use_cudnn_ctc_loss."),
     ("Slopes", _faked, "holds", "objective of learner up to where it needs gradients"),

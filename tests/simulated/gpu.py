@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 import torchgen
+from recurrent import KERNELS
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_infra_mode
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -36,6 +38,7 @@ WAITS = {
     *("_local_scalar_dense", "equal", "nonzero", "masked_select", "bincount", "histc"),
     *("_unique", "_unique2", "unique_consecutive", "unique_dim", "linalg_eigh", "_linalg_eigh"),
 }
+RESHAPING = {"transpose_", "squeeze_", "unsqueeze_", "t_"}  # in place
 RANDOM = {
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"),
     *("normal", "normal_", "uniform_", "random_", "bernoulli", "bernoulli_", "exponential_"),
@@ -189,7 +192,11 @@ def dispatch(func, args, kwargs):
     wrapped = {id(t.inner if isinstance(t, Simulated) else t): t for t in _tensors(flat)}
     with _own_numbers() if name in RANDOM else contextlib.nullcontext():
         inner = {key: _mapped(_plain, value) for key, value in kwargs.items()}
-        out = func(*_mapped(_plain, args), **inner)
+        out = KERNELS.get(name, func)(*_mapped(_plain, args), **inner)
+
+    if name in RESHAPING:  # what wraps it has a shape of its own
+        with no_dispatch():
+            func(*args, **kwargs)
 
     def wrap(value):
         if not isinstance(value, torch.Tensor):

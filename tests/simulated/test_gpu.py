@@ -44,6 +44,12 @@ def test_it_allows_what_cuda_allows(log):
     assert b.copy_(a).tolist() == a.copy_(b).tolist() == [0, 1, 2, 3]
 
 
+def test_what_is_turned_in_place_has_another_shape(log):
+    x = torch.arange(6.0).reshape(2, 3).to("cuda")
+    assert x.t_().shape == (3, 2) and x.unsqueeze_(0).squeeze_(0).transpose_(0, 1).shape == (2, 3)
+    assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_it_counts_copies_and_waits(log):
     x = torch.ones(8).to("cuda")
     with log.phase("counted"):

@@ -1,5 +1,7 @@
 """A topic of one's own on a simulated GPU, from tensors and from a Dataset that augments."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -31,6 +33,32 @@ class Noisy(Dataset):
     def __getitem__(self, index):
         x, y = pair()
         return x[index] + 0.1 * torch.randn(4), int(y[index])
+
+
+class Recurrent(nn.Module):
+    """Reads a sample's four numbers one by one."""
+
+    def __init__(self, outputs, kind, bias):
+        super().__init__()
+        self.cell = getattr(nn, kind)(1, 8, batch_first=True, bias=bias)
+        self.last = nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.last(self.cell(x[..., None])[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_recurrent_network_trains_there_as_on_the_cpu(log, kind, bias):
+    made = partial(Recurrent, kind=kind, bias=bias)
+    topic = Supervised("mine", models={"mlp": made}, data=pair, task="classification")
+    own, there = (Training(topic, CELL, BUDGET, device) for device in (GPU, CPU))
+    for one in (own, there):
+        one.run(5)
+    for name, parameter in there.networks["model"].named_parameters():
+        found = own.networks["model"].get_parameter(name).cpu()
+        torch.testing.assert_close(found, parameter, rtol=1e-5, atol=1e-6, msg=name)
+    assert own.evaluate()["accuracy"] == there.evaluate()["accuracy"]
 
 
 @pytest.mark.parametrize("data", [pair, Noisy])
