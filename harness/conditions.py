@@ -12,7 +12,7 @@ from typing import Any
 from harness import matrix
 from harness.axes import parallel, registry
 from harness.cell import Budget, Cell, UsageError
-from harness.fingerprint import code_hash, code_of, counted, fingerprint, topic_hash
+from harness.fingerprint import code_hash, code_of, counted, fingerprint, topic_hash, untold
 from harness.rates import Rates
 from harness.settings import Settings, set_topic
 from harness.training import returned
@@ -20,6 +20,7 @@ from harness.training.topic import Topic
 from harness.trial import cost, device
 from harness.trial.task import Task
 
+UNTOLD = "no cell is reused, for its code uses {}: make that inside of the function that uses it"
 BESIDE = "trained on the CPU, where a step is faster (--device cuda has a GPU do it)"
 
 UNCOUNTED = ("timeout_s", "expected_s")  # of a budget, for they decide no number
@@ -124,6 +125,12 @@ class Conditions:
         for value in registry.used(cell, self._optimizers(cell)):
             parts[str(value.name)] = fingerprint(code=code_of(type(value)), value=value)
         return " ".join(f"{name}={part}" for name, part in parts.items())
+
+    def untold(self, cell: Cell) -> str:
+        """Return a line of the values for which nothing of a cell's is reused; empty if of none."""
+        topic = self.topic(cell)
+        names = ", ".join(untold(topic, registry.used(cell, self._optimizers(cell))))
+        return f"{topic.name}: {UNTOLD.format(names)}" if names else ""
 
     def place(self, cell: Cell) -> str:
         """Return where the cell is trained: on the run's device, or on the CPU beside its GPUs."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from harness import imported, packing, sources
+from harness import imported, packing, sources, values
 from harness.imported import Sources
 from harness.sources import HERE
 
@@ -45,11 +45,19 @@ def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
 
     Imports are found in the sources, at any depth, also inside of functions. What is installed
     counts by its version only, but for the packages of these classes themselves. Of a script all
-    counts. Where a file lies and what its module is called do not count. Classes without a file, as
-    in a notebook, have another hash in every process, and once anything they use has changed:
-    nothing of theirs is reused then.
+    counts. Where a file lies and what its module is called do not count. Values that the code of a
+    file uses count too, as ``values.used`` finds them. Classes without a file, as in a notebook,
+    have another hash in every process, and once anything they use has changed: nothing of theirs is
+    reused then.
     """
-    return code_of(type(topic), *topic.depends_on(), *map(type, own))
+    kinds = (type(topic), *topic.depends_on(), *map(type, own))
+    code, told = code_of(*kinds), _values(*kinds).told
+    return _hash((), [code, told]) if told else code
+
+
+def untold(topic: Topic, own: Sequence[object] = ()) -> tuple[str, ...]:
+    """Return the values that a topic's code uses and that cannot be told from others."""
+    return _values(type(topic), *topic.depends_on(), *map(type, own)).untold
 
 
 def code_of(*kinds: Any) -> str:
@@ -63,6 +71,7 @@ def code_of(*kinds: Any) -> str:
 def forget() -> None:
     """Have files looked at anew: in a notebook they may have changed since the last run."""
     _files_hash.cache_clear()
+    _values.cache_clear()
     sources.forget()
 
 
@@ -77,6 +86,13 @@ def _files_hash(*kinds: Any) -> str:
             home = sources.installed_in(file) if kind in kinds else None
             found |= imported.imported(kind.__module__, file, home, texts)
     return _hash((("", text) for _, text in found.values()), _versions(found))
+
+
+@cache
+def _values(*kinds: Any) -> values.Used:
+    """Hash the values that code in files uses, as they are when it is first asked for."""
+    kinds = tuple(sorted(kinds, key=lambda kind: str(getattr(kind, "__qualname__", ""))))
+    return values.used([kind for kind in kinds if _own_origin(kind) is not None])
 
 
 def _own_origin(kind: Any) -> Path | None:

@@ -117,6 +117,7 @@ class Run(Conditions):
         topics = dict.fromkeys(map(self.topic, cells))
         notes = [f"{topic.name}: {note}" for topic in topics for note in topic.data_notes()]
         notes += [f"{cell.topic}: {BESIDE}" for cell in cells if self.beside(cell)]
+        notes += filter(None, map(self.untold, cells))
         for line in dict.fromkeys(notes):
             self.report(line)
         count = f"{len(tasks)}{_among([task.cell.topic for task in tasks])}"
