@@ -15,8 +15,8 @@ MODULES = {
 }
 FLOORS = (  # a room imports from lower floors only, and nothing from its own floor's other rooms
     {"cell"},
-    {"contents", "mentions", "sources"},
-    {"imported", "packing", "values"},
+    {"sources"},
+    {"packing"},
     {"design", "files", "fingerprint", "interrupts"},
     {"rates", "typed"},
     {"options"},

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
-from harness import mentions, sources
-from harness.contents import PAIRS, PLAIN, SEVERAL, Contents, UntoldError, joined
+from harness import sources
+from harness.fingerprint import mentions
+from harness.fingerprint.contents import PAIRS, PLAIN, SEVERAL, Contents, UntoldError, joined
 
 CHANGING = (list, collections.deque, dict, set, type(None))  # what a cache is, or before it is one
 UNCOUNTED = ("budgets", "_abc_impl")  # of a class: a cell's budget counts by itself
@@ -47,7 +48,7 @@ def used(kinds: Sequence[Any]) -> Used:
     for kind in kinds:
         if kind.__module__ in walk.homes:
             name = getattr(kind, "__qualname__", type(kind).__qualname__)
-            walk.use(vars(sys.modules[kind.__module__]), name, kind)
+            walk.use(_scope(kind), name, kind)
     uses = walk.counted()
     untold = sorted({f"{label} ({use.untold})" for label, use in uses if use.untold})
     parts = sorted(joined((label.encode(), use.told)) for label, use in uses)
@@ -65,7 +66,8 @@ class _Walk(Contents):
     def __init__(self, kinds: Sequence[Any]) -> None:
         homes = {"__main__", *(kind.__module__ for kind in kinds)} & sys.modules.keys()
         self.homes = {name for name in homes if sources.is_own(name)}
-        named = (getattr(sys.modules[name], "__file__", None) for name in self.homes)
+        scopes = (_scope(one) for one in (*kinds, sys.modules["__main__"]))
+        named = (scope.get("__file__") for scope in scopes if scope["__name__"] in self.homes)
         files = [Path(file).absolute() for file in named if file]
         files += [file for kind in kinds if (file := sources.origin(kind))]
         super().__init__(file.parent for place in files for file in (place, place.resolve()))
@@ -153,7 +155,7 @@ class _Walk(Contents):
         if kind.__module__ not in self.homes:
             return
         yield from map(self.told, kind.__mro__[1:])
-        scope = next(_scopes(kind), None) or vars(sys.modules[kind.__module__])
+        scope = _scope(kind)
         for field in vars(kind).get("__dataclass_fields__", {}).values():
             made = (field.default, field.default_factory)
             yield from (self.told(one) for one in made if one is not dataclasses.MISSING)
@@ -212,12 +214,19 @@ def _text(file: object) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def _scopes(kind: type) -> Iterator[dict[str, Any]]:
-    """Yield the namespaces of the functions that a class has itself."""
-    for value in vars(kind).values():
+def _scope(kind: Any) -> dict[str, Any]:
+    """Return the namespace that a class, function or module is in.
+
+    A module of the name that a class has may be another, as each conftest.py takes the last one's
+    place: the class's own functions tell.
+    """
+    if isinstance(kind, FunctionType):
+        return kind.__globals__
+    for value in vars(kind).values() if isinstance(kind, type) else ():
         inner = (_inner(value) or (value,))[0]
         if isinstance(inner, FunctionType) and inner.__module__ == kind.__module__:
-            yield inner.__globals__
+            return inner.__globals__
+    return vars(kind if isinstance(kind, ModuleType) else sys.modules[kind.__module__])
 
 
 def _is_pythons(name: str) -> bool:

@@ -1,21 +1,20 @@
-"""Hash what decides a cell's numbers: on one machine, equal hashes mean equal numbers."""
+"""Hash the code that decides numbers: the harness's, a topic's, and all that this imports."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import sys
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from harness import imported, packing, sources, values
-from harness.imported import Sources
+from harness import packing, sources
+from harness.fingerprint import imported, values
+from harness.fingerprint.imported import Sources
 from harness.sources import HERE
 
 DECIDING = ("axes", "checkpoint", "training", "trial")  # rooms; a topic's own folder beside them
@@ -50,9 +49,7 @@ def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
     have another hash in every process, and once anything they use has changed: nothing of theirs is
     reused then.
     """
-    kinds = (type(topic), *topic.depends_on(), *map(type, own))
-    code, told = code_of(*kinds), _values(*kinds).told
-    return _hash((), [code, told]) if told else code
+    return code_of(type(topic), *topic.depends_on(), *map(type, own))
 
 
 def untold(topic: Topic, own: Sequence[object] = ()) -> tuple[str, ...]:
@@ -61,9 +58,10 @@ def untold(topic: Topic, own: Sequence[object] = ()) -> tuple[str, ...]:
 
 
 def code_of(*kinds: Any) -> str:
-    """Hash the code of classes and functions, with all that they import, as ``topic_hash`` does."""
+    """Hash the code of classes and functions, as ``topic_hash`` does."""
     kinds = tuple(sorted(kinds, key=lambda kind: str(getattr(kind, "__qualname__", ""))))
-    told = _files_hash(*kinds)
+    code, values_told = _files_hash(*kinds), _values(*kinds).told
+    told = _hash((), [code, values_told]) if values_told else code
     loose = [kind for kind in kinds if not sources.has_file(kind)]
     return _loose_hash(told, loose) if loose else told
 
@@ -158,49 +156,3 @@ def _hash(files: Iterable[tuple[str, bytes]], more: Iterable[str] = ()) -> str:
         sha.update(f"{name} {len(content)};".encode())
         sha.update(content)
     return sha.hexdigest()[:12]
-
-
-def fingerprint(**parts: object) -> str:
-    """Hash named parts that together decide a cell's numbers, to 12 hex digits.
-
-    Dataclasses and plain values only, else TypeError; equal parts give equal fingerprints on every
-    machine. Dataclasses count as ``counted`` says.
-    """
-
-    def plain(value: object) -> object:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return counted(value)
-        raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
-
-    text = json.dumps(parts, sort_keys=True, default=plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def counted(value: Any, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return what counts of a dataclass in a fingerprint: its name and fields, but some.
-
-    Of a field declared as a place (``options.option``) a file's content counts, not where it lies;
-    a folder does not count. A field that came ``later`` counts where it is not its default.
-    """
-    fields = dataclasses.asdict(value)
-    for one in dataclasses.fields(value):
-        if one.metadata.get("place"):
-            fields[one.name] = _content(fields[one.name])
-        if one.name in without or (one.metadata.get("later") and fields[one.name] == one.default):
-            del fields[one.name]
-    return {"": type(value).__qualname__, **fields}
-
-
-def _content(place: object) -> str | None:
-    """Return a hash of the file at a place; None for a folder or nothing."""
-    path = Path(place).resolve() if isinstance(place, str) else None
-    if path is None or not path.is_file():
-        return None
-    stat = path.stat()
-    return _content_hash(path, stat.st_mtime_ns, stat.st_size)
-
-
-@cache
-def _content_hash(path: Path, modified_ns: int, size: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

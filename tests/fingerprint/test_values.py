@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness import fingerprint, values
+from harness.fingerprint import code, values
 
 SCRIPT = """
 import argparse, collections, dataclasses, enum, functools, itertools, logging, random, sys
@@ -48,14 +48,14 @@ def load(tmp_path, monkeypatch):
         spec = importlib.util.spec_from_file_location("__main__", path)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "__main__", module)
-        fingerprint.forget()
+        code.forget()
         exec("import numpy as np, torch, pandas, collections, random", vars(module))
         vars(module)["WIDTH"] = eval(width, vars(module))
         exec(compile(path.read_text(), path, "exec"), vars(module))
         return module, values.used([module.mlp])
 
     yield run
-    fingerprint.forget()
+    code.forget()
 
 
 OTHERS = [("64", "2"), ("1.0", "2.0"), ("1", "1.0"), ("1", "True"), ("'a'", "b'a'"), ("None", "0")]
@@ -211,10 +211,10 @@ def test_of_what_cannot_be_told_each_look_is_another(load, value, kind):
 
 def test_a_look_lasts_for_a_run(load):
     module, _ = load("WIDTH", "random.Random(0)")
-    before = fingerprint._values(module.mlp)
-    assert fingerprint._values(module.mlp) == before
-    fingerprint.forget()
-    assert fingerprint._values(module.mlp) != before
+    before = code._values(module.mlp)
+    assert code._values(module.mlp) == before
+    code.forget()
+    assert code._values(module.mlp) != before
 
 
 def test_values_that_hold_themselves_end(load):
@@ -232,7 +232,7 @@ class Of:
     def both(self): return WORDS, DEEP
 def mlp(): return Of().both()
 def other(): return mlp()
-from harness import values
+from harness.fingerprint import values
 print(values.used([Of, mlp, other]))
 """
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import pytest
 from toy import Toy
 
-from harness import fingerprint, imported, packing, sources
+from harness import packing, sources
 from harness.cell import Budget, Cell, Status
+from harness.fingerprint import code, fingerprint, imported
 from harness.options import option
 from harness.runs import Run
 from harness.settings import Settings
@@ -23,15 +24,15 @@ from harness.trial.population import PopulationTask
 @pytest.fixture
 def hashes(tmp_path, monkeypatch):
     """What ``code_hash`` gives now, of a copy of the package."""
-    shutil.copytree(fingerprint.HERE, tmp_path / "harness")
-    monkeypatch.setattr(fingerprint, "HERE", tmp_path / "harness")
+    shutil.copytree(code.HERE, tmp_path / "harness")
+    monkeypatch.setattr(code, "HERE", tmp_path / "harness")
 
     def now():
-        fingerprint.code_hash.cache_clear()
-        return fingerprint.code_hash()
+        code.code_hash.cache_clear()
+        return code.code_hash()
 
     yield now
-    fingerprint.code_hash.cache_clear()
+    code.code_hash.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def hashes(tmp_path, monkeypatch):
 )
 def test_a_change_in_a_deciding_room_changes_it(hashes, module):
     before = hashes()
-    with open(fingerprint.HERE / f"{module}.py", "a") as file:
+    with open(code.HERE / f"{module}.py", "a") as file:
         file.write("\nX = 1\n")
     assert hashes() != before
 
@@ -52,14 +53,14 @@ def test_a_change_in_a_deciding_room_changes_it(hashes, module):
 @pytest.mark.parametrize("module", ["results/tables", "execution/local", "cli", "topics/rl/agents"])
 def test_a_change_elsewhere_does_not(hashes, module):
     before = hashes()
-    with open(fingerprint.HERE / f"{module}.py", "a") as file:
+    with open(code.HERE / f"{module}.py", "a") as file:
         file.write("\nX = 1\n")
     assert hashes() == before
 
 
 def test_a_topic_s_own_code_is_hashed_and_not_its_settings():
-    assert fingerprint.topic_hash(RL()) != fingerprint.topic_hash(VAE())
-    assert fingerprint.topic_hash(RL()) == fingerprint.topic_hash(RL(gamma=0.5))
+    assert code.topic_hash(RL()) != code.topic_hash(VAE())
+    assert code.topic_hash(RL()) == code.topic_hash(RL(gamma=0.5))
 
 
 TOPIC = """
@@ -99,12 +100,12 @@ def own_topic(tmp_path, monkeypatch):
         own = {"mine", "layers", "shop", "spoke"}
         for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]
-        fingerprint.forget()
+        code.forget()
         importlib.invalidate_caches()
         with monkeypatch.context() as patched:
             patched.syspath_prepend(root)
             kind = importlib.import_module("mine").Mine
-            return fingerprint.topic_hash(kind())
+            return code.topic_hash(kind())
 
     for name, text in PROJECT.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -154,10 +155,8 @@ def test_versions_of_what_it_imports_count(own_topic, tmp_path, monkeypatch):
     """scikit-learn stands for any library; pytest decides no numbers."""
     with open(tmp_path / "mine.py", "a") as file:
         file.write("\n\ndef late():\n    import sklearn.svm\n    import pytest\n")
-    version, upgraded, before = fingerprint.metadata.version, {}, own_topic()
-    monkeypatch.setattr(
-        fingerprint.metadata, "version", lambda name: upgraded.get(name, version(name))
-    )
+    version, upgraded, before = code.metadata.version, {}, own_topic()
+    monkeypatch.setattr(code.metadata, "version", lambda name: upgraded.get(name, version(name)))
     upgraded["pytest"] = "99"
     assert own_topic() == before
     upgraded["scikit-learn"] = "99"
@@ -178,10 +177,10 @@ def test_a_distribution_that_is_only_named_like_a_module_does_not_count(tmp_path
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sklearn\nVersion: 0.0\n")
     (info / "RECORD").write_text("sklearn-0.0.dist-info/METADATA,,\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert fingerprint.metadata.version("sklearn") == "0.0"
-    assert fingerprint._distributions("sklearn") == ["scikit-learn"]
-    assert fingerprint._distributions("numpy") == ["numpy"]
-    assert fingerprint._distributions("nowhere") == []
+    assert code.metadata.version("sklearn") == "0.0"
+    assert code._distributions("sklearn") == ["scikit-learn"]
+    assert code._distributions("numpy") == ["numpy"]
+    assert code._distributions("nowhere") == []
 
 
 def test_a_project_that_moved_is_the_same(own_topic, tmp_path, tmp_path_factory):
@@ -256,17 +255,17 @@ def conftest(tmp_path, monkeypatch):
     (tmp_path / "helpers.py").write_text("")
     yield load
     sys.modules.pop("helpers", None)
-    fingerprint.forget()
+    code.forget()
 
 
 def loaded_alone(load, *texts):
     """The hash of what the first of several conftests defines, by name, as in a new process."""
     sys.modules.pop("helpers", None)
-    fingerprint.forget()
+    code.forget()
     first, *_ = [load(str(number), text) for number, text in enumerate(texts)]
     kinds = [getattr(first, name) for name in ("data", "wrapped", "Bare", "Mine")]
     assert all(map(sources.has_file, kinds))
-    return {kind.__qualname__: fingerprint.code_of(kind) for kind in kinds}
+    return {kind.__qualname__: code.code_of(kind) for kind in kinds}
 
 
 def test_a_conftest_is_hashed_where_another_is_loaded_after_it(conftest, tmp_path):
@@ -283,7 +282,7 @@ def test_the_name_of_a_conftest_does_not_count(conftest):
     """Under ``--import-mode=importlib`` it is another one than ``decathlon run`` gives it."""
     here, there = conftest("exp", ROOT), conftest("exp", ROOT, "exp.conftest")
     assert there.Mine.__module__ == "exp.conftest"
-    assert fingerprint.code_of(here.Mine) == fingerprint.code_of(there.Mine)
+    assert code.code_of(here.Mine) == code.code_of(there.Mine)
 
 
 def test_what_a_script_of_a_package_imports_relatively_is_hashed(tmp_path, monkeypatch):
@@ -299,14 +298,14 @@ def test_what_a_script_of_a_package_imports_relatively_is_hashed(tmp_path, monke
     main.__name__ = "__main__"
     monkeypatch.setitem(sys.modules, "__main__", main)
     exec(compile(text, spec.origin, "exec"), vars(main))
-    fingerprint.forget()
-    before = fingerprint.code_of(main.Mine)
+    code.forget()
+    before = code.code_of(main.Mine)
     (tmp_path / "parcel/near.py").write_text("x = 2\n")
-    fingerprint.forget()
-    assert fingerprint.code_of(main.Mine) != before
+    code.forget()
+    assert code.code_of(main.Mine) != before
     for name in ("parcel", "parcel.near"):
         sys.modules.pop(name, None)
-    fingerprint.forget()
+    code.forget()
 
 
 HELPERS = "import deep\n\nWIDTH = 3\n\ndef net():\n    return 1\n\nclass Net:\n    width = 3\n"
@@ -324,8 +323,8 @@ def session(tmp_path, monkeypatch):
         path.write_text(path.read_text().replace(old, new))
 
     def now(kind):
-        fingerprint.forget()
-        return fingerprint.code_of(kind)
+        code.forget()
+        return code.code_of(kind)
 
     (tmp_path / "helpers.py").write_text(HELPERS)
     (tmp_path / "deep.py").write_text("X = 1\n")
@@ -334,7 +333,7 @@ def session(tmp_path, monkeypatch):
     yield found
     for name in ("helpers", "deep"):
         del sys.modules[name]
-    fingerprint.forget()
+    code.forget()
 
 
 def test_what_is_loaded_again_in_a_session_has_another_hash(session):
@@ -371,13 +370,13 @@ def test_what_was_edited_and_not_loaded_again_keeps_its_hash(session):
 def test_files_are_looked_at_once_in_a_run(session, monkeypatch):
     before = session.now(session.helpers.net)
     monkeypatch.setattr(imported, "imported", None)
-    assert fingerprint.code_of(session.helpers.net) == before
+    assert code.code_of(session.helpers.net) == before
 
 
 def test_classes_that_a_topic_depends_on_are_hashed(monkeypatch):
-    before = fingerprint.topic_hash(Toy())
+    before = code.topic_hash(Toy())
     monkeypatch.setattr(Toy, "depends_on", lambda self: [RL])
-    assert fingerprint.topic_hash(Toy()) != before
+    assert code.topic_hash(Toy()) != before
 
 
 CELLS = """
@@ -404,42 +403,42 @@ def notebook(monkeypatch):
     """A main module without a file, in which cells are executed."""
     module = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", module)
-    fingerprint.forget()
+    code.forget()
     exec(CELLS + HELPER, vars(module))
     yield module
-    fingerprint.forget()
+    code.forget()
 
 
 @pytest.mark.parametrize("cell", ["WIDTH = 4", HELPER.replace("1", "2"), CELLS])
 def test_what_a_class_without_a_file_uses_is_in_its_hash(notebook, cell):
     topic = notebook.Cells()
-    before = fingerprint.topic_hash(topic)
-    assert fingerprint.topic_hash(topic) == before
+    before = code.topic_hash(topic)
+    assert code.topic_hash(topic) == before
     exec(cell, vars(notebook))
-    assert fingerprint.topic_hash(notebook.Cells()) != before
+    assert code.topic_hash(notebook.Cells()) != before
 
 
 def test_a_class_without_a_file_has_the_same_hash_once_it_was_sent(notebook):
     topic = notebook.Cells()
-    before = fingerprint.topic_hash(topic)
+    before = code.topic_hash(topic)
     packing.dumps(topic, "it")
     topic.__reduce_ex__(4)  # leaves something in the class
-    assert fingerprint.topic_hash(topic) == before
+    assert code.topic_hash(topic) == before
 
 
 def test_a_class_without_a_file_has_another_hash_in_another_process(notebook, monkeypatch):
-    before = fingerprint.topic_hash(notebook.Cells())
-    monkeypatch.setattr(fingerprint, "PROCESS", "another")
-    assert fingerprint.topic_hash(notebook.Cells()) != before
+    before = code.topic_hash(notebook.Cells())
+    monkeypatch.setattr(code, "PROCESS", "another")
+    assert code.topic_hash(notebook.Cells()) != before
 
 
 def test_what_it_imports_of_the_project_counts(notebook, tmp_path, monkeypatch):
     (tmp_path / "beside.py").write_text("X = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     exec("import beside", vars(notebook))
-    before = fingerprint.topic_hash(notebook.Cells())
+    before = code.topic_hash(notebook.Cells())
     (tmp_path / "beside.py").write_text("X = 2\n")
-    assert fingerprint.topic_hash(notebook.Cells()) != before
+    assert code.topic_hash(notebook.Cells()) != before
 
 
 @dataclass(frozen=True)
@@ -452,7 +451,7 @@ def test_of_a_place_the_content_counts(tmp_path):
         (tmp_path / name).write_text(text)
 
     def of(name):
-        return fingerprint.fingerprint(placed=Placed(name and str(tmp_path / name)))
+        return fingerprint(placed=Placed(name and str(tmp_path / name)))
 
     assert of("a") == of("moved") != of("other")
     assert of("") == of(None) != of("a")  # a folder says nothing
@@ -572,10 +571,10 @@ class Part:
 )
 def test_equal_parts_give_equal_hashes_and_others_do_not(other):
     parts = {"cell": Cell("t", "m", "mse", "cosine"), "part": Part()}
-    assert fingerprint.fingerprint(**parts) == fingerprint.fingerprint(**dict(parts))
-    assert fingerprint.fingerprint(**parts) != fingerprint.fingerprint(**parts | other)
+    assert fingerprint(**parts) == fingerprint(**dict(parts))
+    assert fingerprint(**parts) != fingerprint(**parts | other)
 
 
 def test_what_is_no_plain_value_is_refused():
     with pytest.raises(TypeError, match="object"):
-        fingerprint.fingerprint(part=object())
+        fingerprint(part=object())
