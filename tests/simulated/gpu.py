@@ -13,6 +13,7 @@ unwraps, computes on the CPU, and wraps again. ``driver.c``, preloaded, gives Py
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 from collections import Counter
 from pathlib import Path
@@ -278,12 +279,13 @@ def device():
 
     cuda, future, c = torch.cuda, torch.__future__, torch._C
     nothing = lambda *_, **__: None  # noqa: E731
+    current = [0]
     patches = {
         "_lazy_init": nothing,
         "_initialized": True,
         "is_initialized": lambda: True,
-        "current_device": lambda: 0,
-        "set_device": nothing,
+        "current_device": lambda: current[0],
+        "set_device": lambda one: operator.setitem(current, 0, getattr(one, "index", one) or 0),
         "default_generators": (GENERATOR,) * cuda.device_count(),
         "synchronize": lambda *_: LOG.add("wait"),
         "get_device_name": lambda *_: "Simulated GPU",
