@@ -18,6 +18,7 @@ from harness.results.counted import current, finite, shares_gpu
 from harness.results.dashboard import (
     answers,
     figures,
+    left_out,
     levels,
     looks,
     race,
@@ -151,8 +152,8 @@ def _topic(
         "counts": now["status"].value_counts().to_dict(),
         "what": _what(now),
         "notes": sections.data_notes(now),
-        "outdated": sections.outdated(group),
-        "unmeasured": sections.unmeasured(group),
+        "outdated": left_out.outdated(group),
+        "unmeasured": left_out.unmeasured(group),
         "untrainable": sections.untrainable(now),
         "trust": sections.trust(group),
         "parallel": _beside(pairs, "parallel", better),
