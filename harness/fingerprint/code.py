@@ -37,10 +37,11 @@ def code_hash() -> str:
     return _hash((name, path.read_bytes()) for name, path in named)
 
 
-def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
+def topic_hash(topic: Topic, own: Sequence[object] = (), lasting: bool = False) -> str:
     """Hash the code of a topic and of what it depends on, with all that they import.
 
-    own: what was brought to the axes and decides its numbers: the code of that counts too.
+    own: what was brought to the axes and decides its numbers: the code of that counts too. lasting:
+    what cannot be told from other values is left out; else the hash is another in each run.
 
     Imports are found in the sources, at any depth, also inside of functions. What is installed
     counts by its version only, but for the packages of these classes themselves. Of a script all
@@ -49,19 +50,20 @@ def topic_hash(topic: Topic, own: Sequence[object] = ()) -> str:
     have another hash in every process, and once anything they use has changed: nothing of theirs is
     reused then.
     """
-    return code_of(type(topic), *topic.depends_on(), *map(type, own))
+    return code_of(type(topic), *topic.depends_on(), *map(type, own), lasting=lasting)
 
 
 def untold(topic: Topic, own: Sequence[object] = ()) -> tuple[str, ...]:
     """Return the values that a topic's code uses and that cannot be told from others."""
-    return _values(type(topic), *topic.depends_on(), *map(type, own)).untold
+    return _values(type(topic), *topic.depends_on(), *map(type, own))[0].untold
 
 
-def code_of(*kinds: Any) -> str:
+def code_of(*kinds: Any, lasting: bool = False) -> str:
     """Hash the code of classes and functions, as ``topic_hash`` does."""
     kinds = tuple(sorted(kinds, key=lambda kind: str(getattr(kind, "__qualname__", ""))))
-    code, values_told = _files_hash(*kinds), _values(*kinds).told
-    told = _hash((), [code, values_told]) if values_told else code
+    code, (used, fresh) = _files_hash(*kinds), _values(*kinds)
+    more = [text for text in (used.told, "" if lasting else fresh) if text]
+    told = _hash((), [code, *more]) if more else code
     loose = [kind for kind in kinds if not sources.has_file(kind)]
     return _loose_hash(told, loose) if loose else told
 
@@ -87,10 +89,14 @@ def _files_hash(*kinds: Any) -> str:
 
 
 @cache
-def _values(*kinds: Any) -> values.Used:
-    """Hash the values that code in files uses, as they are when it is first asked for."""
+def _values(*kinds: Any) -> tuple[values.Used, str]:
+    """Hash the values that code in files uses, as they are when it is first asked for.
+
+    Also return a text that no other run has, if some of them cannot be told; else an empty one.
+    """
     kinds = tuple(sorted(kinds, key=lambda kind: str(getattr(kind, "__qualname__", ""))))
-    return values.used([kind for kind in kinds if _own_origin(kind) is not None])
+    used = values.used([kind for kind in kinds if _own_origin(kind) is not None])
+    return used, uuid.uuid4().hex if used.untold else ""
 
 
 def _own_origin(kind: Any) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import functools
 import hashlib
 import os
@@ -101,7 +102,8 @@ class Contents:
 
     def _object(self, value: Any) -> Iterator[bytes]:
         """Yield what pickle would make an object again of, but for what it has computed lazily."""
-        made = value.__reduce_ex__(4)
+        reduce = copyreg.dispatch_table.get(type(value))
+        made = reduce(value) if reduce else value.__reduce_ex__(4)
         if isinstance(made, str):
             yield made.encode()
             return

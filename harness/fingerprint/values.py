@@ -7,11 +7,10 @@ import dataclasses
 import functools
 import hashlib
 import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from harness import sources
@@ -23,7 +22,10 @@ UNCOUNTED = ("budgets", "_abc_impl")  # of a class: a cell's budget counts by it
 
 
 class Used(NamedTuple):
-    """A hash of values, and the names and types of those that cannot be told from others."""
+    """A hash of values, and the names and types of those that it leaves out.
+
+    These cannot be told from others.
+    """
 
     told: str
     untold: tuple[str, ...]
@@ -42,7 +44,7 @@ def used(kinds: Sequence[Any]) -> Used:
     They are those that their code, and the code of their modules that it calls, finds under a
     global name, in a closure, as a default or in a class. Of a cache that nothing but this code
     fills the content does not count, nor do addresses, the order of sets, and the folder that a
-    module lies in. If a value is untold, each call returns another hash.
+    module lies in. Of a function counts which of its module's it is.
     """
     walk = _Walk(kinds)
     for kind in kinds:
@@ -52,8 +54,6 @@ def used(kinds: Sequence[Any]) -> Used:
     uses = walk.counted()
     untold = sorted({f"{label} ({use.untold})" for label, use in uses if use.untold})
     parts = sorted(joined((label.encode(), use.told)) for label, use in uses)
-    if untold:
-        parts.append(uuid.uuid4().bytes)
     return Used(hashlib.sha256(joined(parts)).hexdigest()[:12] if parts else "", tuple(untold))
 
 
@@ -123,6 +123,8 @@ class _Walk(Contents):
         scope = function.__globals__
         home = scope.get("__name__") in self.homes
         yield self.name(function)
+        if home:
+            yield from self._which(function)
         wrapped = vars(function).get("__wrapped__")
         if home:
             self._kept.append(scope)
@@ -141,6 +143,22 @@ class _Walk(Contents):
                 yield from map(self.told, cells)
             else:
                 yield from self._beside(cells)
+
+    def _which(self, function: FunctionType) -> Iterator[bytes]:
+        """Yield what tells a function from others of its name: its place in a file, or its code."""
+        code = function.__code__
+        if code.co_filename == function.__globals__.get("__file__"):
+            places = [(line, column) for line, _, column, end in code.co_positions() if end]
+            yield repr((code.co_firstlineno, min(places, default=None))).encode()
+        else:
+            yield from self._code(code)
+
+    def _code(self, code: CodeType) -> Iterator[bytes]:
+        """Yield what a function's code does, with the functions inside of it."""
+        yield code.co_code
+        yield from map(self.told, (code.co_names, code.co_varnames, code.co_freevars))
+        for one in code.co_consts:
+            yield joined(self._code(one)) if isinstance(one, CodeType) else self.told(one)
 
     def _beside(self, cells: Sequence[Any]) -> Iterator[bytes]:
         """Yield what a library's wrapper holds, functions and plain data, as far as it is told."""

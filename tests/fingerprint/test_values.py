@@ -49,7 +49,7 @@ def load(tmp_path, monkeypatch):
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "__main__", module)
         code.forget()
-        exec("import numpy as np, torch, pandas, collections, random", vars(module))
+        exec("import numpy as np, torch, pandas, collections, random, re", vars(module))
         vars(module)["WIDTH"] = eval(width, vars(module))
         exec(compile(path.read_text(), path, "exec"), vars(module))
         return module, values.used([module.mlp])
@@ -206,7 +206,34 @@ def test_where_a_script_lies_does_not_count(load, tmp_path):
 def test_of_what_cannot_be_told_each_look_is_another(load, value, kind):
     module, told = load("WIDTH", value.replace("__file__", repr(__file__)))
     assert told.untold == (f"WIDTH ({kind})",)
-    assert values.used([module.mlp]).told != told.told
+    before, lasts = code.code_of(module.mlp), code.code_of(module.mlp, lasting=True)
+    code.forget()
+    assert code.code_of(module.mlp) != before
+    assert code.code_of(module.mlp, lasting=True) == lasts
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "ACTS = {64: lambda x: x, 2: lambda x: -x}\nact = ACTS[WIDTH]",
+        "if WIDTH == 2:\n    def act(x): return x\nelse:\n    def act(x): return -x",
+        "if WIDTH == 2:\n    class act: a = lambda x: x\nelse:\n    class act: a = lambda x: -x",
+        "def made(n):\n    def act(x): return x\n    one = act\n    def act(x): return -x\n"
+        "    return one if n == 2 else act\nact = made(WIDTH)",
+        "class act: pass\nact.f = (lambda x: x) if WIDTH == 2 else (lambda x: -x)",
+        "exec(f'def act(x): return x * {WIDTH}')",
+    ],
+    ids=["lambdas", "functions", "classes", "inner", "patched", "executed"],
+)
+def test_which_of_several_of_one_name_is_chosen_counts(load, choice):
+    wide, narrow, again = (load("act", width, choice)[1] for width in ("64", "2", "64"))
+    assert wide == again and wide.told != narrow.told and not wide.untold
+
+
+@pytest.mark.parametrize("value", ["re.compile('a')", "np.tanh", "int | None", "torch.strided"])
+def test_what_only_pickle_s_registry_can_take_apart_is_told(load, value):
+    assert not load("WIDTH", value, "import re")[1].untold
+    assert load("WIDTH", value)[1].told == load("WIDTH", value)[1].told != load("WIDTH")[1].told
 
 
 def test_a_look_lasts_for_a_run(load):
