@@ -12,8 +12,17 @@ from typing import Any
 from harness import matrix
 from harness.axes import parallel, registry
 from harness.cell import Budget, Cell, UsageError
-from harness.fingerprint import code_hash, code_of, counted, fingerprint, topic_hash, untold
+from harness.fingerprint import (
+    code_hash,
+    code_of,
+    counted,
+    fingerprint,
+    lasting_hash,
+    topic_hash,
+    untold,
+)
 from harness.rates import Rates
+from harness.results import outdated
 from harness.settings import Settings, set_topic
 from harness.training import returned
 from harness.training.topic import Topic
@@ -71,7 +80,7 @@ class Conditions:
         self._cpu = self.environment if self.device == "cpu" else cost.environment("cpu")
         if self.gpus:
             self.environment["per_gpu"] = self.per_gpu
-        self._setups: dict[str, str] = {}
+        self._setups: dict[str, dict[str, str]] = {}
         self._set: dict[tuple[str, tuple[tuple[str, str], ...]], Topic] = {}
 
     def topic(self, cell: Cell) -> Topic:
@@ -114,16 +123,24 @@ class Conditions:
     def setup(self, cell: Cell) -> str:
         """Return hashes of what a topic's cells must share to be ranked together, by name.
 
-        Of the topic its code, fields and data, and of own values that the cell uses theirs.
+        Of the topic its code, fields and data, of the cell's model its budget, and of own values
+        that the cell uses theirs.
         """
         topic = self.topics[cell.topic]
         if topic.name not in self._setups:
-            code, data = [code_hash(), topic_hash(topic)], returned.dataset_id(topic)
-            fields = counted(topic, without=WATCHING)
-            self._setups[topic.name] = fingerprint(code=code, topic=fields, data=data)
-        parts = {topic.name: self._setups[topic.name]}
+            self._setups[topic.name] = {
+                topic.name: lasting_hash(topic),
+                f"{topic.name}.fields": fingerprint(fields=counted(topic, without=WATCHING)),
+                f"{topic.name}{outdated.DATA}": fingerprint(data=returned.dataset_id(topic)),
+            }
+        budget = counted(self.budget(cell), without=(*UNCOUNTED, *WATCHING))
+        swept = f".{fingerprint(settings=cell.settings)}" if cell.settings else ""
+        parts = self._setups[topic.name] | {
+            f"{outdated.BUDGET}{cell.model}{swept}": fingerprint(budget=budget)
+        }
         for value in registry.used(cell, self._optimizers(cell)):
-            parts[str(value.name)] = fingerprint(code=code_of(type(value)), value=value)
+            code = code_of(type(value), lasting=True)
+            parts[str(value.name)] = fingerprint(code=code, value=value)
         return " ".join(f"{name}={part}" for name, part in parts.items())
 
     def untold(self, cell: Cell) -> str:

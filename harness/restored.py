@@ -10,6 +10,9 @@ from typing import Any
 from harness import checkpoint
 from harness.cell import Cell, UsageError, unknown
 from harness.checkpoint import estimators
+from harness.fingerprint import lasting_hash
+from harness.results.outdated import setup_of
+from harness.results.record import Record
 from harness.training.topic import Topic
 
 
@@ -50,6 +53,20 @@ def topic_of(
     settings = {name: _like(getattr(topic, name), settings[name]) for name in given}
     settings |= {k: v for k, v in places.items() if k in given}
     return dataclasses.replace(topic, **settings)
+
+
+def warning(record: Record | None, topic: Topic) -> str:
+    """Say that a topic's code is no longer what trained a cell; empty if it is, or none is known.
+
+    Its checkpoint is then taken by the code of now, which may tell it otherwise.
+    """
+    known = setup_of(record.setup) if record else {}
+    if known.get(topic.name) in (None, lasting_hash(topic)):
+        return ""
+    assert record
+    return (
+        f"{record.cell.id} was trained by other code than is here now, its topic's or Decathlon's"
+    )
 
 
 def _like(own: Any, saved: Any) -> Any:

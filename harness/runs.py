@@ -15,9 +15,9 @@ from harness.execution.executor import Executor
 from harness.execution.kinds import executor_class
 from harness.files import remove, write_atomically
 from harness.progress import Progress, warning
-from harness.results import bounds
+from harness.results import bounds, outdated
 from harness.results.lock import FolderLock
-from harness.results.record import Record
+from harness.results.record import TRAINED, Record
 from harness.results.store import Store
 from harness.settings import values
 from harness.trial import cost
@@ -98,7 +98,10 @@ class Run(Conditions):
         reused = skipped = 0
         self._lock.acquire()
         self.store.tidy()
-        about = self.environment | {"project": list(self.project)}
+        now = outdated.setups(self.folder)
+        for cell in [one for one in cells if not self.skip_reason(one)]:
+            now.setdefault(cell.topic, {}).update(outdated.setup_of(self.setup(cell)))
+        about = self.environment | {"project": list(self.project), "setups": now}
         write_atomically(self.folder / "environment.json", json.dumps(about, indent=1).encode())
         if not self.choosing:
             self.rates.leave_evidence([*self.records, *cells], self.folder)
@@ -180,7 +183,8 @@ class Run(Conditions):
     def keep(self, cell: Cell, outcome: Outcome, attempts: int = 1) -> Record:
         """Write the record of a cell's outcome, and return it.
 
-        Where nothing was saved, the final checkpoint of an earlier experiment goes.
+        Where nothing was saved, the final checkpoint of an earlier experiment goes. A cell that is
+        skipped leaves what was trained before as it is.
         """
         topic = self.topic(cell)
         evaluation = {
@@ -211,6 +215,11 @@ class Run(Conditions):
             environment=self.environment_of(cell),
             **outcome.record_fields(),
         )
+        old = self.store.read(cell) if record.status is Status.SKIPPED else None
+        if old and old.status in TRAINED:
+            self.report(f"{cell.id} is skipped, and its earlier record stays")
+            self.records[cell] = record
+            return record
         try:
             self.store.write(record)
             if outcome.saved is None:

@@ -200,15 +200,18 @@ class Results:
         """Return the tree of a cell's checkpoint, and the topic that trained it."""
         if which not in CHECKPOINTS:
             raise unknown("checkpoint", which, CHECKPOINTS)
-        if record := self._store.read(cell):
-            self._check_same(record)
+        if own := self._store.read(cell):
+            self._check_same(own)
         path = self._store.checkpoint(cell, which)
         if not path.exists():
             record = self.record(cell) if self.records else None
             ended = bounds.line(f": it is {record.status} {record.reason}") if record else ""
             raise UsageError(f"{cell.id} has no {which} checkpoint, {path}{ended}")
         tree = restored.tree_of(path, cell)
-        return tree, restored.topic_of(tree, self.topics, path)
+        topic = restored.topic_of(tree, self.topics, path)
+        if said := restored.warning(own, topic):
+            warnings.warn(said, stacklevel=4)
+        return tree, topic
 
     def _check_same(self, record: Record) -> None:
         """Raise UsageError if a record is of a later training than ``cells``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from harness import options
 from harness.cell import Cell, UsageError
@@ -25,6 +26,8 @@ def evaluate(chosen: argparse.Namespace) -> int:
             f"{cell.id} was trained on {record.dataset}, and this is {topic.dataset_id()}: "
             "say where the data of then is"
         )
+    if said := restored.warning(record, topic):
+        print(f"decathlon: {said}", file=sys.stderr)
     for name, value in topic.evaluate(restored.networks(tree, topic, cell), cell).items():
         print(f"{name} {value:.6g}" if isinstance(value, int | float) else f"{name} {value}")
     return 0

@@ -5,7 +5,23 @@ harness and of topics (``code``) with all that this imports (``imported``), and 
 takes along (``values``).
 """
 
-from harness.fingerprint.code import code_hash, code_of, forget, topic_hash, untold
+from harness.fingerprint.code import (
+    code_hash,
+    code_of,
+    forget,
+    lasting_hash,
+    topic_hash,
+    untold,
+)
 from harness.fingerprint.parts import counted, fingerprint
 
-__all__ = ["code_hash", "code_of", "counted", "fingerprint", "forget", "topic_hash", "untold"]
+__all__ = [
+    "code_hash",
+    "code_of",
+    "counted",
+    "fingerprint",
+    "forget",
+    "lasting_hash",
+    "topic_hash",
+    "untold",
+]

@@ -53,6 +53,11 @@ def topic_hash(topic: Topic, own: Sequence[object] = (), lasting: bool = False) 
     return code_of(type(topic), *topic.depends_on(), *map(type, own), lasting=lasting)
 
 
+def lasting_hash(topic: Topic) -> str:
+    """Hash the harness's code and a topic's, as it is from run to run whatever cannot be told."""
+    return _hash((), [code_hash(), topic_hash(topic, lasting=True)])
+
+
 def untold(topic: Topic, own: Sequence[object] = ()) -> tuple[str, ...]:
     """Return the values that a topic's code uses and that cannot be told from others."""
     return _values(type(topic), *topic.depends_on(), *map(type, own))[0].untold

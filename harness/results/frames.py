@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.cell import Cell, Status, UsageError, unknown
-from harness.results import bounds, side_files, tables
+from harness.results import bounds, outdated, side_files, tables
 from harness.results.columns import ALWAYS, FLAGS, GROUPS, LINES, NUMBERS, NUMERIC
 from harness.results.store import Store
 
@@ -33,7 +33,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     store = Store(folder)
     records = [record.to_dict() for record in store]
     if records:
-        return tables.cells(records), store.set_aside
+        return tables.cells(records, setups=outdated.setups(folder)), store.set_aside
     if store.set_aside:
         raise UsageError(f"{folder} holds no record that can be read: {store.set_aside[0]}")
     for name, load in (("cells.parquet", _parquet), ("cells.csv", _csv)):
@@ -42,7 +42,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
             try:
                 if not (found := load(path)):
                     raise UsageError("it has no rows")
-                return tables.cells(found), []
+                return tables.cells(found, setups=outdated.setups(folder)), []
             except (UsageError, ValueError, OSError) as error:
                 raise UsageError(bounds.line(f"{path} is no table of cells: {error}")) from None
     wanted = "cells/*.json, cells.parquet or cells.csv"

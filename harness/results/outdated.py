@@ -1,43 +1,74 @@
-"""Tell which cells of a folder are of another experiment than those trained last."""
+"""Tell which cells of a folder are of another experiment than the last one of their topic."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
+from harness.results import bounds
+
 TRIED = ("done", "unmeasured", "diverged", "failed", "timeout")
-BUDGET = ["budget.steps", "budget.batch_size", "budget.samples"]
-ALL = -1.0  # samples, where a budget has them all
+DATA, BUDGET = ".data", "budget."  # in the names of a setup's parts
 CONTENT = re.compile(r".*@([0-9a-f]{8,})", re.DOTALL)  # a hash, unlike CartPole-v1@gymnasium-1.4.0
 
+Setup = Mapping[str, str]  # hashes of what cells share, by name
 
-def outdated(cells: pd.DataFrame) -> pd.Series:
-    """Return why each cell is not ranked beside the last one of its topic; empty if it is.
 
-    A folder keeps what a later run does not train anew. What has other data, another budget or
-    other code than the last cell that was trained is of another experiment. Data and budgets are
-    held against those of the same swept settings, budgets against the same model's.
+def setup_of(text: str) -> dict[str, str]:
+    """Return the parts of a record's setup, such as ``mine=1a2b mine.data=3c4d focal=5e6f``."""
+    return dict(part.partition("=")[::2] for part in text.split())
+
+
+def setups(folder: Path) -> dict[str, dict[str, str]]:
+    """Return by topic the setup of the cells that were asked for last in a run's folder.
+
+    Empty where that is not on record.
+    """
+    try:
+        found = json.loads(bounds.read_bytes(folder / "environment.json"))["setups"]
+        return {str(topic): {**parts} for topic, parts in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def outdated(cells: pd.DataFrame, now: Mapping[str, Setup] | None = None) -> pd.Series:
+    """Return why each cell is not ranked beside the last ones of its topic; empty if it is.
+
+    A folder keeps what a later run does not train anew. What has other code or fields, other data
+    or another budget than the cells that were asked for last is of another experiment.
+    now: by topic the setup of these; where it is not known, the last cell that was trained tells.
     """
     why = pd.Series("", cells.index, dtype="str")
     tried = cells[cells["status"].isin(TRIED)].sort_values("started", kind="stable")
     for topic, part in tried.groupby("topic", sort=False):
-        code = _unlike_the_last(_named(part["setup"], str(topic)))
-        data = _by(part, part["dataset"].map(content).to_frame(), ["settings"])
-        known = part["budget.steps"].notna()
-        budget = _by(part[known], part.loc[known, BUDGET].fillna(ALL), ["settings", "model"])
-        why[code[code].index] = "other code or fields"
-        why[budget[budget].index] = "another budget"
-        why[data[data].index] = "other data"
+        # of a record of an earlier version nothing is known
+        rows = [{str(topic): "", **setup_of(text)} for text in part["setup"]]
+        named = pd.DataFrame(rows, index=part.index)
+        last = named.ffill().iloc[-1].to_dict() | dict((now or {}).get(str(topic), {}))
+        unlike = named.notna() & named.ne(pd.Series({name: last[name] for name in named}))
+        for reason, names in _REASONS.items():
+            some = unlike[[name for name in named if names(str(name))]].any(axis=1)
+            why[some[some].index] = reason
     return why
+
+
+_REASONS: dict[str, Callable[[str], bool]] = {  # by the part that differs; the last one counts
+    "other code or fields": lambda name: True,
+    "another budget": lambda name: name.startswith(BUDGET),
+    "other data": lambda name: name.endswith(DATA),
+}
 
 
 def lines(cells: pd.DataFrame) -> list[str]:
     """Return a line for each topic's cells that are outdated, by what they have."""
     groups = cells[cells["outdated"] != ""].groupby(["topic", "outdated"])
     return [
-        f"{topic}: {len(part)} {'cells have' if len(part) > 1 else 'cell has'} {why} than the last "
-        "one trained: not ranked with it"
+        f"{topic}: {len(part)} {'cells have' if len(part) > 1 else 'cell has'} {why} than those "
+        "asked for last: not ranked with them"
         for (topic, why), part in groups
     ]
 
@@ -46,25 +77,3 @@ def content(dataset: str) -> str:
     """Return the ``@HASH`` of its content that a data set's name ends in; without one the name."""
     found = CONTENT.fullmatch(dataset)
     return f"@{found[1]}" if found else dataset
-
-
-def _named(setups: pd.Series, topic: str) -> pd.DataFrame:
-    """Return a column for each name in texts such as ``mine=1a2b focal=3c4d``.
-
-    The topic's is empty where nothing is known, as of a record of an earlier version.
-    """
-    rows = [{topic: ""} | dict(one.split("=") for one in text.split()) for text in setups]
-    return pd.DataFrame(rows, index=setups.index)
-
-
-def _by(part: pd.DataFrame, values: pd.DataFrame, columns: list[str]) -> pd.Series:
-    """Return which rows are unlike the last one that is equal to them in some columns."""
-    groups = values.groupby([part[column] for column in columns], sort=False)
-    found = [_unlike_the_last(group) for _, group in groups]
-    return pd.concat(found) if found else pd.Series(dtype=bool)
-
-
-def _unlike_the_last(values: pd.DataFrame) -> pd.Series:
-    """Return which rows have a value that is not the last one of its column."""
-    last = values.ffill().iloc[-1]
-    return (values.notna() & values.ne(last, axis=1)).any(axis=1)

@@ -29,7 +29,7 @@ from harness.results.columns import (
 )
 from harness.results.effects import effects
 from harness.results.improvement import improvement
-from harness.results.outdated import outdated
+from harness.results.outdated import Setup, outdated, setups
 from harness.results.record import CURVES
 from harness.results.summary import summary
 from harness.results.target import held_out, with_targets
@@ -38,12 +38,16 @@ from harness.results.transfer import transfer
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # as OWASP lists them
 
 
-def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = None) -> pd.DataFrame:
+def cells(
+    records: Iterable[Mapping[str, Any]],
+    looks: pd.DataFrame | None = None,
+    setups: Mapping[str, Setup] | None = None,
+) -> pd.DataFrame:
     """Build the DataFrame of all cells: one row per record, in the records' order.
 
     The order of the columns does not depend on the records. First id, the axes, status, reason,
     diverged_at (the step, <NA> for others) and where the cell came from, ``outdated`` among them
-    (why it is not ranked beside the last one trained); then ``primary``, the name
+    (why it is not ranked beside those asked for last); then ``primary``, the name
     of the topic's primary metric; then the record's groups, flattened: ``metric.*`` (trained, on
     test data), ``validation.*`` (trained, on the data that chooses), ``baseline.*`` (untrained or
     random), ``evaluation.*`` (how they were measured), ``direction.*`` (max or min), ``budget.*``,
@@ -52,7 +56,7 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
     nullable booleans, <NA> where not measured), ``environment.*``, and any further group under its
     own name. Missing numbers are NaN, missing texts of the base columns are empty; data_notes and
     unrepeatable have a line for each. looks: what ``target.held_out`` makes of the records, if that
-    is at hand.
+    is at hand. setups: of the cells that were asked for last, as ``outdated.setups`` reads them.
     """
     rows = list(records)
     columns: dict[str, pd.Series] = {}
@@ -86,7 +90,7 @@ def cells(records: Iterable[Mapping[str, Any]], looks: pd.DataFrame | None = Non
             column = f"{prefix}.{name}"
             columns[column] = _column(column, [part.get(name) for part in parts])
     table = pd.DataFrame(columns)
-    table.insert(BASE.index("started"), "outdated", outdated(table))
+    table.insert(BASE.index("started"), "outdated", outdated(table, setups))
     own = {str(row["topic"]): row.get("target") for row in rows}
     return with_targets(table, held_out(rows) if looks is None else looks, own)
 
@@ -168,7 +172,7 @@ def write(records: Iterable[Mapping[str, Any]], folder: Path) -> Tables:
     """
     rows = list(records)
     looks = held_out(rows)
-    table = cells(rows, looks)
+    table = cells(rows, looks, setups(folder))
     told = (summary(table), effects(table), improvement(table), transfer(table))
     result = Tables(table, curves(rows), *told, held_out=looks)
     for name in ("cells", "summary", "effects", "improvement", "transfer"):

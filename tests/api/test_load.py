@@ -14,7 +14,7 @@ from torch import nn
 from toy import Toy
 
 import harness
-from harness import Cell, UsageError, checkpoint, load
+from harness import Cell, UsageError, checkpoint, load, restored
 
 SINGLE, DDP, FSDP = (Cell("toy", "line", "mse", "cosine", one) for one in ("single", "ddp", "fsdp"))
 
@@ -71,6 +71,26 @@ def test_what_a_later_run_trained_anew_is_not_taken_for_what_was_read(tmp_path):
     with pytest.raises(UsageError, match=f"{mse.id} was trained after"):
         second.curves  # noqa: B018
     second.network(mae)
+
+
+def test_a_network_of_other_code_than_is_here_now_is_said_to_be_one(results, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results.network(SINGLE)
+    monkeypatch.setattr(restored, "lasting_hash", lambda _: "other")
+    with pytest.warns(UserWarning, match=f"{SINGLE.id} was trained by other code"):
+        results.network(SINGLE)
+
+
+def test_a_skip_leaves_what_was_trained(tmp_path, capsys):
+    chosen = {"folder": tmp_path / "run", "models": ["line"], "losses": ["mse"]}
+    found = harness.run(Toy(), "smoke", parallel=["ddp"], schedules=["cosine"], **chosen)
+    before = found.record(DDP).metrics
+    found = harness.run(
+        Toy(), "smoke", parallel=["ddp"], schedules=["cosine"], world_size=3, **chosen
+    )
+    assert f"{DDP.id} is skipped, and its earlier record stays" in capsys.readouterr().out
+    assert found.record(DDP).metrics == before and found.network(DDP)
 
 
 def test_weights_of_a_compiled_network_are_a_plain_one_s(results, tmp_path):

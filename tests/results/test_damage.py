@@ -178,8 +178,7 @@ def test_an_odd_record_is_shown_within_bounds(run, fields):
         path.unlink()
     Store(run).path(cell).write_text(json.dumps(values | {"id": cell.id}))
     words, said = page(run)
-    assert len(words) < 150_000
-    assert all("other data than the last one" in line for line in said)  # which is no damage
+    assert not said and len(words) < 150_000
     assert ids(run) == {cell.id for cell in [*GOOD, cell]}
     for name in ("cells.csv", "index.html"):
         assert not re.search("[\x00\x1b\ud800-\udfff]", (run / name).read_text())

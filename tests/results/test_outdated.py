@@ -30,16 +30,17 @@ def why(old, new=None):
     [
         ({}, {}, ""),
         ({"setup": "vgg=2"}, {}, "other code or fields"),
+        ({"setup": "vgg=1 vgg.fields=2"}, {"setup": "vgg=1 vgg.fields=3"}, "other code or fields"),
         ({"setup": ""}, {}, "other code or fields"),  # of an earlier version
         ({"setup": ""}, {"setup": ""}, ""),
         ({"setup": "vgg=1 focal=2"}, {}, ""),  # its own loss, which the other has not
         ({"setup": "vgg=1 focal=2"}, {"setup": "vgg=1 focal=3"}, "other code or fields"),
-        ({"dataset": "mnist"}, {}, "other data"),
-        ({"dataset": "a@0123456789ab"}, {"dataset": "b@0123456789ab"}, ""),
-        ({"dataset": "mnist", "setup": "vgg=2"}, {}, "other data"),
-        ({"dataset": "mnist", "settings": [["rows", "5"]]}, {}, ""),  # data that are swept
-        ({"status": "skipped", "setup": "vgg=2", "budget": None}, {}, ""),
-        ({"status": "failed", "setup": "vgg=2", "budget": None}, {}, "other code or fields"),
+        ({"setup": "vgg=1 vgg.data=2"}, {"setup": "vgg=1 vgg.data=3"}, "other data"),
+        ({"setup": "vgg=2 vgg.data=2"}, {"setup": "vgg=1 vgg.data=3"}, "other data"),
+        ({"setup": "vgg=1 budget.a=2"}, {"setup": "vgg=1 budget.a=3"}, "another budget"),
+        ({"setup": "vgg=1 budget.a=2"}, {"setup": "vgg=1 budget.b=3"}, ""),  # another model's
+        ({"status": "skipped", "setup": "vgg=2"}, {}, ""),
+        ({"status": "failed", "setup": "vgg=2"}, {}, "other code or fields"),
         ({"topic": "gan", "setup": "gan=2"}, {}, ""),
     ],
 )
@@ -47,12 +48,10 @@ def test_a_cell_of_another_experiment_says_what_it_has(old, new, said):
     assert why(old, new) == said
 
 
-@pytest.mark.parametrize(("steps", "samples"), [(20, None), (10, 600)])
-def test_budgets_are_held_against_the_same_model_s(steps, samples):
-    budget = {"budget": {"steps": steps, "batch_size": 8, "samples": samples}}
-    assert why(budget) == "another budget"
-    assert why(budget | {"model": "vgg13"}) == ""
-    assert why(budget | {"settings": [["steps", str(steps)]]}) == ""
+def test_what_was_asked_for_last_counts_though_it_was_not_trained_last():
+    rows = [record(started=OLD, setup="vgg=1", loss="mae"), record(started=NEW, setup="vgg=2")]
+    now = {"vgg": {"vgg": "1", "vgg.data": "3"}, "gan": {"gan": "2"}}
+    assert list(tables.cells(rows, setups=now)["outdated"]) == ["", "other code or fields"]
 
 
 def test_what_is_outdated_has_no_part_in_what_is_said():
@@ -63,10 +62,10 @@ def test_what_is_outdated_has_no_part_in_what_is_said():
     assert set(found["loss"]) == {"ce"} and set(found["standing"]) == {"only", ""}
     assert len(transfer(cells)) == 0
     page = dashboard.render(Tables(cells, tables.curves([]), found, effects(cells)), "t")
-    said = "3 cells have other code or fields than the last one trained, and no part in what"
+    said = "3 cells have other code or fields than those asked for last, and no part in what"
     assert said in page and "mae-cosine-single-s2" in page
     assert outdated.lines(cells) == [
-        "vgg: 3 cells have other code or fields than the last one trained: not ranked with it"
+        "vgg: 3 cells have other code or fields than those asked for last: not ranked with them"
     ]
 
 
@@ -82,14 +81,17 @@ def test_a_run_into_a_folder_of_another_topic_s_cells_ranks_its_own_alone(tmp_pa
     folder = tmp_path / "run"
     topic = Toy()
     harness.run(topic, "smoke", folder=folder, losses=["mse", "mae"], **chosen)
-    assert "than the last one" not in capsys.readouterr().out
+    assert "asked for last" not in capsys.readouterr().out
     fewer = {"losses": ["mse"], "settings": {"toy.steps": 9}}
     found = harness.run(topic, "smoke", folder=folder, **fewer, **chosen)
-    line = "toy: 1 cell has another budget than the last one trained: not ranked with it"
+    line = "toy: 1 cell has another budget than those asked for last: not ranked with them"
     assert line in capsys.readouterr().out
     assert set(found.summary["loss"]) == {"mse"} and len(found.cells) == 2
     assert {Cell.parse(name).loss for name in found.records} == {"mse", "mae"}
+    again = harness.run(topic, "smoke", folder=folder, losses=["mae"], **chosen)
+    assert "reused: 1 of 1" in capsys.readouterr().out
+    assert set(again.summary["loss"]) == {"mae"}  # of the first experiment, as this run is
     other = harness.run(topic, "smoke", folder=tmp_path / "b", losses=["mae", "mse"], **chosen)
     with pytest.warns(UserWarning, match="1 cell has another budget"):
         verdict = compare(other, found)
-    assert "budget.steps of toy/line-mse" in verdict.refused
+    assert str(verdict.verdict) == "not whole"
