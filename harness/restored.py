@@ -13,6 +13,7 @@ from harness.checkpoint import estimators
 from harness.fingerprint import lasting_hash
 from harness.results.outdated import setup_of
 from harness.results.record import Record
+from harness.sources import has_file
 from harness.training.topic import Topic
 
 
@@ -58,12 +59,14 @@ def topic_of(
 def warning(record: Record | None, topic: Topic) -> str:
     """Say that a topic's code is no longer what trained a cell; empty if it is, or none is known.
 
-    Its checkpoint is then taken by the code of now, which may tell it otherwise.
+    Its checkpoint is then taken by the code of now, which may tell it otherwise. Of code in no
+    file, as in a notebook, nothing is known from session to session.
     """
     known = setup_of(record.setup) if record else {}
+    if not record or not all(map(has_file, (type(topic), *topic.depends_on()))):
+        return ""
     if known.get(topic.name) in (None, lasting_hash(topic)):
         return ""
-    assert record
     return (
         f"{record.cell.id} was trained by other code than is here now, its topic's or Decathlon's"
     )

@@ -99,14 +99,15 @@ class Run(Conditions):
         self._lock.acquire()
         self.store.tidy()
         now = outdated.setups(self.folder)
-        for cell in [one for one in cells if not self.skip_reason(one)]:
+        reasons = {cell: self.skip_reason(cell) for cell in cells}
+        for cell in [one for one in cells if not reasons[one]]:
             now.setdefault(cell.topic, {}).update(outdated.setup_of(self.setup(cell)))
         about = self.environment | {"project": list(self.project), "setups": now}
         write_atomically(self.folder / "environment.json", json.dumps(about, indent=1).encode())
         if not self.choosing:
             self.rates.leave_evidence([*self.records, *cells], self.folder)
         for cell in cells:
-            if reason := self.skip_reason(cell):
+            if reason := reasons[cell]:
                 self.keep(cell, Outcome(status=Status.SKIPPED, reason=reason))
                 skipped += 1
             elif record := self.done(cell):

@@ -1,9 +1,8 @@
-"""Tell which cells of a folder are of another experiment than the last one of their topic."""
+"""Tell which cells of a folder are of another experiment than those asked for last."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from harness.results import bounds
 
 TRIED = ("done", "unmeasured", "diverged", "failed", "timeout")
 DATA, BUDGET = ".data", "budget."  # in the names of a setup's parts
-CONTENT = re.compile(r".*@([0-9a-f]{8,})", re.DOTALL)  # a hash, unlike CartPole-v1@gymnasium-1.4.0
 
 Setup = Mapping[str, str]  # hashes of what cells share, by name
 
@@ -71,9 +69,3 @@ def lines(cells: pd.DataFrame) -> list[str]:
         "asked for last: not ranked with them"
         for (topic, why), part in groups
     ]
-
-
-def content(dataset: str) -> str:
-    """Return the ``@HASH`` of its content that a data set's name ends in; without one the name."""
-    found = CONTENT.fullmatch(dataset)
-    return f"@{found[1]}" if found else dataset

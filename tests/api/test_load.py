@@ -80,6 +80,10 @@ def test_a_network_of_other_code_than_is_here_now_is_said_to_be_one(results, mon
     monkeypatch.setattr(restored, "lasting_hash", lambda _: "other")
     with pytest.warns(UserWarning, match=f"{SINGLE.id} was trained by other code"):
         results.network(SINGLE)
+    monkeypatch.setattr(restored, "has_file", lambda _: False)  # as in a notebook
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results.network(SINGLE)
 
 
 def test_a_skip_leaves_what_was_trained(tmp_path, capsys):

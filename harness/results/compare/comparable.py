@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from harness.cell import Status, UsageError
 from harness.results.compare.rows import texts
-from harness.results.outdated import content
 from harness.results.record import TRAINED
 
 DIRECTIONS = ("max", "min")
 TRAINING = ("dataset", "budget.steps", "budget.batch_size", "budget.samples")
 WATCHING = ("set.timeout_s", "set.looks")  # settings that decide no number
 MEASURING = ("extractor", "real", "generated", "episodes", "held_out", "importance_samples")
+CONTENT = re.compile(r".*@([0-9a-f]{8,})", re.DOTALL)  # a hash, unlike CartPole-v1@gymnasium-1.4.0
 
 Runs = Mapping[str, pd.DataFrame]
 
@@ -79,10 +80,16 @@ def check_alike(baseline: pd.DataFrame, candidate: pd.DataFrame) -> None:
     for column, among in columns + [(f"evaluation.{name}", done) for name in MEASURING]:
         a, b = (texts(run, column)[among] for run in (baseline, candidate))
         for cell, was, now in zip(a.index, a, b, strict=True):
-            if was != now and not (column == "dataset" and content(was) == content(now)):
+            if was != now and not (column == "dataset" and _same_content(was, now)):
                 none = "not set" if column in settings else "not known"
                 said = f"{was or none} in the baseline and {now or none}"
                 raise NotComparable(f"{column} of {cell} is {said} in the candidate")
+
+
+def _same_content(a: str, b: str) -> bool:
+    """Return whether both data sets have a hash of their content, the same one."""
+    found = [CONTENT.fullmatch(name) for name in (a, b)]
+    return None not in found and len({match[1] for match in found if match}) == 1
 
 
 def _status(cells: pd.DataFrame, statuses: tuple[Status, ...]) -> pd.Series:

@@ -16,7 +16,7 @@ LISTED = 100
 
 
 def outdated(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the ids of a topic's outdated cells by what they have in place of the last one's."""
+    """Return the ids of a topic's outdated cells by what tells them from the current ones."""
     groups = cells[~current(cells)].groupby("outdated") if "outdated" in cells else ()
     return [
         {"why": why, "count": len(part), "ids": list(part["id"].head(LISTED))}
