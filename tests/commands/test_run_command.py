@@ -66,7 +66,7 @@ BROKEN = """
 class Broken(Toy):
     name: ClassVar[str] = "broken"
 
-    def dataset_id(self):
+    def prepare(self):
         from harness import UsageError
 
         raise UsageError("there is no such file")
